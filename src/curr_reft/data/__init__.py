@@ -1,0 +1,1 @@
+"""Rows in, Items out: the only room that knows files, row styles and image formats."""

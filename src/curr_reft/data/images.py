@@ -1,0 +1,198 @@
+"""Images that are opened only when needed, and never by surprise.
+
+A ``FileImage`` comes from a row somebody else wrote: its path must stay inside the image root, its header is checked
+before a single pixel is decoded, and whatever it holds becomes RGB by the rules of ``to_rgb``. Nothing is replaced in
+silence: an image that cannot be used raises DataError with the row it came from.
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from PIL import ExifTags, Image
+
+from curr_reft.data.frame import MAX_ASPECT_RATIO, BoxFrame, ResizeRule, keep_size, resize_rule
+from curr_reft.errors import DataError
+
+__all__ = ["BoxFrame", "DrawnImage", "FileImage", "ResizeRule", "keep_size", "resize_rule", "resolve_inside", "to_rgb"]
+
+DEFAULT_MAX_PIXELS = 64_000_000
+"""Most pixels an image may have in its file: 192 MB once decoded. The size the model sees is another matter."""
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+"""What is decoded. Pillow knows more, some of it by calling other programs (EPS), so the list is closed."""
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def resolve_inside(root: Path, path: str, source: str = "") -> Path:
+    """``root / path`` with links followed, if it lies inside ``root``. Opens nothing. Raises DataError.
+
+    Refused: empty, NUL, ``..``, absolute (POSIX or Windows), ``~``, URLs (``file://``, ``http://``, ``data:``), and
+    links that lead out of ``root``.
+    """
+    source = source or f"image {path!r}"
+
+    def refuse(reason: str) -> DataError:
+        return DataError(source, f"image path {path!r} {reason}; give a path relative to the image root")
+
+    if not path or "\0" in path:
+        raise refuse("is empty or holds a NUL character")
+    if "://" in path or re.match(r"(file|data|https?):", path, re.IGNORECASE):
+        raise refuse("is a URL, and images are read from files only")
+    if path.startswith("~"):
+        raise refuse("starts with ~")
+    for flavour in (PurePosixPath(path), PureWindowsPath(path)):
+        if flavour.is_absolute() or flavour.drive or flavour.root:
+            raise refuse("is absolute")
+        if ".." in flavour.parts:
+            raise refuse("holds ..")
+    try:
+        resolved_root = Path(root).resolve()
+        resolved = (resolved_root / path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, ...
+        raise refuse(f"cannot be resolved ({error})") from error
+    if not resolved.is_relative_to(resolved_root):
+        raise refuse("leads out of the image root through a link")
+    return resolved
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any image as RGB: transparency goes over white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted.
+
+    Raises ValueError for 32-bit integer and float pixels, whose range no file states.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError("has 32-bit integer or float pixels; convert it to 8 or 16 bits first")
+    if image.mode.startswith("I;16"):
+        return image.point(lambda value: value / 257.0).convert("L").convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation 1-8 as the header states it, without decoding."""
+    if image.format == "TIFF":  # Pillow turns these itself, and reports the turned size
+        return 1
+    # The PNG class would decode the whole image to look for EXIF after the pixels; the base class reads the header.
+    value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    return value if value in _TRANSPOSE else 1
+
+
+@dataclass(frozen=True)
+class FileImage:
+    """An image file inside ``root``. Making one checks the path and opens nothing; ``check`` reads the header."""
+
+    root: Path
+    path: str  # relative to root, as the row gives it
+    max_pixels_cap: int = DEFAULT_MAX_PIXELS
+    source: str = field(default="", compare=False)  # "file:line" of the row, for messages
+
+    def __post_init__(self) -> None:
+        resolve_inside(self.root, self.path, self.source)
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the file's bytes, in hexadecimal."""
+        try:
+            with self._regular_file().open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise self._error(f"cannot be read ({error.strerror or error})") from error
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height after the EXIF turn, from the header. Raises DataError."""
+        with self._header() as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+
+    def check(self) -> None:
+        """Path and header are good: what can be known without decoding. Raises DataError."""
+        _ = self.size
+
+    def open(self) -> Image.Image:
+        """The decoded image: RGB, turned upright. Raises DataError."""
+        size = self.size
+        with self._header() as image:
+            orientation = _orientation(image)
+            try:
+                image.load()
+                rgb = to_rgb(image)
+            except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+                raise self._error(f"cannot be decoded: {error}") from error
+        if orientation in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[orientation])
+        if rgb.size != size:
+            raise self._error(f"is {rgb.size} once decoded, but its header says {size}")
+        return rgb
+
+    def _regular_file(self) -> Path:
+        # Resolved again, not remembered: a link may have been exchanged since the row was read.
+        path = resolve_inside(self.root, self.path, self.source)
+        if not path.exists():
+            raise self._error(f"does not exist under {self.root}")
+        if not path.is_file():  # a folder, or a pipe that would hang the reader
+            raise self._error("is not a regular file")
+        return path
+
+    def _header(self) -> Image.Image:
+        """The opened, not yet decoded image, its size checked."""
+        path = self._regular_file()
+        if path.stat().st_size == 0:
+            raise self._error("is an empty file")
+        try:
+            with warnings.catch_warnings():
+                # Pillow's own limit only warns; ours, below, refuses.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(path, formats=FORMATS)
+        except Image.UnidentifiedImageError as error:
+            raise self._error(f"is not an image of a known format ({', '.join(FORMATS)})") from error
+        except Image.DecompressionBombError as error:  # Pillow's hard limit, above any cap of ours
+            raise self._error(f"has more than max_pixels {self.max_pixels_cap}: {error}") from error
+        except Exception as error:
+            raise self._error(f"has a damaged header: {error}") from error
+        width, height = image.size
+        if width * height > self.max_pixels_cap:
+            image.close()
+            raise self._error(
+                f"has {width}x{height} pixels, more than max_pixels {self.max_pixels_cap}; shrink it or raise the cap"
+            )
+        if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+            image.close()
+            raise self._error(
+                f"has {width}x{height} pixels; the longer side may be at most {MAX_ASPECT_RATIO} times the shorter"
+            )
+        return image
+
+    def _error(self, reason: str) -> DataError:
+        return DataError(self.source or str(Path(self.root) / self.path), f"image {self.path!r} {reason}")
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """An image made by a function each time it is opened: nothing is kept, nothing is read from disk."""
+
+    key: str  # names the content, as the hash of a file does
+    size: tuple[int, int]  # width and height
+    draw: Callable[[], Image.Image] = field(compare=False, repr=False)  # pure: equal pixels at every call
+
+    def open(self) -> Image.Image:
+        image = self.draw().convert("RGB")
+        assert image.size == self.size, f"drawn as {image.size}, announced as {self.size}"
+        return image
