@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image, ImageDraw
 
-from curr_reft.data.item import Item
+from curr_reft.data.item import Item, Truth
 from curr_reft.errors import DataError
 from curr_reft.seeding import derive_seed, stream
 
@@ -197,10 +197,6 @@ def _place(rng: random.Random, colour: str, shape: str, others: list[Thing]) -> 
     return None
 
 
-def detection_question(scene: Scene, target: Thing) -> str:
-    return f"find the {target.name}"
-
-
 CLASSIFICATION_QUESTION = "list the objects"
 
 
@@ -237,19 +233,38 @@ def make_item(task: str, rng: random.Random, domain: Domain, *, item_id: str, sp
     target = scene.things[0]
     common = {"id": item_id, "task": task, "images": (scene,), "split": split, "source": item_id, "domain": task}
     if task == "detection":
-        others = tuple(tuple(map(float, t.box)) for t in scene.things[1:])
-        return Item(
-            question=detection_question(scene, target),
-            truth=tuple(map(float, target.box)),
-            distractors=others,
-            **common,
-        )
+        wrong = _wrong_boxes(rng, target.box, [thing.box for thing in scene.things[1:]])
+        truth = tuple(map(float, target.box))
+        return Item(question=f"find the {target.name}", truth=truth, distractors=wrong, **common)
     if task == "classification":
         return Item(question=CLASSIFICATION_QUESTION, truth=scene.names, **common)
     if task == "math":
         question, answer, _ = math_question(rng, scene, rng.choice(domain.operations))
         return Item(question=question, truth=answer, **common)
     raise ValueError(f"the drawn world has no task {task!r}; it has detection, classification, math, arithmetic")
+
+
+def _wrong_boxes(
+    rng: random.Random, truth: tuple[int, ...], others: list[tuple[int, int, int, int]], count: int = 6
+) -> tuple[Truth, ...]:
+    """``count`` boxes for false claims: the other objects', then boxes an object could have.
+
+    They stand on the grid like true ones: a claim off the grid would give itself away without a look at the image.
+    """
+    boxes = list(others)
+    while len(boxes) < count:
+        size = rng.choice(SIZES)
+        x, y = (GRID * rng.randint(0, (SIDE - size) // GRID) for _ in range(2))
+        box = (x, y, x + size, y + size)
+        if _iou(box, truth) <= 0.3 and all(_iou(box, other) < 0.5 for other in boxes):
+            boxes.append(box)
+    return tuple(tuple(map(float, box)) for box in boxes)
+
+
+def _iou(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+    width, height = (max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return width * height / (area - width * height)
 
 
 DOMAINS = {

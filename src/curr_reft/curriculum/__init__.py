@@ -1,0 +1,1 @@
+"""The order of the training: stages, gates, replay, validation, hand-over."""

@@ -1,0 +1,1 @@
+"""Greedy answers, strict metrics, intervals, the summary."""

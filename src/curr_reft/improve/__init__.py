@@ -1,0 +1,1 @@
+"""Phase 2: sample answers, judge them, select the best, fine-tune on them."""

@@ -1,0 +1,241 @@
+"""Checkpoints of a stage: safetensors and JSON in a folder that is complete or not there.
+
+A checkpoint is written into a folder beside its place, every file synced, the manifest with sizes and hashes last, and
+then renamed. Pickle is neither written nor read. What a finished stage hands on is in ``publish.py``.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from curr_reft.errors import CheckpointError
+from curr_reft.files import (
+    read_json,
+    reporting_full_disk,
+    require_space,
+    sha256_file,
+    sync_file,
+    sync_folder,
+    write_json,
+)
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+STATE = "state.json"
+_STEP = re.compile(r"step-(\d{6,})")
+_SLACK = 1 << 16  # headers, JSON files, folder entries
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint whose files were found to have the sizes and hashes of its manifest."""
+
+    path: Path
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What ``save_checkpoint`` was given."""
+
+    step: int
+    tensors: dict[str, dict[str, torch.Tensor]]  # CPU; file name without ending -> tensor name -> tensor
+    state: dict[str, Any]
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint of ``step`` is."""
+    return folder / f"step-{step:06d}"
+
+
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]
+) -> Path:
+    """Save ``tensors`` (one safetensors file for each name) and ``state`` (JSON) as the checkpoint of ``step``.
+
+    Tensors that share memory (tied embeddings) are stored once. An earlier checkpoint of the same step is replaced.
+    Raises DiskFullError; the earlier checkpoints are then untouched.
+    """
+    target = step_folder(folder, step)
+    folder.mkdir(parents=True, exist_ok=True)
+    unique = {name: _unique_tensors(group) for name, group in tensors.items()}
+    needed = _SLACK + sum(tensor.nbytes for group, _ in unique.values() for tensor in group.values())
+    require_space(target, needed)
+    aside = folder / f".tmp-{target.name}-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        with reporting_full_disk(target, needed):
+            aside.mkdir()
+            for name, (group, aliases) in unique.items():
+                save_file(group, aside / f"{name}.safetensors", metadata={"aliases": json.dumps(aliases)})
+                sync_file(aside / f"{name}.safetensors")
+            write_json(aside / STATE, dict(state))
+            write_json(aside / MANIFEST, {"format": 1, "step": step, "files": file_table(aside)})
+            sync_folder(aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    move_into_place(aside, target)
+    return target
+
+
+def last_complete(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None. Damaged newer ones are set aside, with one warning for all.
+
+    Leftovers of saves that were cut off are removed.
+    """
+    _clean(folder)
+    complaints = []
+    found = None
+    for step in sorted(steps(folder), reverse=True):
+        path = step_folder(folder, step)
+        problem = damage(path)
+        if problem is None:
+            found = Checkpoint(path=path, step=step)
+            break
+        complaints.append(problem)
+        # Set aside, not counted by prune: else a damaged newest one could push out the last that is whole.
+        aside = folder / f".damaged-{path.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    if complaints:
+        way = f"going back to {found.path.name}" if found else "no whole checkpoint is left, starting the stage again"
+        logger.warning("damaged checkpoint: %s; %s", "; ".join(complaints), way)
+    return found
+
+
+def load(checkpoint: Checkpoint) -> Loaded:
+    """The tensors and the state. Tensors stored once come back as one tensor under all their names.
+
+    Raises CheckpointError.
+    """
+    try:
+        manifest = read_json(checkpoint.path / MANIFEST)
+        state = read_json(checkpoint.path / STATE)
+        names = [name for name in manifest["files"] if name.endswith(".safetensors")]
+        tensors = {name.removesuffix(".safetensors"): _read_tensors(checkpoint.path / name) for name in names}
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{checkpoint.path} cannot be read: {error}; choose an earlier checkpoint") from error
+    return Loaded(step=checkpoint.step, tensors=tensors, state=state)
+
+
+def prune(folder: Path, keep_last: int, keep_steps: Collection[int] = ()) -> None:
+    """Remove all but the newest ``keep_last`` checkpoints and those of ``keep_steps``; damaged ones go too."""
+    ordered = sorted(steps(folder))
+    for step in ordered[: max(0, len(ordered) - keep_last)]:
+        if step not in keep_steps:
+            # Renamed first: a kill inside rmtree must not leave a folder that looks like a checkpoint.
+            dying = folder / f".tmp-old-step-{step:06d}"
+            shutil.rmtree(dying, ignore_errors=True)
+            step_folder(folder, step).rename(dying)
+            shutil.rmtree(dying, ignore_errors=True)
+    for path in folder.glob(".damaged-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps that have a checkpoint folder, whole or not."""
+    if not folder.is_dir():
+        return []
+    return [int(match[1]) for path in folder.iterdir() if (match := _STEP.fullmatch(path.name))]
+
+
+def file_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """Relative name -> size and SHA-256 of every file below ``folder`` but the manifest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in files
+    }
+
+
+def damaged_file(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The first file that is not as ``files`` (a ``file_table``) says, with what is wrong; None when all are."""
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != entry["size"]:
+            return f"{path} has {path.stat().st_size} bytes, its manifest says {entry['size']}"
+        if sha256_file(path) != entry["sha256"]:
+            return f"{path} does not have the hash its manifest says"
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the checkpoint in ``path``, naming the file; None when it is whole."""
+    try:
+        manifest = read_json(path / MANIFEST)
+        files = manifest["files"]
+        if manifest["step"] != int(path.name.removeprefix("step-")):
+            return f"{path / MANIFEST} is that of step {manifest['step']}"
+        if STATE not in files:
+            return f"{path / MANIFEST} does not list {STATE}"
+        return damaged_file(path, files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{path / MANIFEST} is missing or not readable ({type(error).__name__})"
+
+
+def move_into_place(aside: Path, target: Path) -> None:
+    """Rename the folder ``aside`` to ``target``; a folder that is there already is out of the way until it is done."""
+    old = target.with_name(f".old-{target.name}")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    aside.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _clean(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    for path in folder.glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for old in folder.glob(".old-*"):
+        target = old.with_name(old.name.removeprefix(".old-"))
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:  # killed between the two renames
+            old.rename(target)
+
+
+def _unique_tensors(group: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors that own their memory, and alias -> name for those that are the same memory under another name."""
+    unique: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    stored: set[int] = set()
+    for name in sorted(group):
+        tensor = group[name].detach()
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and place in seen:
+            aliases[name] = seen[place]
+            continue
+        seen[place] = name
+        tensor = tensor.cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.nbytes() != tensor.nbytes or storage.data_ptr() in stored:  # safetensors refuses other views
+            tensor = tensor.clone()
+        stored.add(tensor.untyped_storage().data_ptr())
+        unique[name] = tensor
+    return unique, aliases
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    tensors.update({alias: tensors[name] for alias, name in aliases.items()})
+    return tensors

@@ -1,0 +1,249 @@
+"""One loop for every objective: prepare, forward, backward, guard, clip, step, log, validate, save, end.
+
+Nothing random is hidden in it: all that a step draws comes from the seed and the step, so that going on from a
+checkpoint gives the same weights, bit for bit on a CPU in float32.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+
+from curr_reft.errors import TrainingError
+from curr_reft.policy.load import Policy
+from curr_reft.train import checkpoint as checkpoints
+from curr_reft.train.config import CheckpointConfig, OptimizerConfig
+from curr_reft.train.objective import Objective, StepBatch
+from curr_reft.train.optimizer_state import optimizer_tensors, restore_optimizer
+from curr_reft.train.schedule import learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """How a checkpoint does on the validation split: means over the tasks of strict accuracy and of score."""
+
+    accuracy: float
+    score: float
+    tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What the best checkpoint is chosen by."""
+        return (self.accuracy, self.score)
+
+
+class Gate(Protocol):
+    """May end the loop before its budget."""
+
+    def update(self, metrics: Mapping[str, Any]) -> None: ...
+
+    def open(self) -> bool: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a loop is to do, apart from the policy and the objective."""
+
+    folder: Path  # checkpoints/ and rollouts/ are made in it
+    budget: int  # updates
+    optimizer: OptimizerConfig
+    checkpoint: CheckpointConfig
+    seed: int  # of this loop: derived from the run's seed and the loop's name
+    validate: Callable[[Policy], Validation]
+    log: Callable[[Mapping[str, Any]], None]
+    rewind_log: Callable[[int], None]  # forget lines after this step
+    save_records: Callable[[Path, Iterable[Mapping[str, Any]]], None] | None = None
+    gate: Gate | None = None
+
+
+@dataclass
+class Progress:
+    """The loop's own state. All of it is in every checkpoint."""
+
+    step: int = 0
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int = 0
+    ended_by: str | None = None
+    first: dict[str, float] = field(default_factory=dict)  # reward and accuracy of the first updates
+    last: dict[str, float] = field(default_factory=dict)
+    window: list[dict[str, Any]] = field(default_factory=list)
+
+
+WINDOW = 5  # updates whose mean is reported as the first and the last reward of a loop
+
+
+def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
+    """Train until the gate or the budget; on return ``policy`` holds the weights of the best checkpoint.
+
+    Goes on from the last complete checkpoint in ``plan.folder`` when there is one. Raises TrainingError when a loss or
+    a gradient is not finite (before the optimizer's step, so the last checkpoint is clean), CheckpointError.
+    """
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise TrainingError(
+            f"{accelerator.num_processes} processes were launched, but training runs in one; start it without accelerate launch"
+        )
+    parameters = dict(_trainable(policy))
+    optimizer = torch.optim.AdamW(
+        parameters.values(),
+        lr=plan.optimizer.lr,
+        betas=plan.optimizer.betas,
+        eps=plan.optimizer.eps,
+        weight_decay=plan.optimizer.weight_decay,
+    )
+    folder = plan.folder / "checkpoints"
+    progress = Progress()
+    saved = checkpoints.last_complete(folder)
+    if saved is None:
+        plan.rewind_log(-1)
+        _save_point(policy, objective, optimizer, plan, progress, parameters)
+    else:
+        loaded = checkpoints.load(saved)
+        _restore(parameters, loaded.tensors["model"])
+        restore_optimizer(optimizer, parameters.items(), loaded.tensors.get("optimizer", {}))
+        progress = Progress(**loaded.state["progress"])
+        objective.load_state_dict(loaded.state["objective"])
+        if plan.gate is not None:
+            plan.gate.load_state_dict(loaded.state["gate"])
+        plan.rewind_log(progress.step)
+    records: list[Mapping[str, Any]] = []
+    while progress.ended_by is None:
+        step = progress.step + 1
+        started = time.perf_counter()
+        torch.manual_seed(plan.seed + step)  # dropout and the like; sampling has generators of its own
+        batch = objective.prepare(step)
+        prepared = time.perf_counter()
+        rate = learning_rate(plan.optimizer, step, plan.budget)
+        update = _update(policy, objective, optimizer, accelerator, batch, rate, plan.optimizer.max_grad_norm, step)
+        trained = time.perf_counter()
+        progress.step = step
+        _remember(progress, batch)
+        if plan.gate is not None:
+            plan.gate.update(batch.metrics)
+        if step >= plan.budget:
+            progress.ended_by = "budget"
+        elif plan.gate is not None and plan.gate.open():
+            progress.ended_by = "gate"
+        records.extend(batch.records)
+        total = time.perf_counter() - started
+        known = {**batch.seconds, "train": trained - prepared}
+        seconds = {**known, "rest": total - sum(known.values())}
+        plan.log(
+            {
+                "kind": "train",
+                "step": step,
+                **batch.metrics,
+                **update,
+                "lr": rate,
+                "tokens_per_second": batch.tokens / total,
+                "seconds": {name: round(value, 5) for name, value in seconds.items()},
+            }
+        )
+        if progress.ended_by is not None or step % plan.checkpoint.every == 0:
+            if plan.save_records is not None and records:
+                plan.save_records(plan.folder / "rollouts" / f"until-{step:06d}.parquet", records)
+                records = []
+            _save_point(policy, objective, optimizer, plan, progress, parameters)
+    best = checkpoints.load(checkpoints.Checkpoint(path=checkpoints.step_folder(folder, progress.best_step), step=progress.best_step))
+    _restore(parameters, best.tensors["model"])
+    return progress
+
+
+def _update(
+    policy: Policy,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    batch: StepBatch,
+    rate: float,
+    max_grad_norm: float,
+    step: int,
+) -> dict[str, float]:
+    """Optimizer steps on one batch; the metrics of the last. A batch without micro-batches leaves the weights alone."""
+    metrics: dict[str, float] = {"loss": 0.0, "grad_norm": 0.0}
+    if not batch.micro_batches:
+        return metrics
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    policy.model.train()
+    for _ in range(objective.updates_per_batch):
+        metrics = {"loss": 0.0}
+        for micro_batch in batch.micro_batches:
+            loss, parts = objective.loss(micro_batch)
+            accelerator.backward(loss)
+            metrics["loss"] += float(loss.detach())
+            for name, value in parts.items():
+                metrics[name] = metrics.get(name, 0.0) + value
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = float(accelerator.clip_grad_norm_(held, max_grad_norm))
+        metrics["grad_norm"] = norm
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
+            optimizer.zero_grad(set_to_none=True)
+            raise TrainingError(
+                f"step {step}: loss {metrics['loss']}, gradient norm {norm}; training stopped before the optimizer's step, "
+                "the last checkpoint is clean. Lower optimizer.lr or use float32, then go on with --resume"
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    policy.model.eval()
+    return metrics
+
+
+def _save_point(
+    policy: Policy,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    plan: Plan,
+    progress: Progress,
+    parameters: Mapping[str, torch.nn.Parameter],
+) -> None:
+    """Score the weights on the validation split, remember the best, save, remove what is no longer needed."""
+    validation = plan.validate(policy)
+    progress.validations.append({"step": progress.step, **asdict(validation)})
+    best = max(progress.validations, key=lambda entry: (entry["accuracy"], entry["score"], -entry["step"]))
+    progress.best_step = best["step"]
+    plan.log({"kind": "validation", "step": progress.step, **asdict(validation)})
+    tensors = {"model": parameters, "optimizer": optimizer_tensors(optimizer, parameters.items())}
+    state = {
+        "progress": asdict(progress),
+        "objective": objective.state_dict(),
+        "gate": plan.gate.state_dict() if plan.gate is not None else None,
+    }
+    folder = plan.folder / "checkpoints"
+    checkpoints.save_checkpoint(folder, progress.step, {k: v for k, v in tensors.items() if v}, state)
+    checkpoints.prune(folder, plan.checkpoint.keep_last, [progress.best_step])
+
+
+def _remember(progress: Progress, batch: StepBatch) -> None:
+    """Keep the means of the first and of the last updates."""
+    known = {name: batch.metrics.get(name) for name in ("reward", "accuracy")}
+    if any(value is None for value in known.values()):
+        return
+    progress.window = [*progress.window, known][-WINDOW:]
+    means = {name: sum(entry[name] for entry in progress.window) / len(progress.window) for name in known}
+    progress.last = means
+    if progress.step <= WINDOW:
+        progress.first = means
+
+
+def _trainable(policy: Policy) -> Iterable[tuple[str, torch.nn.Parameter]]:
+    return ((name, parameter) for name, parameter in policy.model.named_parameters() if parameter.requires_grad)
+
+
+def _restore(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give the parameters their saved values. Raises TrainingError when the names are not the same."""
+    if set(parameters) != set(tensors):
+        odd = sorted(set(parameters) ^ set(tensors))[:5]
+        raise TrainingError(f"the checkpoint and the model do not train the same parameters; they differ in {odd}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])

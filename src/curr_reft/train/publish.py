@@ -1,0 +1,91 @@
+"""What a finished stage hands on: a model folder, and a manifest with the hash of its weights.
+
+The manifest is written last: a folder without one is not published, and no stage starts from it.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curr_reft.errors import CheckpointError
+from curr_reft.files import read_json, reporting_full_disk, sha256_file, sync_tree, write_json
+from curr_reft.train.checkpoint import MANIFEST, damaged_file, file_table, move_into_place
+
+MODEL = "model"
+_OURS = ("format", "weights_sha256", "files")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published model whose files were found to be those of its manifest."""
+
+    model: Path  # loads with from_pretrained
+    weights_sha256: str
+    record: dict[str, Any]  # as given to ``publish``
+
+
+def weights_hash(model: Path) -> str:
+    """One hash over all safetensors files below ``model``: of the lines ``HASH  NAME`` that sha256sum prints for them.
+
+    Raises CheckpointError when there is none.
+    """
+    files = sorted(path.relative_to(model).as_posix() for path in model.rglob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{model} holds no safetensors file")
+    return _hash_of_hashes({name: sha256_file(model / name) for name in files})
+
+
+def publish(folder: Path, save_model: Callable[[Path], None], record: Mapping[str, Any]) -> Published:
+    """Save a model with ``save_model(path)`` as ``folder/model`` and ``folder/manifest.json`` with ``record``.
+
+    A model published there before is withdrawn first. Raises DiskFullError, and CheckpointError when ``save_model``
+    wrote no safetensors file.
+    """
+    assert not set(_OURS) & set(record), f"{_OURS} are written by publish"
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".tmp-{MODEL}-{os.getpid()}"
+    for leftover in folder.glob(f".*-{MODEL}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        with reporting_full_disk(folder / MODEL):
+            aside.mkdir()
+            save_model(aside)
+            sync_tree(aside)
+            files = file_table(aside)
+            sha256 = weights_hash(aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    (folder / MANIFEST).unlink(missing_ok=True)
+    move_into_place(aside, folder / MODEL)
+    write_json(folder / MANIFEST, {"format": 1, **record, "weights_sha256": sha256, "files": files})
+    return Published(model=folder / MODEL, weights_sha256=sha256, record=dict(record))
+
+
+def read_published(folder: Path) -> Published | None:
+    """The model published in ``folder``; None when nothing is. Raises CheckpointError when a file was changed."""
+    manifest_path = folder / MANIFEST
+    if not manifest_path.is_file():
+        return None
+    try:
+        manifest = read_json(manifest_path)
+        files, sha256 = manifest["files"], manifest["weights_sha256"]
+        problem = damaged_file(folder / MODEL, files)
+        weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{manifest_path} is not readable ({error}); remove {folder} and resume") from error
+    if problem is None and _hash_of_hashes(weights) != sha256:
+        problem = f"weights_sha256 in {manifest_path} is not that of its files"
+    if problem is not None:
+        raise CheckpointError(f"the published model is damaged: {problem}; remove {folder} and resume")
+    record = {key: value for key, value in manifest.items() if key not in _OURS}
+    return Published(model=folder / MODEL, weights_sha256=sha256, record=record)
+
+
+def _hash_of_hashes(hashes: Mapping[str, str]) -> str:
+    lines = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""Supervised fine-tuning as an objective of the same loop: cross-entropy on the answers' tokens, prompts not scored.
+
+Examples that share a prompt (several kept answers of one query) share its packed row.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from curr_reft.policy.load import Policy
+from curr_reft.policy.logprobs import packed_logprobs
+from curr_reft.policy.packing import pack, split_by_tokens
+from curr_reft.policy.types import Completion, Group
+from curr_reft.questions.question import Question
+from curr_reft.seeding import stream
+from curr_reft.train.config import SftConfig
+from curr_reft.train.objective import MicroBatch, StepBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftExample:
+    """A question and the completion to learn."""
+
+    question: Question
+    completion: str
+
+
+class SftObjective:
+    """Mean cross-entropy over the tokens of a batch, the end token included."""
+
+    updates_per_batch = 1
+
+    def __init__(self, policy: Policy, examples: Sequence[SftExample], config: SftConfig, *, seed: int) -> None:
+        assert examples, "the caller refuses an empty set"
+        self.policy = policy
+        self.examples = tuple(examples)
+        self.config = config
+        self.seed = seed
+
+    def prepare(self, step: int) -> StepBatch:
+        started = time.perf_counter()
+        groups = [self._group(example) for example in self._draw(step)]
+        tokens = sum(group.completions[0].length for group in groups)
+        batches = []
+        for part in split_by_tokens(groups, self.config.micro_batch_tokens):
+            count = sum(completion.length for group in part for completion in group.completions)
+            weights = torch.full((count,), 1 / tokens, device=self.policy.device)
+            batches.append(MicroBatch(packed=pack(part, self.policy), weights_S=weights))
+        return StepBatch(
+            micro_batches=tuple(batches),
+            metrics={"length": tokens / len(groups)},
+            seconds={"pack": time.perf_counter() - started},
+            tokens=tokens,
+        )
+
+    def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
+        logprobs_S = packed_logprobs(self.policy, micro_batch.packed, temperature=1.0)
+        return -(logprobs_S * micro_batch.weights_S).sum(), {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # the examples of a step are a function of the seed and the step
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+    def _draw(self, step: int) -> list[SftExample]:
+        """Every example once an epoch, in an order of its own for each epoch."""
+        first = (step - 1) * self.config.batch_size
+        places = range(first, first + self.config.batch_size)
+        count = len(self.examples)
+        orders = {epoch: self._order(epoch) for epoch in {place // count for place in places}}
+        return [self.examples[orders[place // count][place % count]] for place in places]
+
+    def _order(self, epoch: int) -> list[int]:
+        order = list(range(len(self.examples)))
+        stream(self.seed, "sft", epoch).shuffle(order)
+        return order
+
+    def _group(self, example: SftExample) -> Group:
+        prompt = self.policy.processor.encode_question(example.question)
+        tokens_T = self.policy.processor.encode_completion(example.completion)
+        completion = Completion(
+            tokens_T=tokens_T,
+            logprobs_T=torch.zeros(tokens_T.shape[0]),  # nobody sampled it; the objective does not read it
+            text=example.completion,
+            truncated=False,
+        )
+        return Group(prompt=prompt, completions=(completion,))
