@@ -13,8 +13,11 @@ class EncodedPrompt:
     """One prompt, chat template applied and images processed once. CPU tensors."""
 
     input_ids_P: torch.Tensor  # int64
-    pixel_inputs: dict[str, torch.Tensor]  # what the processor made of the images (pixel_values, image_grid_thw, ...); empty: text only
+    pixel_inputs: dict[
+        str, torch.Tensor
+    ]  # what the processor made of the images (pixel_values, image_grid_thw, ...); empty: text only
     text: str  # the prompt after the chat template, image tokens not expanded
+    positions_AP: torch.Tensor | None = None  # int64, rotary positions on A axes (3: M-RoPE, 1: a line); none: 0..P-1
 
     @property
     def length(self) -> int:

@@ -1,0 +1,65 @@
+"""The recipe's sections about the model and about sampling from it. Imports nothing heavy."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from curr_reft.config import Config
+
+EMBEDDED = "embedded"
+"""The value of ``ModelConfig.path`` that names the tiny model shipped inside the package."""
+
+
+class LoraConfig(Config):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), through the peft library."""
+
+    rank: int = Field(16, ge=1, description="Rank of the adapter matrices.")
+    alpha: float = Field(32.0, gt=0, description="The adapter's output is scaled by alpha / rank.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout in the adapter; above 0 the sampled and the trained policy differ."
+    )
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="Names of the linear layers of the language model that get an adapter.",
+    )
+
+
+class ModelConfig(Config):
+    """Which model is trained, and which of its parts."""
+
+    path: str = Field(EMBEDDED, min_length=1, description="'embedded', a folder, or a name on the Hugging Face hub.")
+    revision: str | None = Field(None, description="Commit or tag of a hub model; none: its default branch.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number type of the weights.")
+    device: str = Field("auto", description="'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', ...")
+    freeze: tuple[Literal["vision", "aligner", "language"], ...] = Field(
+        (), description="Parts that are not trained: vision tower, aligner (its projector), language model."
+    )
+    lora: LoraConfig | None = Field(None, description="Train adapters instead of the weights; none: full training.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with a hub model. Only for models you trust."
+    )
+    packed: bool = Field(
+        True, description="Compute a prompt once for its whole group; false: the plain path, one row a completion."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in backward: less memory, more time."
+    )
+    box_frame: Literal["auto", "pixels", "thousand", "unit"] = Field(
+        "auto", description="Frame of the boxes the model writes; auto: the one its family was trained with."
+    )
+
+
+class SamplingConfig(Config):
+    """How completions are drawn."""
+
+    group_size: int = Field(8, ge=1, description="Completions of each prompt (G).")
+    temperature: float = Field(1.0, ge=0, description="Sampling temperature; 0 takes the most likely token.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the smallest set of tokens with this probability.")
+    top_k: int = Field(0, ge=0, description="Sample from the k most likely tokens; 0: from all.")
+    max_new_tokens: int = Field(64, ge=1, description="A completion is cut, and marked truncated, at this many tokens.")
+    rows_at_once: int = Field(256, ge=1, description="Most completions that are decoded together; bounds memory.")
+
+
+RolloutConfig = SamplingConfig
+"""The same section under the name that recipes use."""

@@ -1,0 +1,58 @@
+"""A processor for checkpoints whose own class cannot be built without torchvision.
+
+``Qwen2_5_VLProcessor`` and ``Qwen3VLProcessor`` demand a video processor, whose placeholder raises where torchvision
+is missing. This class holds what images need, under the same files, so a folder it saves also loads with theirs.
+"""
+
+from typing import Any
+
+from transformers import AutoTokenizer, ProcessorMixin
+
+# From its module: the name in the package itself is a placeholder that raises where torchvision is missing.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessorKwargs
+
+_NAMES = {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
+
+
+class ImageTextProcessor(ProcessorMixin):
+    """Image processor, tokenizer and chat template; videos are not supported."""
+
+    valid_processor_kwargs = Qwen2_5_VLProcessorKwargs
+    model_type = "qwen2_5_vl"
+
+    def __init__(
+        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
+    ) -> None:
+        self.image_token = getattr(tokenizer, "image_token", None) or "<|image_pad|>"
+        self.video_token = getattr(tokenizer, "video_token", None) or "<|video_pad|>"
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        return ["image_processor", "tokenizer"]
+
+    def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        """As many placeholders as the image has merged patches."""
+        patches = int(image_inputs["image_grid_thw"][image_idx].prod())
+        return self.image_token * (patches // self.image_processor.merge_size**2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names the official class, so that ``AutoProcessor`` (with torchvision) opens the folder."""
+        return {**super().to_dict(), "processor_class": _NAMES.get(self.model_type, type(self).__name__)}
+
+
+def load_image_text_processor(path: str, model_type: str, **options: Any) -> ImageTextProcessor:
+    """From a folder or a hub name. The PIL image processor is taken even where torchvision is installed, so that
+    an image gives the same pixels on every machine."""
+    tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    image_processor = AutoImageProcessor.from_pretrained(path, backend="pil", **options)
+    settings, _ = ImageTextProcessor.get_processor_dict(
+        path, **options
+    )  # the template stands in several places on the hub
+    template = settings.get("chat_template") or tokenizer.chat_template
+    processor = ImageTextProcessor(image_processor, tokenizer, chat_template=template)
+    processor.model_type = model_type
+    return processor

@@ -1,0 +1,162 @@
+"""Questions to tensors and tokens to text: chat template, image processing (kept by key), checks, the box frame.
+
+Nothing is repaired in silence: a prompt with a word outside the vocabulary, too many tokens, or a placeholder of
+an image that is not there raises DataError.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+
+from curr_reft.data.frame import BoxFrame, FrameKind, keep_size, resize_rule
+from curr_reft.data.item import ImageSource
+from curr_reft.errors import DataError
+from curr_reft.policy.families import Family, Positions
+from curr_reft.policy.types import EncodedPrompt
+
+CACHE_BYTES = 256 << 20
+"""Most bytes of processed images that are kept."""
+
+LARGEST_LENGTH = 1 << 20
+"""A tokenizer without a limit says 1e30; a prompt beyond a million tokens is an error whatever the model."""
+
+
+class Askable(Protocol):
+    """What ``encode_question`` needs of a Question."""
+
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def images(self) -> tuple[ImageSource, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pixels:
+    inputs: dict[str, torch.Tensor]
+    replacements: tuple[str, ...]  # what each image's placeholder becomes
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.inputs.values())
+
+
+class ChatProcessor:
+    """Wraps a processor of transformers (``.processor``) for one model family.
+
+    ``positions`` gives the rotary positions of a prompt (``families.positions_of``); without it (when tokens are only
+    counted, and no model is loaded) prompts with images carry none.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        family: Family,
+        *,
+        positions: Positions | None = None,
+        max_length: int | None = None,
+        frame_kind: FrameKind | None = None,
+    ) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.family = family
+        self.positions = positions
+        limits = (int(self.tokenizer.model_max_length), max_length or LARGEST_LENGTH, LARGEST_LENGTH)
+        self.max_length = min(limits)
+        self.frame = BoxFrame(frame_kind or family.frame, _fit(processor.image_processor, family))
+        self._cache: OrderedDict[tuple[str, ...], _Pixels] = OrderedDict()
+        self._cached_bytes = 0
+
+    def encode(self, prompt_text: str, images: Sequence[Image.Image] = ()) -> EncodedPrompt:
+        """One user turn that shows ``images`` and then says ``prompt_text``, up to where the answer starts.
+
+        Raises DataError.
+        """
+        return self._encode(
+            prompt_text, self._process(list(images)) if images else None, len(images), repr(prompt_text[:60])
+        )
+
+    def encode_question(self, question: Askable) -> EncodedPrompt:
+        """``encode`` for a Question; images are opened and processed once per key. Raises DataError."""
+        pixels = self._cached(question.images) if question.images else None
+        return self._encode(
+            question.prompt, pixels, len(question.images), getattr(question, "id", repr(question.prompt[:60]))
+        )
+
+    def decode(self, tokens_T: torch.Tensor | Sequence[int]) -> str:
+        """The text of a completion, without special tokens."""
+        return self.tokenizer.decode(tokens_T, skip_special_tokens=True)
+
+    def _encode(self, prompt_text: str, pixels: _Pixels | None, image_count: int, source: str) -> EncodedPrompt:
+        content = [*({"type": "image"} for _ in range(image_count)), {"type": "text", "text": prompt_text}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=self.processor.chat_template or self.tokenizer.chat_template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        parts = text.split(self.processor.image_token)
+        if len(parts) != image_count + 1:
+            raise DataError(
+                source,
+                f"the prompt holds {len(parts) - 1} image placeholders ({self.processor.image_token}) for {image_count} "
+                "images; take the placeholder out of the question's text",
+            )
+        expanded = parts[0]
+        for replacement, part in zip(pixels.replacements if pixels else (), parts[1:], strict=True):
+            expanded += replacement + part
+        ids = self.tokenizer(expanded, add_special_tokens=False)["input_ids"]
+        self._check(ids, expanded, source)
+        input_ids_P = torch.tensor(ids, dtype=torch.int64)
+        inputs = pixels.inputs if pixels else {}
+        positions_AP = self.positions(input_ids_P, inputs) if self.positions else None
+        return EncodedPrompt(input_ids_P=input_ids_P, pixel_inputs=inputs, text=text, positions_AP=positions_AP)
+
+    def _check(self, ids: list[int], text: str, source: str) -> None:
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown in ids:
+            spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            words = sorted({text[a:b] for token, (a, b) in zip(ids, spans, strict=True) if token == unknown})
+            raise DataError(
+                source,
+                f"{', '.join(map(repr, words[:8]))} {'is' if len(words) == 1 else 'are'} not in the model's vocabulary; "
+                "reword the question or use a model that knows it",
+            )
+        if len(ids) > self.max_length:
+            raise DataError(
+                source,
+                f"the prompt has {len(ids)} tokens and the model takes {self.max_length}; shorten the text or lower the "
+                "image's pixels",
+            )
+
+    def _cached(self, sources: tuple[ImageSource, ...]) -> _Pixels:
+        """Prompts with the same images get the very same tensors: the rollout and the packed row look for that."""
+        key = tuple(source.key for source in sources)
+        pixels = self._cache.get(key)
+        if pixels is None:
+            pixels = self._cache[key] = self._process([source.open() for source in sources])
+            self._cached_bytes += pixels.bytes
+            while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+                self._cached_bytes -= self._cache.popitem(last=False)[1].bytes
+        else:
+            self._cache.move_to_end(key)
+        return pixels
+
+    def _process(self, images: list[Image.Image]) -> _Pixels:
+        made = self.processor.image_processor([images], return_tensors="pt", **self.family.image_options)
+        replacements = tuple(self.processor.replace_image_token(made, index) for index in range(len(images)))
+        inputs = {name: torch.as_tensor(made[name]) for name in self.family.pixel_axes if name in made}
+        return _Pixels(inputs=inputs, replacements=replacements)
+
+
+def _fit(image_processor: Any, family: Family) -> Callable[[tuple[int, int]], tuple[int, int]]:
+    """The size at which the model sees an image: the rule of the Qwen image processors, else the image as it is."""
+    if "image_grid_thw" not in family.pixel_axes or not getattr(image_processor, "do_resize", True):
+        return keep_size
+    size = image_processor.size
+    return resize_rule(
+        image_processor.patch_size * image_processor.merge_size, size["shortest_edge"], size["longest_edge"]
+    )
