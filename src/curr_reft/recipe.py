@@ -1,0 +1,220 @@
+"""The run's schema: one frozen class put together from the sections of all rooms, read from YAML and flags.
+
+Nothing heavy is imported: a wrong recipe is refused in well under a second, with every problem in one message.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pydantic_core
+from pydantic import Field, model_validator
+
+from curr_reft import recipe_source
+from curr_reft.config import Config
+from curr_reft.curriculum.config import CurriculumConfig
+from curr_reft.data.config import DataConfig
+from curr_reft.errors import RecipeError
+from curr_reft.evaluate.config import EvaluationConfig
+from curr_reft.improve.config import SelfImprovementConfig
+from curr_reft.policy.config import ModelConfig, SamplingConfig
+from curr_reft.questions.config import QuestionsConfig
+from curr_reft.recipe_schema import complete, suggestion
+from curr_reft.recipe_source import Key, Source, split_flags
+from curr_reft.rewards.config import RewardsConfig
+from curr_reft.train.config import CheckpointConfig, RlConfig, SftConfig
+
+FORMS = ("binary", "choice", "open")
+
+
+def _default_output(data: dict[str, Any]) -> Any:
+    return f"runs/{data['name']}"  # text, as strict JSON takes no Path
+
+
+class Recipe(Config):
+    """Everything that decides a run, but for the machine it runs on."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run and its directory")
+    seed: int = Field(0, ge=0, description="every random draw is a function of it and of the draw's place")
+    output: Path = Field(
+        default_factory=_default_output,
+        description="the run directory",
+        json_schema_extra={"default": "runs/NAME"},
+    )
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    questions: QuestionsConfig = QuestionsConfig()
+    rewards: RewardsConfig = RewardsConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    rl: RlConfig = RlConfig()
+    curriculum: CurriculumConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    sft: SftConfig | None = Field(None, description="the SFT baseline; needed when evaluation.models names sft")
+    self_improvement: SelfImprovementConfig | None = Field(
+        None, description="phase 2; needed when evaluation.models names curr_reft"
+    )
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
+        problems = [f"{key}: {rule}" for key, rule in _contradictions(self)]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in the YAML file ``path`` with the flags ``overrides`` (``["--rl.optimizer.lr", "1e-6"]``) over it.
+
+    Paths of data files are taken from the recipe's folder (in flags: from the working directory) and made absolute.
+    Raises RecipeError with every problem: file and line or flag, dotted key, value, rule, nearest valid key.
+    """
+    path = Path(path)
+    flags = split_flags(overrides)
+    source = recipe_source.read(path)
+    complete(Recipe, source.data)
+    problems = source.override(flags)
+    complete(Recipe, source.data)
+    _anchor_paths(source, path.parent)
+    try:
+        # Strict, by way of JSON: there text is no number and true is not 1, but a list may fill a tuple.
+        recipe = Recipe.model_validate_json(pydantic_core.to_json(source.data), strict=True)
+    except pydantic.ValidationError as error:
+        problems += _problems(error, source)
+    if problems:
+        if len(problems) == 1:
+            raise RecipeError(problems[0])
+        raise RecipeError(f"{path}: {len(problems)} problems\n" + "\n".join(f"  {problem}" for problem in problems))
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every key with its value; ``load_recipe`` reads it back equal."""
+    return recipe_source.write(recipe.model_dump(mode="json"))
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Hash of everything in the recipe but ``output``."""
+    data = recipe.model_dump(mode="json", exclude={"output"})
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of nested plain data; lists of plain values and empty sections are values."""
+    pairs: Iterator[tuple[Any, Any]]
+    if isinstance(data, dict) and data:
+        pairs = iter(data.items())
+    elif isinstance(data, list) and any(isinstance(each, dict | list) for each in data):
+        pairs = enumerate(data)
+    else:
+        return {prefix.removesuffix("."): data}
+    flat = {}
+    for key, value in pairs:
+        flat.update(flatten(value, f"{prefix}{key}."))
+    return flat
+
+
+def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """(dotted key, rule) of what no section can see alone."""
+    models = recipe.evaluation.models
+    if "sft" in models and recipe.sft is None:
+        yield "evaluation.models", "names sft, which needs the section sft (sft: {steps: N})"
+    if "curr_reft" in models and recipe.self_improvement is None:
+        yield "evaluation.models", "names curr_reft, which needs the section self_improvement"
+    if len(set(models)) < len(models):
+        yield "evaluation.models", "names a model twice"
+    if recipe.sampling.group_size < 2:
+        yield "sampling.group_size", "must be at least 2: an answer is paid by comparison with its group"
+    if recipe.sampling.temperature == 0:
+        yield "sampling.temperature", "must be above 0: training needs answers that differ"
+    for position, stage in enumerate(recipe.curriculum.stages):
+        key = f"curriculum.stages.{position}"
+        if not stage.forms:
+            yield f"{key}.forms", "names no form; give for example {open: 1}"
+        for form, weight in stage.forms.items():
+            if form not in FORMS:
+                near = difflib.get_close_matches(form, FORMS, 1, 0.5)
+                yield (
+                    f"{key}.forms.{form}",
+                    "unknown form; " + (f"did you mean {near[0]}?" if near else f"forms are {', '.join(FORMS)}"),
+                )
+            elif not 0 < weight < float("inf"):
+                yield f"{key}.forms.{form}", f"a weight must be above 0, not {weight}"
+        if isinstance(stage.steps, int) and stage.steps < 1:
+            yield f"{key}.steps", f"must be at least 1, not {stage.steps}"
+        if position == 0 and stage.replay > 0:
+            yield f"{key}.replay", "the first stage has no earlier forms to replay; set it to 0"
+    budgets = [stage.steps for stage in recipe.curriculum.stages]
+    fixed = sum(steps for steps in budgets if isinstance(steps, int))
+    if budgets[-1] == "rest" and fixed == recipe.curriculum.total_steps:
+        yield "curriculum.total_steps", f"the earlier stages take all {fixed} steps, none is left for the last one"
+
+
+def _anchor_paths(source: Source, folder: Path) -> None:
+    files = source.data.get("data", {}).get("files") if isinstance(source.data.get("data"), dict) else None
+    for split, entries in files.items() if isinstance(files, dict) else ():
+        for position, entry in enumerate(entries if isinstance(entries, list) else ()):
+            for name in ("path", "image_root"):
+                value = entry.get(name) if isinstance(entry, dict) else None
+                if isinstance(value, str) and value and "://" not in value:
+                    given_by_flag = source.place(("data", "files", split, position, name)).startswith("--")
+                    base = Path() if given_by_flag else folder
+                    entry[name] = str((base / value).absolute())
+
+
+def _problems(error: pydantic.ValidationError, source: Source) -> list[str]:
+    """One line for each key that is wrong; the members of a union that all refuse a value make one line."""
+    found: dict[str, list[str]] = {}
+    for each in error.errors(include_url=False):
+        if each["type"] == "default_factory_not_called":  # output, when name is wrong
+            continue
+        if each["loc"] == () and each["type"] == "value_error":
+            for line in str(each["ctx"]["error"]).split("\n"):
+                dotted, _, rule = line.partition(": ")
+                place = source.place(_key(dotted, source.data))
+                found.setdefault(f"{place}: {rule}" if place == f"--{dotted}" else f"{place}: {line}", [])
+            continue
+        key, value = _follow(each["loc"], source.data, missing=each["type"] == "missing")
+        dotted = ".".join(map(str, key)) or "the recipe"
+        shown = "" if isinstance(value, dict | list) or each["type"] == "missing" else f" = {json.dumps(value)[:80]}"
+        place = source.place(key)
+        head = f"{place}{shown.replace(' =', '')}: " if place == f"--{dotted}" else f"{place}: {dotted}{shown}: "
+        found.setdefault(head, []).append(_rule(each, key, value))
+    return [head + " or ".join(dict.fromkeys(rules)) for head, rules in found.items()]
+
+
+def _rule(error: Any, key: Key, value: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"unknown key; {suggestion(Recipe, key)}"
+    if error["type"] == "missing":
+        return "is required"
+    text: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if error["type"] == "literal_error" and isinstance(value, str):
+        allowed = [part.strip("' ") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        near = difflib.get_close_matches(value, allowed, 1, 0.5)
+        text += f"; did you mean {near[0]}?" if near else ""
+    return text
+
+
+def _key(dotted: str, data: Any) -> Key:
+    return _follow(tuple(int(part) if part.isdecimal() else part for part in dotted.split(".")), data)[0]
+
+
+def _follow(location: Sequence[str | int], data: Any, missing: bool = False) -> tuple[Key, Any]:
+    """The key and its value; pydantic's location also names the members of unions, which are left out."""
+    key: Key = ()
+    value = data
+    for position, part in enumerate(location):
+        inside = (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        )
+        if inside:
+            value = value[part]
+            key = (*key, part)
+        elif missing and position == len(location) - 1:
+            key = (*key, part)
+    return key, value

@@ -1,0 +1,216 @@
+"""The keys a recipe may have, read off the section classes: for defaults, for suggestions, for the documentation."""
+
+import difflib
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pydantic_core
+from pydantic.fields import FieldInfo
+
+from curr_reft.config import Config
+
+_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path", type(None): "null"}
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyInfo:
+    """One key of the schema. ``N`` stands for a place in a list, ``NAME`` for a name the user gives."""
+
+    path: str  # rl.optimizer.lr, curriculum.stages.N.steps
+    value: str  # what may stand there, in words
+    required: bool
+    default: Any  # plain data
+    description: str
+    section: type[Config] | None  # of a key that holds keys
+
+
+def keys(section: type[Config], prefix: str = "") -> Iterator[KeyInfo]:
+    """Every key below ``section``, sections before what they hold."""
+    for name, info in section.model_fields.items():
+        kind, inner = _section_of(info.annotation)
+        path = f"{prefix}{name}"
+        yield KeyInfo(
+            path=path,
+            value=_type_text(info),
+            required=info.is_required(),
+            default=_default(info),
+            description=info.description or (_first_line(inner) if inner else ""),
+            section=inner,
+        )
+        if inner:
+            yield from keys(inner, f"{path}{ {'one': '', 'list': '.N', 'dict': '.NAME'}[kind] }.")
+
+
+def complete(section: type[Config], data: dict[str, Any], default: Config | None = None) -> None:
+    """Fill in, in place, what ``data`` leaves to the defaults of ``section``, or to ``default``, one of its instances.
+
+    Pydantic drops a section's default as soon as one key of it is given; here the other keys keep their values.
+    """
+    for name, info in section.model_fields.items():
+        if info.default_factory_takes_validated_data:
+            continue
+        if default is not None:
+            base = getattr(default, name)
+        elif info.is_required():
+            base = None
+        else:
+            base = info.get_default(call_default_factory=True)
+        if name not in data:
+            if default is not None or not info.is_required():
+                data[name] = _plain(base)
+            continue
+        kind, inner = _section_of(info.annotation)
+        value = data[name]
+        if inner and kind == "one" and isinstance(value, dict):
+            complete(inner, value, base if isinstance(base, Config) else None)
+        elif inner and kind == "list" and isinstance(value, list):
+            for each in value:
+                if isinstance(each, dict):
+                    complete(inner, each)
+        elif inner and kind == "dict" and isinstance(value, dict):
+            for each in value.values():
+                if isinstance(each, dict):
+                    complete(inner, each)
+
+
+def suggestion(root: type[Config], path: tuple[str | int, ...]) -> str:
+    """What to write for the unknown key ``path``: the nearest key beside it, else anywhere, else what is valid."""
+    section = root
+    for part in path[:-1]:
+        if isinstance(part, str) and part in section.model_fields:
+            _, inner = _section_of(section.model_fields[part].annotation)
+            section = inner or section
+    wrong = str(path[-1])
+    above = ".".join(map(str, path[:-1]))
+    near = difflib.get_close_matches(wrong, section.model_fields, 1, 0.6)
+    if near:
+        return f"did you mean {above + '.' if above else ''}{near[0]}?"
+    everywhere = [info.path for info in keys(root)]
+    same = [known for known in everywhere if known.rsplit(".", 1)[-1] == wrong]
+    near = difflib.get_close_matches(".".join(map(str, path)), same or everywhere, 1, 0.0 if same else 0.7)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"valid keys{' of ' + above if above else ''}: {', '.join(section.model_fields)}"
+
+
+def reference(root: type[Config]) -> str:
+    """Every key as Markdown, one table for each section."""
+    blocks = []
+    top = [info for info in keys(root) if "." not in info.path]
+    blocks.append("## Top level\n\n" + _table(top))
+    for info in keys(root):
+        if info.section:
+            rows = [row for row in keys(info.section) if "." not in row.path]
+            prefix = _inside(info)
+            blocks.append(f"## `{prefix}`\n\n{_documentation(info.section)}\n\n" + _table(rows))
+    return "\n\n".join(blocks) + "\n"
+
+
+def flags_help(root: type[Config]) -> str:
+    """Every key that holds a value as a flag, for ``run --help``."""
+    lines = []
+    for info in keys(root):
+        if info.section is None:
+            rule = "required" if info.required else f"default {default_text(info.default)}"
+            lines.append(f"  --{info.path} ({info.value}; {rule})\n      {info.description}")
+    return "\n".join(lines)
+
+
+def default_text(value: Any) -> str:
+    """A default as it would be written in a recipe."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, str):
+        return value
+    return pydantic_core.to_json(value).decode().replace('"', "").replace(",", ", ")
+
+
+def _inside(info: KeyInfo) -> str:
+    if info.value.startswith("list"):
+        return f"{info.path}.N"
+    return f"{info.path}.NAME" if info.value.startswith("NAME") else info.path
+
+
+def _table(rows: list[KeyInfo]) -> str:
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for row in rows:
+        if row.section:
+            optional = row.default is None and not row.required
+            default = "required" if row.required else "null" if optional else "see below"
+        else:
+            default = "required" if row.required else f"`{default_text(row.default)}`"
+        cells = (f"`{row.path}`", row.value, default, row.description)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _documentation(section: type[Config]) -> str:
+    return " ".join((section.__doc__ or "").split())
+
+
+def _first_line(section: type[Config]) -> str:
+    return (section.__doc__ or "").strip().split("\n")[0]
+
+
+def _plain(value: Any) -> Any:
+    return pydantic_core.from_json(pydantic_core.to_json(value))
+
+
+def _default(info: FieldInfo) -> Any:
+    if info.default_factory_takes_validated_data:  # computed from other keys; the words are for people
+        assert isinstance(info.json_schema_extra, dict), "such a key says its default in words"
+        return info.json_schema_extra["default"]
+    return None if info.is_required() else _plain(info.get_default(call_default_factory=True))
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _section_of(annotation: Any) -> tuple[Literal["one", "list", "dict"], type[Config] | None]:
+    """How ``annotation`` holds sections, and which; (.., None) when it holds none, or one of several."""
+    members = [each for each in _members(annotation) if each is not type(None)]
+    if len(members) != 1:
+        return "one", None
+    member, arguments = members[0], get_args(members[0])
+    if isinstance(member, type) and issubclass(member, Config):
+        return "one", member
+    if get_origin(member) in (tuple, list) and _is_section(arguments[0]):
+        return "list", arguments[0]
+    if get_origin(member) is dict and _is_section(arguments[1]):
+        return "dict", arguments[1]
+    return "one", None
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Config)
+
+
+def _type_text(info: FieldInfo) -> str:
+    bounds = [
+        f"{sign} {getattr(rule, name):g}"
+        for rule in info.metadata
+        for name, sign in _BOUNDS.items()
+        if getattr(rule, name, None) is not None
+    ]
+    return " ".join([_annotation_text(info.annotation), *bounds])
+
+
+def _annotation_text(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_annotation_text(each) for each in arguments)
+    if origin is Literal:
+        return " or ".join(f"`{each}`" for each in arguments)
+    if origin in (tuple, list):
+        inner = [each for each in arguments if each is not Ellipsis]
+        return f"list of {_annotation_text(inner[0])}" if len(set(inner)) == 1 else "list"
+    if origin is dict:
+        return f"NAME: {_annotation_text(arguments[1])}"
+    if _is_section(annotation):
+        return "section"
+    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -1,0 +1,269 @@
+"""The folder of a run: who holds it, what made it, what is finished, its metrics.
+
+One process at a time: an flock, which the system drops with the process however it ends, with the holder's host and
+process in the file for the message. What a phase does, and the files inside its folder, are not known here.
+"""
+
+import contextlib
+import errno
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from curr_reft import __version__, recipe_source
+from curr_reft.errors import RecipeError, UsageError
+from curr_reft.files import append_jsonl, read_json, read_jsonl, sync_file, write_atomic, write_json, write_jsonl
+from curr_reft.recipe import Recipe, dump_recipe, flatten, recipe_sha256
+
+logger = logging.getLogger(__name__)
+
+LOCK, RECIPE, STATE, METRICS = ".lock", "recipe.yaml", "run.json", "metrics.jsonl"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "pillow",
+    "math-verify",
+    "peft",
+)
+State = Literal["running", "done", "failed", "interrupted"]
+
+
+@dataclass
+class RunDir:
+    """An open run directory. Use it in a ``with`` block, or ``close`` it; the lock goes with it."""
+
+    path: Path
+    run: dict[str, Any]  # the content of run.json
+    _lock: "_Lock" = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path, recipe: Recipe, resume: bool = False) -> "RunDir":
+        """Take the directory ``path`` for ``recipe``: a new one, or with ``resume`` the one of an earlier run.
+
+        A run that was killed before it had a ``run.json``, and a directory that does not exist, start from the
+        beginning with ``resume`` too, so that one command can be repeated until it is through.
+        Raises UsageError: held by another process, used, not a run directory, made by another recipe.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"output {path} is a file; choose another --output")
+        if not (path / LOCK).exists():
+            _require_usable(path, resume)  # before the first write into a folder that may not be ours
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _Lock.take(path / LOCK)
+        try:
+            _require_usable(path, resume)
+            run = _resumed(path, recipe) if (path / STATE).is_file() else _started(path, recipe)
+            write_json(path / STATE, run)
+            return cls(path=path, run=run, _lock=lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def phase_done(self, name: str) -> bool:
+        """Whether the phase ``name`` was marked done."""
+        return name in self.run["phases"]
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What ``mark_done`` was given for the phase ``name``. Raises KeyError when it is not done."""
+        record: dict[str, Any] = self.run["phases"][name]
+        return record
+
+    def mark_done(self, name: str, record: Mapping[str, Any]) -> None:
+        """Note, atomically, that the phase ``name`` is finished; its metrics are on the disk by then."""
+        self.sync_metrics()
+        self._write({**self.run, "phases": {**self.run["phases"], name: dict(record)}})
+
+    def set_state(self, state: State) -> None:
+        """The state of the whole run, with the time."""
+        self._write({**self.run, "state": state, "finished": _now() if state == "done" else None})
+
+    def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows to metrics.jsonl; each has ``run``, ``stage`` and ``step``."""
+        append_jsonl(self.path / METRICS, rows)
+
+    def sync_metrics(self) -> None:
+        """Force the metrics to the disk; to be called before a checkpoint, which must not be ahead of them."""
+        if (self.path / METRICS).exists():
+            sync_file(self.path / METRICS)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of metrics.jsonl."""
+        return read_jsonl(self.path / METRICS) if (self.path / METRICS).exists() else []
+
+    def truncate_after(self, run: str, stage: str, step: int) -> None:
+        """Drop the rows of ``run`` and ``stage`` after ``step``: a resumed stage writes those steps again."""
+        rows = self.metrics()
+        kept = [row for row in rows if (row["run"], row["stage"]) != (run, stage) or row["step"] <= step]
+        if len(kept) < len(rows):
+            write_jsonl(self.path / METRICS, kept)
+
+    def close(self) -> None:
+        """Give the directory back."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A run that leaves by an exception is marked failed or interrupted, as far as the disk allows."""
+        if kind is not None:
+            with contextlib.suppress(Exception):
+                self.set_state("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+        self.close()
+
+    def _write(self, run: dict[str, Any]) -> None:
+        write_json(self.path / STATE, run)
+        self.run = run
+
+
+def _require_usable(path: Path, resume: bool) -> None:
+    if not path.is_dir():
+        return
+    # A dot stands for a write that was cut off, and for the lock.
+    used = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
+    if resume and used and STATE not in used and used != [RECIPE]:
+        raise UsageError(
+            f"output {path} holds {used[0]} but no {STATE}: not the directory of a run, nothing to --resume; "
+            "choose another --output"
+        )
+    if not resume and used:
+        raise UsageError(
+            f"output {path} is in use: it holds {used[0]}. Three ways out: go on with that run (--resume), "
+            f"choose another directory (--output DIR), or remove it (rm -r {path})"
+        )
+
+
+def _started(path: Path, recipe: Recipe) -> dict[str, Any]:
+    write_atomic(path / RECIPE, dump_recipe(recipe))
+    return {
+        "format": 1,
+        "name": recipe.name,
+        "state": "running",
+        "seed": recipe.seed,
+        "recipe_sha256": recipe_sha256(recipe),
+        "versions": _versions(),
+        "started": _now(),
+        "resumed": [],
+        "finished": None,
+        "phases": {},
+    }
+
+
+def _resumed(path: Path, recipe: Recipe) -> dict[str, Any]:
+    try:
+        run: dict[str, Any] = read_json(path / STATE)
+        before = flatten(recipe_source.read(path / RECIPE).data)
+        run["phases"], run["resumed"], run["versions"]
+    except (OSError, ValueError, RecipeError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error})") from error
+    now = flatten(recipe.model_dump(mode="json"))
+    keys = [key for key in sorted({*before, *now}) if key != "output" and before.get(key) != now.get(key)]
+    if keys:
+        lines = [f"  {key}: {_shown(before, key)} -> {_shown(now, key)}" for key in keys]
+        raise UsageError(
+            f"{path} was made by another recipe (stored -> given):\n" + "\n".join(lines) + "\n"
+            f"Give the stored one ({path / RECIPE}) to --resume, or choose another --output"
+        )
+    changed = [
+        f"{name} {run['versions'].get(name)} -> {version}"
+        for name, version in _versions().items()
+        if run["versions"].get(name) != version
+    ]
+    if changed:
+        logger.warning(
+            "resuming with other versions (%s): the result may differ from an unbroken run", ", ".join(changed)
+        )
+    return {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "(absent)"
+
+
+def _versions() -> dict[str, str]:
+    """Versions from the packages' metadata: nothing is imported for them."""
+    found = {"curr_reft": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class _Lock:
+    """An exclusive flock on a file that names its holder. The file stays; only the lock counts."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        _held.add(descriptor)
+
+    @classmethod
+    def take(cls, path: Path) -> "_Lock":
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UsageError(
+                    f"output {path.parent} is held by another run ({holder}); "
+                    "wait for it, stop it, or choose another --output"
+                ) from error
+            raise UsageError(
+                f"output {path.parent}: its file system offers no locks ({error.strerror}); "
+                "choose an --output on another one"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode(), 0)
+        return cls(descriptor)
+
+    def release(self) -> None:
+        if self._descriptor in _held:
+            _held.discard(self._descriptor)
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    for _ in range(10):  # the holder may be between taking the lock and writing its name
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            holder = json.loads(os.pread(descriptor, 4096, 0))
+            return f"process {holder['process']} on {holder['host']}"
+        time.sleep(0.05)
+    return "its process is not named in the lock file"
+
+
+_held: set[int] = set()
+
+
+def _drop_in_child() -> None:
+    # A forked worker that outlives a killed run would keep the lock: children close their copy of the descriptor.
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_drop_in_child)
