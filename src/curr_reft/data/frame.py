@@ -7,9 +7,9 @@ through the same ``BoxFrame``, so that the truth is always in the frame of the i
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeGuard, get_args
 
-from curr_reft.data.item import Box
+from curr_reft.data.item import Box, Truth
 from curr_reft.errors import DataError
 
 Size: TypeAlias = tuple[int, int]
@@ -19,6 +19,11 @@ FrameKind: TypeAlias = Literal["pixels", "thousand", "unit"]
 
 MAX_ASPECT_RATIO = 200
 """Longer side over shorter side. Beyond it the image processors of the Qwen family refuse an image."""
+
+
+def is_box(truth: Truth) -> TypeGuard[Box]:
+    """Whether a truth is a box: four numbers, not names and not an expression."""
+    return isinstance(truth, tuple) and len(truth) == 4 and all(isinstance(value, int | float) for value in truth)
 
 
 def keep_size(size: Size) -> Size:

@@ -1,0 +1,119 @@
+"""Section of the recipe for data: which rows, in which split, and what happens to rows that cannot be used."""
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from curr_reft.config import Config
+from curr_reft.data.sampling import Sampling
+
+ShapesTask: TypeAlias = Literal["detection", "classification", "math"]
+Counts: TypeAlias = dict[ShapesTask, int]
+
+
+def _each(count: int) -> Counts:
+    return {"detection": count, "classification": count, "math": count}
+
+
+class ShapesConfig(Config):
+    """The drawn world: how many items a task and split."""
+
+    train: Counts = Field(_each(600), description="task -> items to train on")
+    validation: Counts = Field(_each(100), description="task -> held-out items that choose the checkpoint")
+    test: Counts = Field(_each(200), description="task -> in-domain test items")
+    ood_test: Counts = Field(_each(200), description="task -> out-of-domain test items")
+    seed: int = Field(
+        0, ge=0, description="names the drawn world; apart from the run's seed, so that seeds share their data"
+    )
+
+    @field_validator("train", "validation", "test", "ood_test")
+    @classmethod
+    def _check_counts(cls, counts: Counts) -> Counts:
+        if not counts or min(counts.values()) < 0 or sum(counts.values()) == 0:
+            raise ValueError(f"{counts} must name at least one task and hold no negative count")
+        return counts
+
+
+class FileEntry(Config):
+    """One file of rows. A ``.yaml`` file is a composition: the files under its ``train_datasets`` (in the split train)
+    or ``val_datasets`` (in any other) are read instead."""
+
+    path: str = Field(
+        min_length=1, description="JSONL, a JSON list, or a YAML composition; relative to the recipe's folder"
+    )
+    sampling: str = Field(
+        "all", description="all, first:N, end:N or random:N; N is a count or a percentage (random:10%)"
+    )
+    image_root: str | None = Field(
+        None, description="folder that image paths are relative to; null: the folder of the file"
+    )
+    task: str | None = Field(None, description="task of rows that name none")
+    domain: str = Field("", description="quota group of self-improvement, for entries of pool; empty: the task")
+    boxes: Literal["pixels", "thousand", "unit"] = Field(
+        "pixels", description="what the file's boxes are given in: pixels of the image, 0-1000, or 0-1"
+    )
+
+    @field_validator("sampling")
+    @classmethod
+    def _check_sampling(cls, text: str) -> str:
+        Sampling.parse(text)
+        return text
+
+    @model_validator(mode="after")
+    def _check_composition(self) -> "FileEntry":
+        if self.is_composition and self.sampling != "all":
+            raise ValueError(
+                f"sampling {self.sampling} does not apply to a composition; set it on the entries inside {self.path}"
+            )
+        return self
+
+    @property
+    def is_composition(self) -> bool:
+        return self.path.endswith((".yaml", ".yml"))
+
+
+class FilesConfig(Config):
+    """Your own rows. Every split is a list of files."""
+
+    train: tuple[FileEntry, ...] = Field((), description="rows to train on")
+    validation: tuple[FileEntry, ...] = Field(
+        (), description="held-out rows that choose the checkpoint; empty: split off train"
+    )
+    test: tuple[FileEntry, ...] = Field((), description="in-domain test rows")
+    ood_test: tuple[FileEntry, ...] = Field((), description="out-of-domain test rows")
+    pool: tuple[FileEntry, ...] = Field(
+        (), description="queries of self-improvement; empty: the training rows are asked again"
+    )
+    validation_fraction: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of train split off for validation when validation is empty; images stay together",
+    )
+    seed: int = Field(0, ge=0, description="draws random:N and the validation split")
+
+
+class DataConfig(Config):
+    """Where the items come from."""
+
+    kind: Literal["shapes", "files"] = Field("shapes", description="shapes: the drawn world; files: your own rows")
+    shapes: ShapesConfig = ShapesConfig()
+    files: FilesConfig = FilesConfig()
+    bad_rows: Literal["fail", "skip"] = Field(
+        "fail", description="fail: stop and list every bad row; skip: go on without them and count them"
+    )
+    check_images: Literal["header", "decode"] = Field(
+        "decode", description="decode: every image is decoded once before training, so that a cut file is found now"
+    )
+    max_pixels: int = Field(64_000_000, ge=1, description="most pixels an image file may hold; checked before decoding")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.kind == "files":
+            if not self.files.train:
+                raise ValueError("kind is files, but files.train is empty; list at least one file")
+            if not self.files.test:
+                raise ValueError("kind is files, but files.test is empty; a result needs rows that were not trained on")
+        elif "files" in self.model_fields_set and self.files != FilesConfig():
+            raise ValueError("files is filled, but kind is shapes; set kind: files")
+        return self
