@@ -1,18 +1,10 @@
 """Grade: what a completion earned, and its state. States are not scores: they are counted apart."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from curr_reft.tasks.status import Status
 
-class Status(StrEnum):
-    """How far grading of a completion came."""
-
-    OK = "ok"  # the answer was read and scored, right or wrong
-    TRUNCATED = "truncated"  # the completion hit the token limit before its answer block closed
-    NO_ANSWER = "no_answer"  # not exactly one answer block
-    UNPARSABLE = "unparsable"  # the answer block holds nothing the (task, form) can read
-    TIMED_OUT = "timed_out"  # the grader exceeded its time: no score
-    GRADER_FAILED = "grader_failed"  # the grader raised or returned no finite number: no score
+__all__ = ["Grade", "Status"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +14,7 @@ class Grade:
     status: Status
     format: float
     accuracy: float | None
+    correct: bool | None = None  # the strict rule of evaluation; None where there is no score
     reason: str = ""  # for statuses that need one
 
     @property

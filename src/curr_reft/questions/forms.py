@@ -1,0 +1,231 @@
+"""The three forms of a question, from easy to hard: binary, choice, open (Curr-ReFT section 3.1).
+
+A form turns an item into a question and reads an answer to it. It knows no stage, and tasks only by their interface.
+Making a question has two steps, so that balance is exact by construction: ``draft`` collects what is needed (or says
+why it cannot), then ``build`` lays the draft out by its rank among all drafts that succeeded.
+
+The released reference code holds no generator for these forms; the rules are this project's.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Protocol
+
+from curr_reft.data.item import Item, Truth
+from curr_reft.questions.question import Question
+from curr_reft.questions.templates import Style
+from curr_reft.tasks import TASKS
+from curr_reft.tasks.base import Pool, TaskOptions
+from curr_reft.tasks.letters import letter_of, read_letters
+from curr_reft.tasks.status import GradingTimeoutError, Status, VerificationError
+
+OPTION_COUNT = 4
+MOST_RIGHT = 4  # right letters of a choice question with several
+PARTLY_RIGHT = 0.2  # a non-empty strict subset of the right letters (Curr-ReFT section 3.2)
+
+DECISIONS = {"yes": True, "true": True, "no": False, "false": False}
+_LETTER = re.compile(r"[A-Z]")
+_OWN_OPTION = re.compile(r"(?:^|[\s(\[])([A-H])\s*[.):\]]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerScore:
+    """What the text of an answer block earned. ``accuracy`` and ``correct`` are None where there is no score."""
+
+    status: Status
+    accuracy: float | None
+    correct: bool | None  # the strict rule of evaluation
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why an item cannot be asked in a form."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """An item (boxes in the model's frame) with the claims a form needs of it."""
+
+    item: Item
+    right: tuple[Truth, ...] = ()
+    wrong: tuple[Truth, ...] = ()
+    own_options: bool = False  # the question lists its options itself
+
+
+class Form(Protocol):
+    """How a question is asked."""
+
+    @property
+    def name(self) -> str: ...
+
+    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
+        """What a question of this form needs; ``item`` and ``pool`` are in the model's frame."""
+        ...
+
+    def group(self, draft: Draft) -> str:
+        """Drafts with one group share a count of ranks, over which the form is balanced."""
+        ...
+
+    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
+        """The question; ``rank`` counts from 0 in the draft's group, ``kind`` is that of the box frame."""
+        ...
+
+    def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
+        """Grades the text of an answer block. Never raises for what a model may write."""
+        ...
+
+    def write(self, question: Question) -> str:
+        """The right answer as a model should write it; ``read`` gives it full accuracy."""
+        ...
+
+
+def _unparsable(reason: str) -> AnswerScore:
+    return AnswerScore(status=Status.UNPARSABLE, accuracy=0.0, correct=False, reason=reason)
+
+
+def _question(draft: Draft, form: str, prompt: str, truth: object, options: tuple[str, ...] = ()) -> Question:
+    item = draft.item
+    return Question(
+        id=f"{item.id}/{form}",
+        origin=item.id,
+        task=item.task,
+        form=form,
+        prompt=prompt,
+        truth=truth,
+        images=item.images,
+        options=options,
+        split=item.split,
+        source=item.source,
+        domain=item.domain,
+    )
+
+
+class Binary:
+    """A claim to be judged yes or no; true with probability one half, exactly balanced."""
+
+    name = "binary"
+
+    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
+        task = TASKS[item.task]
+        wrong = task.false_claims(item, pool, rng, 1)
+        if not wrong:
+            return Skip(task.absent)
+        return Draft(item=item, right=(rng.choice(task.singles(item.truth)),), wrong=(wrong[0],))
+
+    def group(self, draft: Draft) -> str:
+        return ""
+
+    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
+        item, truth = draft.item, rank % 2 == 0
+        claim = TASKS[item.task].claim(draft.right[0] if truth else draft.wrong[0])
+        prompt = style.prompt(item.task, self.name, question=item.question, claim=claim, kind=kind)
+        return _question(draft, self.name, prompt, truth)
+
+    def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
+        """Exactly one decision word. (The reference searches substrings: "No, that is not true" counts as yes.)"""
+        word = answer.strip().strip(" \t\r\n.,;:!?*_'\"`()[]{}$").lower()
+        if word not in DECISIONS:
+            return _unparsable("the answer is not exactly one of yes, no, true, false")
+        right = DECISIONS[word] is bool(question.truth)
+        return AnswerScore(status=Status.OK, accuracy=float(right), correct=right)
+
+    def write(self, question: Question) -> str:
+        return "yes" if question.truth else "no"
+
+
+class Choice:
+    """Options with letters. Classification has one to four right ones, the other tasks exactly one."""
+
+    name = "choice"
+
+    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
+        task = TASKS[item.task]
+        if isinstance(item.truth, str) and _LETTER.fullmatch(item.truth):
+            # The question is a choice already (Geo170K and the like): it keeps its own options and their order.
+            if {"A", "B", item.truth} <= set(_OWN_OPTION.findall(item.question)):
+                return Draft(item=item, right=(item.truth,), own_options=True)
+            return Skip("the truth is an option letter, but the question does not list options A, B, ...")
+        singles = task.singles(item.truth)
+        absent = task.false_claims(item, pool, rng, OPTION_COUNT - 1, apart=True)
+        least, most = max(1, OPTION_COUNT - len(absent)), min(MOST_RIGHT, OPTION_COUNT, len(singles))
+        if least > most:
+            return Skip(f"fewer than {OPTION_COUNT} options: {task.absent}")
+        count = rng.randint(least, most) if task.several else 1
+        right = tuple(rng.sample(singles, count))
+        return Draft(item=item, right=right, wrong=tuple(absent[: OPTION_COUNT - count]))
+
+    def group(self, draft: Draft) -> str:
+        return "own" if draft.own_options else str(len(draft.right))
+
+    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
+        item = draft.item
+        if draft.own_options:
+            prompt = style.prompt(item.task, "choice_own", question=item.question, kind=kind)
+            return _question(draft, self.name, prompt, frozenset(str(truth) for truth in draft.right))
+        task = TASKS[item.task]
+        places = list(combinations(range(OPTION_COUNT), len(draft.right)))
+        right_places = places[rank % len(places)]  # all placings in turn: the letters are balanced
+        right, wrong = iter(draft.right), iter(draft.wrong)
+        texts = tuple(
+            task.option(next(right) if place in right_places else next(wrong)) for place in range(OPTION_COUNT)
+        )
+        line = "choices" if task.several else "choice"
+        prompt = style.prompt(item.task, line, question=item.question, options=style.list_options(texts), kind=kind)
+        return _question(draft, self.name, prompt, frozenset(letter_of(place) for place in right_places), texts)
+
+    def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
+        """1 for the same set of letters, 0.2 for a part of it, 0 as soon as one letter is wrong."""
+        letters = read_letters(answer, question.options)
+        if letters is None:
+            return _unparsable("the answer is not plainly one or more option letters")
+        truth = frozenset(question.truth)
+        correct = letters == truth
+        accuracy = 1.0 if correct else PARTLY_RIGHT if letters < truth else 0.0
+        return AnswerScore(status=Status.OK, accuracy=accuracy, correct=correct)
+
+    def write(self, question: Question) -> str:
+        return ", ".join(sorted(question.truth))
+
+
+class Open:
+    """The item as it is, answered freely and graded by its task."""
+
+    name = "open"
+
+    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
+        return Draft(item=item, right=(item.truth,))
+
+    def group(self, draft: Draft) -> str:
+        return ""
+
+    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
+        item = draft.item
+        return _question(
+            draft, self.name, style.prompt(item.task, self.name, question=item.question, kind=kind), item.truth
+        )
+
+    def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
+        task, options = TASKS[question.task], options or TaskOptions()
+        parsed = task.parse(answer)
+        if parsed is None:
+            return _unparsable(f"the answer holds no {task.name} answer that can be read")
+        try:
+            accuracy = task.score(parsed, question.truth, options)
+            correct = task.correct(parsed, question.truth, options)
+        except GradingTimeoutError as error:
+            return AnswerScore(status=Status.TIMED_OUT, accuracy=None, correct=None, reason=str(error))
+        except VerificationError as error:
+            return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=str(error))
+        return AnswerScore(status=Status.OK, accuracy=accuracy, correct=correct)
+
+    def write(self, question: Question) -> str:
+        return TASKS[question.task].write(question.truth)
+
+
+FORMS: dict[str, Form] = {form.name: form for form in (Binary(), Choice(), Open())}
+"""In the order of the curriculum. A new form is one class and one line here."""

@@ -1,0 +1,96 @@
+"""How a question reads, per style, task and form. A template is data: a new task or wording is new lines here.
+
+``short`` is the closed language of the embedded model. ``full`` is for instruction-tuned models: it names the form of
+the completion (Curr-ReFT section 3: thinking and answer tags), the form of the answer, and the frame of its boxes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from curr_reft.errors import RecipeError
+
+ANY = "*"  # a task without lines of its own reads these
+
+FRAME_NAMES: dict[str, str] = {
+    "pixels": "in pixels of the image as shown",
+    "thousand": "on a scale from 0 to 1000 across the width and height of the image",
+    "unit": "as fractions from 0 to 1 of the width and height of the image",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Templates of one style. Fields: ``{question} {claim} {options} {frame}``; unused ones are left out."""
+
+    name: str
+    templates: Mapping[tuple[str, str], str]  # (task, line) -> text; a line is a form or one of its variants
+    option_join: str  # between the options of a choice
+
+    def prompt(self, task: str, line: str, *, question: str, claim: str = "", options: str = "", kind: str = "") -> str:
+        """The user's turn. ``line`` is ``open``, ``binary``, ``choice``, ``choices`` (several letters may be right)
+        or ``choice_own`` (the question lists its options itself); ``kind`` is that of the box frame."""
+        template = self.templates.get((task, line)) or self.templates[(ANY, line)]
+        frame = FRAME_NAMES.get(kind, FRAME_NAMES["pixels"])
+        return template.format(question=question, claim=claim, options=options, frame=frame)
+
+    def list_options(self, texts: tuple[str, ...]) -> str:
+        """``A. red circle B. blue square``, joined as the style does."""
+        return self.option_join.join(f"{chr(ord('A') + place)}. {text}" for place, text in enumerate(texts))
+
+
+_THINK = (
+    "First reason step by step between <think> and </think>, then give only the final answer between <answer> and "
+    "</answer>."
+)
+_YES_NO = f"Is the statement true? {_THINK} The final answer is exactly one word: yes or no."
+_LETTER = f"{_THINK} The final answer is the letter of the one right option."
+
+_SHORT: dict[tuple[str, str], str] = {
+    (ANY, "open"): "{question}.",
+    (ANY, "binary"): "{question}. claim: {claim}. yes or no?",
+    (ANY, "choice"): "{question}. {options}. which letter?",
+    (ANY, "choices"): "{question}. {options}. which letters?",
+    (ANY, "choice_own"): "{question}. which letter?",
+}
+
+_FULL: dict[tuple[str, str], str] = {
+    (ANY, "open"): "{question}\n" + _THINK,
+    (ANY, "binary"): "{question}\nStatement: the answer is {claim}.\n" + _YES_NO,
+    (ANY, "choice"): "{question}\n{options}\n" + _LETTER,
+    (ANY, "choices"): "{question}\n{options}\n"
+    + f"One or more options are right. {_THINK} The final answer is the letters of all right options, separated by "
+    "commas, for example: A, C",
+    (ANY, "choice_own"): "{question}\n" + _LETTER,
+    ("detection", "open"): "{question}\n"
+    + _THINK
+    + ' The final answer is one bounding box as JSON, {{"bbox_2d": [x1, y1, x2, y2]}}, with the top left and the bottom'
+    " right corner {frame}.",
+    (
+        "detection",
+        "binary",
+    ): "{question}\nStatement: its bounding box is {claim}. Boxes are [x1, y1, x2, y2], {frame}.\n" + _YES_NO,
+    (
+        "detection",
+        "choice",
+    ): "{question}\nWhich of these is its bounding box? Boxes are [x1, y1, x2, y2], {frame}.\n{options}\n" + _LETTER,
+    ("classification", "open"): "{question}\n"
+    + _THINK
+    + " The final answer is the list of all category names, separated by commas.",
+    ("classification", "binary"): "{question}\nStatement: there is at least one {claim} in the image.\n" + _YES_NO,
+    ("math", "open"): "{question}\n"
+    + _THINK
+    + " The final answer is only the number, the expression or the letter of the option.",
+    ("math", "binary"): "{question}\nStatement: the answer to this question is {claim}.\n" + _YES_NO,
+}
+
+STYLES: dict[str, Style] = {
+    "short": Style(name="short", templates=_SHORT, option_join=" "),
+    "full": Style(name="full", templates=_FULL, option_join="\n"),
+}
+
+
+def style_named(name: str) -> Style:
+    """Raises RecipeError for a name that is not in the table."""
+    if name not in STYLES:
+        raise RecipeError(f"question style {name!r} is unknown; choose one of {', '.join(sorted(STYLES))}")
+    return STYLES[name]

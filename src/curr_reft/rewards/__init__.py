@@ -1,0 +1,1 @@
+"""What is paid: format, accuracy, their weights, and the states that are not scores."""

@@ -1,0 +1,97 @@
+"""Completions in, grades out. ``grade`` is the definition; ``grade_all`` is the fast path for batches.
+
+A reward is never an exception and never NaN: a grader that fails or times out gives "no score" with its reason.
+Only the text of the one answer block is read for accuracy (the reference code often reads the whole completion).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from curr_reft.questions.forms import FORMS, AnswerScore
+from curr_reft.questions.question import Question
+from curr_reft.rewards.config import RewardsConfig
+from curr_reft.rewards.format import answer_block, format_reward
+from curr_reft.rewards.grade import Grade, Status
+from curr_reft.tasks import TASKS
+from curr_reft.tasks.base import TaskOptions
+from curr_reft.tasks.symbolic import verify_all
+
+
+class Completed(NamedTuple):
+    """One completion to grade; ``truncated`` when it was cut at the token limit."""
+
+    question: Question
+    completion: str
+    truncated: bool = False
+
+
+def grade(question: Question, completion: str, truncated: bool = False, config: RewardsConfig | None = None) -> Grade:
+    """The grade of one completion. Never raises for what a model may write."""
+    options = (config or RewardsConfig()).task_options()
+    return _grade(question, completion, truncated, options)
+
+
+def grade_all(completed: Sequence[tuple[Question, str, bool]], config: RewardsConfig | None = None) -> list[Grade]:
+    """The grades of (question, completion, truncated), in order, equal to those of ``grade``.
+
+    What needs computer algebra is sent to the worker processes together, each pair once.
+    """
+    config = config or RewardsConfig()
+    options = config.task_options()
+    pairs = list(dict.fromkeys(pair for row in completed if (pair := _symbolic_pair(*row)) is not None))
+    verdicts = verify_all(pairs, timeout=options.timeout, workers=options.workers) if pairs else []
+    options = replace(options, verdicts=dict(zip(pairs, verdicts, strict=True)))
+    return [_grade(question, completion, truncated, options) for question, completion, truncated in completed]
+
+
+def total(grade: Grade, config: RewardsConfig | None = None) -> float | None:
+    """The reward: weighted format plus weighted accuracy (Curr-ReFT section 3.2); None where there is no score."""
+    if grade.accuracy is None:
+        return None
+    config = config or RewardsConfig()
+    return config.format_weight * grade.format + config.accuracy_weight * grade.accuracy
+
+
+def verdict(question: Question, answer: str, config: RewardsConfig | None = None) -> AnswerScore:
+    """The score of a bare answer text, without think and answer blocks (for models that answer directly)."""
+    return _read(question, answer, (config or RewardsConfig()).task_options())
+
+
+def _grade(question: Question, completion: str, truncated: bool, options: TaskOptions) -> Grade:
+    paid_format = format_reward(completion, question.task, question.form)
+    answer = answer_block(completion)
+    if answer is None:
+        status = Status.TRUNCATED if truncated else Status.NO_ANSWER
+        return Grade(status=status, format=paid_format, accuracy=0.0, correct=False, reason="no single answer block")
+    score = _read(question, answer, options)
+    return Grade(
+        status=score.status,
+        format=paid_format,
+        accuracy=score.accuracy,
+        correct=score.correct,
+        reason=score.reason,
+    )
+
+
+def _read(question: Question, answer: str, options: TaskOptions) -> AnswerScore:
+    try:
+        score = FORMS[question.form].read(answer, question, options)
+    except Exception as error:  # a grader's own defect: the completion drops out, and the counters show it
+        reason = f"{type(error).__name__}: {error}"[:300]
+        return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=reason)
+    if score.accuracy is not None and not (math.isfinite(score.accuracy) and 0.0 <= score.accuracy <= 1.0):
+        reason = f"the grader returned {score.accuracy!r}, which is not in [0, 1]"
+        return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=reason)
+    return score
+
+
+def _symbolic_pair(question: Question, completion: str, truncated: bool) -> tuple[str, str] | None:
+    """What grading of an open answer will ask of ``verify``; None for everything that needs no verification."""
+    answer = answer_block(completion) if question.form == "open" else None
+    if answer is None:
+        return None
+    task = TASKS[question.task]
+    parsed = task.parse(answer)
+    return task.verification(parsed, question.truth) if parsed is not None else None

@@ -1,0 +1,143 @@
+"""Detection: where is the thing described? The answer is one box; its accuracy is decided by IoU.
+
+Curr-ReFT section 3: 1 when IoU > 0.5. The reference code takes the last of several boxes and counts pixels with both
+ends included; here an answer holds exactly one box and boxes are half-open.
+"""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from curr_reft.data.item import Box, Item, Truth
+from curr_reft.tasks.base import STRICT_IOU, Frame, Pool, TaskOptions
+from curr_reft.tasks.boxes import BOX_KEYS, iou, is_valid, read_box, read_boxes, round_box, write_box
+
+FALSE_CLAIM_IOU = 0.3  # a false claim is at most this close to the truth
+OPTION_IOU = 0.5  # options are closer than this neither to the truth nor to each other
+_TRIES = 200  # draws of a jittered box before giving up
+
+
+class Detection:
+    """One box per answer, in the frame of the question."""
+
+    name = "detection"
+    absent = "no false box can be placed in the image"
+    several = False
+
+    def read_truth(self, raw: Any) -> Box:
+        """A box from four numbers, ``{"bbox_2d": [...]}`` or the text of either. Raises ValueError."""
+        box = self._read(raw)
+        if not is_valid(box):
+            raise ValueError(f"box {write_box(box)} is empty, inverted or not finite: x1 < x2 and y1 < y2 are needed")
+        return box
+
+    def parse(self, answer: str) -> Box | None:
+        return read_box(answer)
+
+    def score(self, parsed: Box, truth: Truth, options: TaskOptions) -> float:
+        value = iou(parsed, _box(truth))
+        return value if options.soft_iou else float(value > options.iou_threshold)
+
+    def correct(self, parsed: Box, truth: Truth, options: TaskOptions) -> bool:
+        return iou(parsed, _box(truth)) > STRICT_IOU
+
+    def write(self, truth: Truth) -> str:
+        return '{"bbox_2d":' + write_box(_box(truth)) + "}"
+
+    def claim(self, truth: Truth) -> str:
+        return write_box(_box(truth))
+
+    def option(self, truth: Truth) -> str:
+        return write_box(_box(truth))
+
+    def verification(self, parsed: Any, truth: Truth) -> None:
+        return None
+
+    def singles(self, truth: Truth) -> tuple[Truth, ...]:
+        return (truth,)
+
+    def place(self, item: Item, frame: Frame) -> tuple[Item, Box | None]:
+        """Rounding may move a side by half a unit; it may not change who is right, nor empty a box."""
+        if not item.images:
+            raise ValueError("a detection item needs an image")
+        width, height = item.images[0].size
+        bounds = frame.to_model((0.0, 0.0, float(width), float(height)), (width, height))
+
+        def placed(box: Box) -> Box:
+            return round_box(frame.to_model(box, (width, height)), bounds)
+
+        truth = placed(_box(item.truth))
+        if iou(truth, frame.to_model(_box(item.truth), (width, height))) <= STRICT_IOU:
+            raise ValueError("the true box is too small for the image as the model sees it, or outside of it")
+        others = tuple(box for box in (placed(_box(other)) for other in item.distractors) if is_valid(box))
+        return replace(item, truth=truth, distractors=others), bounds
+
+    def pool(self, items: list[Item]) -> Pool:
+        return Pool()
+
+    def false_claims(self, item: Item, pool: Pool, rng: random.Random, n: int, apart: bool = False) -> list[Truth]:
+        """Boxes of other objects first (they are the plausible ones), then jittered copies of the true box.
+
+        IoU with the truth is at most 0.3 for a claim; with ``apart`` it is below 0.5 with the truth and among the
+        claims. ``item`` and ``pool.bounds`` are in the frame of the question, already rounded.
+        """
+        truth = _box(item.truth)
+        bounds = pool.bounds or (0.0, 0.0, 2 * truth[2], 2 * truth[3])
+        chosen: list[Truth] = []
+
+        def accept(box: Box) -> None:
+            near = iou(box, truth)
+            wrong = near < OPTION_IOU if apart else near <= FALSE_CLAIM_IOU
+            if wrong and is_valid(box) and (not apart or all(iou(box, _box(other)) < OPTION_IOU for other in chosen)):
+                chosen.append(box)
+
+        others = [_box(other) for other in item.distractors]
+        rng.shuffle(others)
+        for other in others:
+            if len(chosen) < n:
+                accept(other)
+        for _ in range(_TRIES):
+            if len(chosen) >= n:
+                break
+            accept(_jitter(truth, bounds, rng))
+        return chosen
+
+    def _read(self, raw: Any) -> Box:
+        if isinstance(raw, str):
+            boxes = read_boxes(raw)
+            if boxes is None or len(boxes) != 1:
+                raise ValueError(f"{raw!r} does not hold exactly one box; write [x1, y1, x2, y2]")
+            return boxes[0]
+        if isinstance(raw, dict):
+            named = [value for key, value in raw.items() if str(key).lower() in BOX_KEYS]
+            if len(named) != 1:
+                raise ValueError(f"{raw!r} does not hold exactly one of the keys {sorted(BOX_KEYS)}")
+            raw = named[0]
+        if not isinstance(raw, list | tuple):
+            raise ValueError(f"{raw!r} is no box; write [x1, y1, x2, y2]")
+        if len(raw) == 1 and isinstance(raw[0], list | tuple | dict):
+            return self._read(raw[0])
+        numbers = [value for value in raw if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(raw) != 4 or len(numbers) != 4:
+            raise ValueError(f"{raw!r} is no box: four numbers [x1, y1, x2, y2] are needed")
+        try:
+            x1, y1, x2, y2 = (float(value) for value in numbers)
+        except OverflowError as error:
+            raise ValueError("a coordinate of the box is too large") from error
+        return (x1, y1, x2, y2)
+
+
+def _box(truth: Truth) -> Box:
+    assert isinstance(truth, tuple), truth
+    assert len(truth) == 4, truth
+    x1, y1, x2, y2 = truth
+    return (float(x1), float(y1), float(x2), float(y2))
+
+
+def _jitter(truth: Box, bounds: Box, rng: random.Random) -> Box:
+    """A box of about the size of the true one (a factor of 0.6 to 1.6 a side), anywhere in the image."""
+    width = min((truth[2] - truth[0]) * rng.uniform(0.6, 1.6), bounds[2] - bounds[0])
+    height = min((truth[3] - truth[1]) * rng.uniform(0.6, 1.6), bounds[3] - bounds[1])
+    left = rng.uniform(bounds[0], bounds[2] - width)
+    top = rng.uniform(bounds[1], bounds[3] - height)
+    return round_box((left, top, left + width, top + height), bounds)
