@@ -163,7 +163,7 @@ def _anchor_paths(source: Source, folder: Path) -> None:
                 if isinstance(value, str) and value and "://" not in value:
                     given_by_flag = source.place(("data", "files", split, position, name)).startswith("--")
                     base = Path() if given_by_flag else folder
-                    entry[name] = str((base / value).absolute())
+                    entry[name] = str((base / Path(value).expanduser()).absolute())
 
 
 def _problems(error: pydantic.ValidationError, source: Source) -> list[str]:

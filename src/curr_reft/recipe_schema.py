@@ -116,7 +116,7 @@ def flags_help(root: type[Config]) -> str:
     for info in keys(root):
         if info.section is None:
             rule = "required" if info.required else f"default {default_text(info.default)}"
-            lines.append(f"  --{info.path} ({info.value}; {rule})\n      {info.description}")
+            lines.append(f"  --{info.path} ({info.value.replace('`', '')}; {rule})\n      {info.description}")
     return "\n".join(lines)
 
 

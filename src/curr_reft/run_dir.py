@@ -145,8 +145,9 @@ def _require_usable(path: Path, resume: bool) -> None:
             "choose another --output"
         )
     if not resume and used:
+        what = "a run" if STATE in used else used[0]
         raise UsageError(
-            f"output {path} is in use: it holds {used[0]}. Three ways out: go on with that run (--resume), "
+            f"output {path} is in use: it holds {what}. Three ways out: go on with that run (--resume), "
             f"choose another directory (--output DIR), or remove it (rm -r {path})"
         )
 

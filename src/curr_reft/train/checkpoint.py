@@ -115,6 +115,15 @@ def last_complete(folder: Path) -> Checkpoint | None:
     return found
 
 
+def at_step(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of ``step``, its files verified. Raises CheckpointError naming the file that is wrong."""
+    path = step_folder(folder, step)
+    problem = damage(path)
+    if problem is not None:
+        raise CheckpointError(f"damaged checkpoint: {problem}; remove {folder.parent} and go on with --resume")
+    return Checkpoint(path=path, step=step)
+
+
 def load(checkpoint: Checkpoint) -> Loaded:
     """The tensors and the state. Tensors stored once come back as one tensor under all their names.
 

@@ -1,0 +1,185 @@
+"""The command line: finds the command, reads its flags, turns our errors into one message and an exit code.
+
+Nothing heavy is imported here; a command imports what it needs when it is carried out, so that --help is quick.
+"""
+
+import argparse
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from curr_reft import __version__
+from curr_reft.errors import CurrReftError, DataError, DiskFullError
+
+OTHER_PROBLEMS_SHOWN = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A line of the command table. ``module`` has ``add_arguments(parser)`` and ``execute(arguments)``."""
+
+    words: tuple[str, ...]
+    module: str
+    help: str
+    recipe_flags: bool = False  # takes --any.key value; they are in arguments.overrides
+
+
+COMMANDS = (
+    Command(words=("run",), module="run", help="the whole method, as the recipe says", recipe_flags=True),
+    Command(words=("check",), module="check", help="check a recipe and its data without training", recipe_flags=True),
+    Command(words=("data", "build"), module="data_build", help="write the items as rows and images", recipe_flags=True),
+    Command(words=("data", "show"), module="data_show", help="a page with items and true boxes", recipe_flags=True),
+    Command(words=("eval",), module="eval", help="evaluate one model on the test splits", recipe_flags=True),
+    Command(words=("report",), module="report", help="write the report of a run again"),
+    Command(words=("base", "build"), module="base_build", help="train the embedded model from nothing"),
+    Command(words=("grade",), module="grade", help="grade JSONL rows from standard input", recipe_flags=True),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 130 interrupted."""
+    _log_to_stderr()
+    # A pool of workers is forked after tokenizers were used; without this every fork prints a warning.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except CurrReftError as error:
+        print(f"error: {_message(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone (| head); the interpreter must not try to flush to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"error: no space left: {error}", file=sys.stderr)
+            return DiskFullError.exit_code
+        raise
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of everything but the flags that are keys of the recipe."""
+    top = argparse.ArgumentParser(
+        prog="curr-reft",
+        description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
+        epilog="Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"curr-reft {__version__}")
+    groups = {(): top.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    for command in COMMANDS:
+        group = command.words[:-1]
+        if group not in groups:
+            members = " and ".join(" ".join(each.words) for each in COMMANDS if each.words[:-1] == group)
+            parent = groups[()].add_parser(group[0], help=members, allow_abbrev=False)
+            groups[group] = parent.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        module = importlib.import_module(f"curr_reft.commands.{command.module}")
+        one = groups[group].add_parser(
+            command.words[-1],
+            help=command.help,
+            description=(module.__doc__ or "").strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=not command.recipe_flags,
+        )
+        if command.recipe_flags:
+            one.add_argument("-h", "--help", action=_HelpWithKeys, nargs=0, help="this text, with the recipe's keys")
+        module.add_arguments(one)
+        one.set_defaults(execute=module.execute, overrides=[], parser=one)
+    return top
+
+
+def _dispatch(words: list[str]) -> int:
+    top = parser()
+    command = next((each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words), None)
+    overrides: list[str] = []
+    if command is not None and command.recipe_flags:
+        known = _options(top, command)
+        own, overrides = _split(words[len(command.words) :], known)
+        words = [*command.words, *own]
+    arguments = top.parse_args(words)
+    arguments.overrides = overrides
+    return int(arguments.execute(arguments) or 0)
+
+
+def _options(top: argparse.ArgumentParser, command: Command) -> dict[str, bool]:
+    """The options of ``command`` itself, and whether each takes a value."""
+    current = top
+    for word in command.words:
+        subparsers = next(action for action in current._actions if isinstance(action, argparse._SubParsersAction))
+        current = subparsers.choices[word]
+    return {name: action.nargs != 0 for action in current._actions for name in action.option_strings}
+
+
+def _split(words: Sequence[str], known: dict[str, bool]) -> tuple[list[str], list[str]]:
+    """What argparse is to read, and the flags that are keys of the recipe, each with its value."""
+    own: list[str] = []
+    overrides: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, _ = word.partition("=")
+        target = own if name in known or not word.startswith("--") else overrides
+        target.append(word)
+        takes_value = known.get(name, target is overrides)
+        if takes_value and not equals and rest and not rest[0].startswith("--"):
+            target.append(rest.pop(0))
+    return own, overrides
+
+
+class _HelpWithKeys(argparse.Action):
+    """--help of a command that takes a recipe: its own flags, then every key, read off the schema."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        from curr_reft.recipe import Recipe
+        from curr_reft.recipe_schema import flags_help
+
+        print(parser.format_help())
+        print("keys of the recipe, each as a flag (values are YAML; N is a place in a list, from 0):")
+        print(flags_help(Recipe))
+        parser.exit()
+
+
+def _message(error: CurrReftError) -> str:
+    """The error's text; the problems it holds besides the first follow, unless the text has them already."""
+    text = str(error)
+    others = error.problems[1:] if isinstance(error, DataError) else ()
+    if others and others[0][1] not in text:
+        lines = [f"{source}: {reason}" for source, reason in others[:OTHER_PROBLEMS_SHOWN]]
+        more = len(others) - len(lines)
+        text = "\n".join([text, *lines, *([f"... and {more} more"] if more > 0 else [])])
+    return text
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("curr_reft")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Format())
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+class _Format(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

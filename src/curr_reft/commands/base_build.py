@@ -1,0 +1,21 @@
+"""Train the embedded model from nothing, as the shipped one was made (about ten minutes on one core)."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder for the model; must be new or empty"
+    )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    out: Path = arguments.out
+    from curr_reft.errors import UsageError
+
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"--out {out} is in use; choose another folder or remove it")
+    from curr_reft.embedded.build import build
+
+    build(out)

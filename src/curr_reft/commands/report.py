@@ -1,0 +1,19 @@
+"""Write report.html of a run again from what its directory holds."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the directory of a run")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    from curr_reft.errors import UsageError
+    from curr_reft.run_dir import STATE
+
+    if not (arguments.run_dir / STATE).is_file():
+        raise UsageError(f"{arguments.run_dir} is not the directory of a run: it holds no {STATE}")
+    from curr_reft.report import build_report
+
+    print(build_report(arguments.run_dir))

@@ -1,0 +1,17 @@
+"""Carry out the whole method as the recipe says: curriculum, self-improvement, evaluation, report."""
+
+import argparse
+
+from curr_reft.commands.common import add_recipe, read_recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the output directory")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    recipe = read_recipe(arguments)
+    from curr_reft.run import run
+
+    run(recipe, resume=arguments.resume)
