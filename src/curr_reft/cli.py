@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"curr-reft {__version__}")
-    groups = {(): top.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    groups: dict[tuple[str, ...], argparse._SubParsersAction[argparse.ArgumentParser]] = {
+        (): top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    }
     for command in COMMANDS:
         group = command.words[:-1]
         if group not in groups:

@@ -1,0 +1,55 @@
+# Needs Python 3.11 or newer and make. Everything is installed into .venv, nothing else is touched.
+#   make demo        the whole method on the embedded model (ARGS="--seed 1" are handed on)
+#   make test        the default tests      make test-slow   the long ones
+#   make lint        style and types        make venv        only install
+# PYTHON=/path/to/python3.12 chooses the interpreter, PIP_FLAGS="..." adds flags to pip install.
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_FLAGS ?=
+ARGS ?=
+INSTALL := $(BIN)/python -m pip install --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+
+.PHONY: help demo test test-slow lint venv clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/curr-reft run recipes/demo.yaml $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS) </dev/null
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow $(ARGS) </dev/null
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+venv: $(VENV)/.installed-dev
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The stamps say what was installed from which files, so that it is done once.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[dev]"
+	@touch $(VENV)/.installed $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "error: Python 3.11 or newer is needed, and none was found; give one: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: $(PYTHON) is not Python 3.11 or newer; give one: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' || { \
+		echo "error: $(PYTHON) has no venv module (on Debian: apt-get install python3-venv)" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
