@@ -1,8 +1,8 @@
 """Attention in which the completions of a group share the keys and values of their prompt.
 
 One function is registered with transformers under ``NAME``. A forward call that carries the keyword ``group_layout``
-is computed by that layout; every other call (generation, the plain path) is ordinary SDPA with its ordinary masks. So no
-model is patched, and the vision tower keeps its own attention. ``GroupLayout`` here is for training and prefill,
+is computed by that layout; every other call (generation, the plain path) is ordinary SDPA with its ordinary masks. So
+no model is patched, and the vision tower keeps its own attention. ``GroupLayout`` here is for training and prefill,
 ``DecodeLayout`` (``decode.py``) for one token at a time.
 
 The idea for text is known (Prefix Grouper, arXiv 2506.05433); here rows are flat, so that no padding passes through the
@@ -121,14 +121,10 @@ class GroupLayout:
         }
         return replace(self, **indices, _masks={})
 
-    @property
-    def N(self) -> int:
-        return int(self.prompt_lengths_N.shape[0])
-
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        N, P, G, T = self.N, self.P, self.G, self.T
+        N, P, G, T = len(self.prompt_lengths_N), self.P, self.G, self.T
         _, H, L, D = query.shape
         K = key.shape[1]
         R = H // K  # query heads that share a key head
@@ -147,9 +143,9 @@ class GroupLayout:
         keys_p, values_p = (states.view(N, P, K, D).transpose(1, 2) for states in (key_p, value_p))
         if self.store is not None:
             self.store[layer] = keys_p.contiguous(), values_p.contiguous()
-        every_p = (states[:, :, None].expand(N, K, R, P, D).reshape(N, H, P, D) for states in (keys_p, values_p))
+        each_k, each_v = (states[:, :, None].expand(N, K, R, P, D).reshape(N, H, P, D) for states in (keys_p, values_p))
         out_p = F.scaled_dot_product_attention(
-            query_p.view(N, P, H, D).transpose(1, 2), *every_p, is_causal=True, scale=scale
+            query_p.view(N, P, H, D).transpose(1, 2), each_k, each_v, is_causal=True, scale=scale
         )
         out = out_p.transpose(1, 2).reshape(N * P, H * D)
 
@@ -180,7 +176,7 @@ class GroupLayout:
             seen = torch.cat(
                 (
                     prompt_NP.repeat_interleave(self.G, 0)[:, None, :].expand(-1, self.T, -1),
-                    own_TT.expand(self.N * self.G, -1, -1),
+                    own_TT.expand(len(prompt_NP) * self.G, -1, -1),
                 ),
                 dim=2,
             )

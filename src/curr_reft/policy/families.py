@@ -34,14 +34,14 @@ class Family:
 
 _GRID = {"pixel_values": 0, "image_grid_thw": 0}
 _TILES = {"pixel_values": 1, "pixel_attention_mask": 1}
-_QWEN = {
+_QWEN: dict[str, Any] = {
     "axes": 3,
     "pixel_axes": _GRID,
     "vision": ("model.visual.",),
     "aligner": ("model.visual.merger.", "model.visual.deepstack_merger_list."),
     "tower": "model.visual",
 }
-_IDEFICS = {
+_IDEFICS: dict[str, Any] = {
     "axes": 1,
     "pixel_axes": _TILES,
     "vision": ("model.vision_model.",),

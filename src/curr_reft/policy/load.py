@@ -69,7 +69,7 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator["Policy"]:
-        """The policy before LoRA training: the same model with its adapter switched off. Raises UsageError without one."""
+        """The policy before LoRA training: the same model, its adapter switched off. Raises UsageError without one."""
         model = getattr(self.model, "module", self.model)
         if not hasattr(model, "disable_adapter"):
             raise UsageError("a reference policy is the model without its adapter; set model.lora or beta to 0")
@@ -108,21 +108,30 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
         ) from error
     family = family_of(model_config)
     if config.packed:
-        check_shared_prefix(model_config)
-
+        check_shared_prefix(model_config)  # before gigabytes of weights are read
     core = _load_weights(path, config.dtype, options)
     processor = load_processor(path, family, model_config.model_type, **options)
+    return wrap_model(core, processor, config, source=path)
+
+
+def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, source: str = "") -> Policy:
+    """The policy around a model and a processor of transformers that are in memory (as pre-training makes them).
+
+    Of ``config`` everything holds but what says where the weights come from. Raises UsageError.
+    """
+    config = config or ModelConfig()
+    family = family_of(core.config)
+    if config.packed:
+        check_shared_prefix(core.config)
+        core.set_attn_implementation({"text_config": NAME})
     device = _device(config.device)
     core.to(device)
-    if config.packed:
-        core.set_attn_implementation({"text_config": NAME})
     if config.gradient_checkpointing:
         core.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for name, parameter in core.named_parameters():
         parameter.requires_grad_(part_of(name, family) not in config.freeze)
     tokenizer = processor.tokenizer
     end_ids = _end_ids(core, tokenizer)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
     model = _with_lora(core, family, config.lora) if config.lora else core
     model.train()
     return Policy(
@@ -131,16 +140,16 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
             processor,
             family,
             positions=positions_of(core, family),
-            max_length=getattr(model_config.get_text_config(), "max_position_embeddings", None),
+            max_length=getattr(core.config.get_text_config(), "max_position_embeddings", None),
             frame_kind=None if config.box_frame == "auto" else config.box_frame,
         ),
         family=family,
         device=device,
         packed=config.packed,
         end_ids=end_ids,
-        pad_id=pad_id,
+        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0],
         token_bias_V=token_bias(core, tokenizer, end_ids).to(device),
-        source=path,
+        source=source,
     )
 
 
@@ -175,9 +184,10 @@ def save_policy(policy: Policy, folder: Path | str) -> None:
 
 
 def _load_weights(path: str, dtype: str, options: dict[str, Any]) -> Any:
-    core, info = AutoModelForImageTextToText.from_pretrained(
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
         path, dtype=getattr(torch, dtype), output_loading_info=True, **options
     )
+    core, info = loaded
     wrong = {
         kind: sorted(map(str, info.get(kind) or ())) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
     }
@@ -217,7 +227,13 @@ def _with_lora(core: Any, family: Family, lora: LoraConfig) -> Any:
             f"model.lora.targets: no linear layer of the language model is called {', '.join(lora.targets)}"
         )
     return get_peft_model(
-        core, PeftConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+        core,
+        PeftConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+        ),
     )
 
 
@@ -238,7 +254,7 @@ def token_bias(core: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> torch.Ten
     and videos, the padding token and the unknown token, unless one of them ends a completion.
     """
     size = int(core.get_output_embeddings().weight.shape[0])
-    never = set(range(size)) - set(tokenizer.get_vocab().values())
+    never: set[Any] = set(range(size)) - set(tokenizer.get_vocab().values())
     config = core.config
     for name in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id"):
         never.add(getattr(config, name, None))

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from curr_reft.policy.attention import no_mask
 from curr_reft.policy.load import Policy
 from curr_reft.policy.packing import PackedBatch
-from curr_reft.policy.types import Group
+from curr_reft.policy.types import EncodedPrompt, Group
 from curr_reft.policy.vision import shared_images
 
 LOGITS_AT_ONCE = 1 << 24
@@ -119,16 +119,18 @@ def _plain_group(policy: Policy, group: Group, temperature: float, entropy: bool
     input_ids_GL = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=policy.pad_id).to(device)
     lengths_G = torch.tensor([len(row) for row in rows], device=device)
     mask_GL = (torch.arange(input_ids_GL.shape[1], device=device) < lengths_G[:, None]).long()
-    inputs = {}
-    for name, value in prompt.pixel_inputs.items():
-        axis = 0 if name not in policy.family.pixel_axes else policy.family.pixel_axes[name]
-        inputs[name] = torch.cat([value] * len(rows), dim=0 if axis == 1 else axis).to(device)
+    inputs = repeat_pixels(policy, prompt, len(rows))
     if policy.family.axes == 3:
         inputs["mm_token_type_ids"] = (input_ids_GL == policy.core.config.image_token_id).int() * mask_GL.int()
     logits_GLV = policy.model(input_ids=input_ids_GL, attention_mask=mask_GL, use_cache=False, **inputs).logits
     scored = [logits_GLV[g, prompt.length - 1 : length - 1] for g, length in enumerate(lengths_G.tolist())]
     targets_S = torch.cat([completion.tokens_T for completion in group.completions]).to(device)
     return _score(torch.cat(scored), targets_S, policy.token_bias_V, temperature, entropy)
+
+
+def repeat_pixels(policy: Policy, prompt: EncodedPrompt, rows: int) -> dict[str, torch.Tensor]:
+    """The image inputs of a prompt that stands in ``rows`` rows. (Images or rows, both are the first axis.)"""
+    return {name: torch.cat([value] * rows).to(policy.device) for name, value in prompt.pixel_inputs.items()}
 
 
 def _plain_scores(policy: Policy, batch: PackedBatch, temperature: float, entropy: bool) -> Scores:

@@ -105,7 +105,7 @@ def pack(groups: Sequence[Group], family: Family) -> PackedBatch:
 def pack_prompts(
     prompts: Sequence[EncodedPrompt], family: Family
 ) -> tuple[torch.Tensor, torch.Tensor, GroupLayout, torch.Tensor]:
-    """The row of prompts alone, for prefill: input_ids_L, positions_AL, layout, and the last place of each prompt (N)."""
+    """The row of prompts alone, for prefill: input_ids_L, positions_AL, layout, the last place of each prompt (N)."""
     row = _Row(prompts, torch.zeros((len(prompts), 0), dtype=torch.int64), family)
     row.fill([])
     return row.input_ids_L, row.positions_AL, row.layout, row.prompt_end_N

@@ -102,8 +102,8 @@ class ChatProcessor:
         if len(parts) != image_count + 1:
             raise DataError(
                 source,
-                f"the prompt holds {len(parts) - 1} image placeholders ({self.processor.image_token}) for {image_count} "
-                "images; take the placeholder out of the question's text",
+                f"the prompt holds {len(parts) - 1} image placeholders ({self.processor.image_token}) for "
+                f"{image_count} images; take the placeholder out of the question's text",
             )
         expanded = parts[0]
         for replacement, part in zip(pixels.replacements if pixels else (), parts[1:], strict=True):
@@ -122,14 +122,13 @@ class ChatProcessor:
             words = sorted({text[a:b] for token, (a, b) in zip(ids, spans, strict=True) if token == unknown})
             raise DataError(
                 source,
-                f"{', '.join(map(repr, words[:8]))} {'is' if len(words) == 1 else 'are'} not in the model's vocabulary; "
-                "reword the question or use a model that knows it",
+                f"not in the model's vocabulary: {', '.join(map(repr, words[:8]))}; reword the question or use a model that knows it",
             )
         if len(ids) > self.max_length:
             raise DataError(
                 source,
-                f"the prompt has {len(ids)} tokens and the model takes {self.max_length}; shorten the text or lower the "
-                "image's pixels",
+                f"the prompt has {len(ids)} tokens and the model takes {self.max_length}; shorten the text or lower "
+                "the image's pixels",
             )
 
     def _cached(self, sources: tuple[ImageSource, ...]) -> _Pixels:

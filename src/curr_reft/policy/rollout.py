@@ -1,8 +1,9 @@
 """Rollout: G completions of every prompt, sampled together.
 
-Each distinct image passes the vision tower once, each prompt the model once, and all completions decode as one flat row.
-Random numbers are drawn before decoding, one for each (prompt, completion, token), so what a prompt gets depends on
-the seed and its place in the list alone, not on how rows are batched or when others end.
+Each distinct image passes the vision tower once, each prompt the model once, and all completions decode as one flat
+row. Random numbers are drawn before decoding, one for each (prompt, completion, token), so what a prompt gets depends
+on the seed and its place in the list alone, not on how rows are batched or when others end. The plain path, one
+prompt at a time through the model's own cache, draws the same tokens.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from curr_reft.errors import UsageError
 from curr_reft.policy.attention import no_mask
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.decode import DecodeLayout
 from curr_reft.policy.load import Policy
-from curr_reft.policy.logprobs import policy_logits, position_ids
-from curr_reft.policy.packing import pack_images, pack_prompts
+from curr_reft.policy.logprobs import policy_logits, position_ids, repeat_pixels
+from curr_reft.policy.packing import pack_images, pack_prompts, prompt_positions
+from curr_reft.policy.sampling import choose
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
 from curr_reft.policy.vision import shared_images
 
@@ -29,132 +30,151 @@ def rollout(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: Sampling
 
     Log-probabilities are those of the whole policy at the temperature (1 if greedy), whatever top_p and top_k cut away.
     """
-    if not policy.packed:
-        raise UsageError("model.packed: sampling on the plain path is not there yet; set model.packed to true")
     G, T = sampling.group_size, sampling.max_new_tokens
     generator = torch.Generator().manual_seed(seed)
     uniform_PGT = torch.rand((len(prompts), G, T), generator=generator)
-    at_once = max(1, sampling.rows_at_once // G)
+    at_once = max(1, sampling.rows_at_once // G) if policy.packed else 1
+    sample = _sample if policy.packed else _sample_plain
     was_training = policy.model.training
     policy.model.eval()
     try:
         groups: list[Group] = []
         for start in range(0, len(prompts), at_once):
             part = prompts[start : start + at_once]
+            rows = _Rows(policy, len(part) * G, sampling, uniform_PGT[start : start + at_once].flatten(0, 1))
             with torch.inference_mode():
-                sampled = _sample(policy, part, sampling, uniform_PGT[start : start + at_once].flatten(0, 1))
-            groups.extend(_to_groups(policy, part, sampled, G))
+                sample(policy, part, sampling, rows)
+            groups.extend(_to_groups(policy, part, rows, G))
         return groups
     finally:
         policy.model.train(was_training)
 
 
-@dataclass(frozen=True)
-class _Sampled:
-    tokens_NT: torch.Tensor  # int64, on the CPU; beyond a row's length without meaning
+@dataclass(init=False)
+class _Rows:
+    """N rows that are being sampled. Places beyond a row's length hold nothing of meaning."""
+
+    tokens_NT: torch.Tensor  # int64
     logprobs_NT: torch.Tensor  # float32
     lengths: list[int]
-    truncated: list[bool]
+    truncated: list[bool]  # true until the row ends
+
+    def __init__(self, policy: Policy, N: int, sampling: SamplingConfig, uniform_NT: torch.Tensor) -> None:
+        T, device = sampling.max_new_tokens, policy.device
+        self.policy, self.sampling = policy, sampling
+        self.uniform_NT = uniform_NT.to(device)
+        self.ends = torch.tensor(policy.end_ids, device=device)
+        self.tokens_NT = torch.zeros((N, T), dtype=torch.int64, device=device)
+        self.logprobs_NT = torch.zeros((N, T), device=device)
+        self.lengths, self.truncated = [T] * N, [True] * N
+        self.active = list(range(N))  # the row behind each row of the batch
+        self.active_A = torch.arange(N, device=device)
+
+    def draw(self, logits_AV: torch.Tensor, step: int) -> torch.Tensor:
+        """Samples token ``step`` of the active rows, notes it, and marks rows that end. Returns tokens_A."""
+        logits_AV = policy_logits(logits_AV, self.policy.token_bias_V, self.sampling.temperature)
+        tokens_A = choose(logits_AV, self.uniform_NT[self.active_A, step], self.sampling)
+        self.tokens_NT[self.active_A, step] = tokens_A
+        logprobs_A = logits_AV.gather(1, tokens_A[:, None])[:, 0] - logits_AV.logsumexp(-1)
+        self.logprobs_NT[self.active_A, step] = logprobs_A
+        for row, over in zip(self.active, torch.isin(tokens_A, self.ends).tolist(), strict=True):
+            if over and self.truncated[row]:
+                self.lengths[row], self.truncated[row] = step + 1, False
+        return tokens_A
+
+    def going(self) -> list[int]:
+        """Places in the batch of rows that have not ended."""
+        return [place for place, row in enumerate(self.active) if self.truncated[row]]
+
+    def keep(self, places: list[int]) -> torch.Tensor:
+        """Goes on with these places of the batch; returns them as an index."""
+        index = torch.tensor(places, device=self.active_A.device)
+        self.active = [self.active[place] for place in places]
+        self.active_A = self.active_A[index]
+        return index
 
 
-def _sample(
-    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, uniform_NT: torch.Tensor
-) -> _Sampled:
+def _sample(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: _Rows) -> None:
     G, T, device = sampling.group_size, sampling.max_new_tokens, policy.device
-    uniform_NT = uniform_NT.to(device)
-    input_ids_L, positions_AL, layout, end_P = (each.to(device) for each in pack_prompts(prompts, policy.family))
+    input_ids_L, positions_AL, layout, end_P = pack_prompts(prompts, policy.family)
+    layout = layout.to(device)
     layout.store = {}
     images = pack_images(prompts, policy.family)
+    mask = no_mask(device)
     with shared_images(policy.core, policy.family, images and images.to(device)) as image_inputs:
         logits_PV = policy.model(
-            input_ids=input_ids_L[None],
-            position_ids=position_ids(positions_AL),
-            attention_mask=no_mask(device),
+            input_ids=input_ids_L[None].to(device),
+            position_ids=position_ids(positions_AL.to(device)),
+            attention_mask=mask,
             use_cache=False,
-            logits_to_keep=end_P,
+            logits_to_keep=end_P.to(device),
             group_layout=layout,
             **image_inputs,
         ).logits[0]
 
-    N = len(prompts) * G
     decoding = DecodeLayout(layout.store, layout.prompt_lengths_N, G, T)
-    tokens_NT = torch.zeros((N, T), dtype=torch.int64, device=device)
-    logprobs_NT = torch.zeros((N, T), device=device)
-    lengths, truncated = [T] * N, [True] * N
-    ends = torch.tensor(policy.end_ids, device=device)
-    active = list(range(N))  # the row of the result behind each row of the batch
-    active_A = torch.arange(N, device=device)
     logits_AV = logits_PV.repeat_interleave(G, 0)
-    # Text after the prompt goes on from its largest position, on every axis.
-    first_P = (
-        torch.stack([positions.max() for positions in positions_AL.split(layout.prompt_lengths_N.tolist(), 1)]) + 1
-    )
-    first_A = first_P.repeat_interleave(G)
-    mask = no_mask(device)
-
+    first_A = _next_positions(prompts, policy).repeat_interleave(G)
     for step in range(T):
-        logits_AV = policy_logits(logits_AV, policy.token_bias_V, sampling.temperature)
-        tokens_A = choose(logits_AV, uniform_NT[active_A, step], sampling)
-        tokens_NT[active_A, step] = tokens_A
-        logprobs_NT[active_A, step] = logits_AV.gather(1, tokens_A[:, None])[:, 0] - logits_AV.logsumexp(-1)
-        ended = torch.isin(tokens_A, ends).tolist()
-        for row, over in zip(active, ended, strict=True):
-            if over and truncated[row]:
-                lengths[row], truncated[row] = step + 1, False
-        going = [i for i, row in enumerate(active) if truncated[row]]
+        tokens_A = rows.draw(logits_AV, step)
+        going = rows.going()
         if not going or step + 1 == T:
             break
-        if len(going) <= (1 - LEAVE_AT) * len(active):
+        if len(going) <= (1 - LEAVE_AT) * len(rows.active):
             decoding.keep(going)
-            kept = torch.tensor(going, device=device)
-            active = [active[i] for i in going]
-            active_A, first_A, tokens_A = active_A[kept], first_A[kept], tokens_A[kept]
-        output = policy.model(
+            index = rows.keep(going)
+            first_A, tokens_A = first_A[index], tokens_A[index]
+        logits_AV = policy.model(
             input_ids=tokens_A[None],
             position_ids=position_ids((first_A + step).expand(policy.family.axes, -1)),
             attention_mask=mask,
             use_cache=False,
             group_layout=decoding,
-        )
+        ).logits[0]
         decoding.step += 1
-        logits_AV = output.logits[0]
-    return _Sampled(tokens_NT.cpu(), logprobs_NT.cpu(), lengths, truncated)
 
 
-def choose(logits_AV: torch.Tensor, uniform_A: torch.Tensor, sampling: SamplingConfig) -> torch.Tensor:
-    """One token a row. ``logits_AV`` float32 with the temperature applied; ``uniform_A`` in [0, 1)."""
-    if sampling.temperature == 0:
-        return logits_AV.argmax(-1)
-    probabilities_AV = cut(logits_AV, sampling.top_p, sampling.top_k).softmax(-1)
-    cumulative_AV = probabilities_AV.cumsum(-1)
-    total_A = cumulative_AV[:, -1]
-    # Below the total even after rounding, so the chosen token is one whose probability is above 0.
-    point_A = torch.minimum(uniform_A * total_A, torch.nextafter(total_A, torch.zeros_like(total_A)))
-    return torch.searchsorted(cumulative_AV, point_A[:, None], right=True)[:, 0]
+def _sample_plain(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: _Rows) -> None:
+    """One prompt as G rows through the model's own cache; the definition of what ``_sample`` computes."""
+    (prompt,), G = prompts, sampling.group_size
+    first = _next_positions(prompts, policy)
+    positions_AP = prompt_positions(prompt, policy.family).to(policy.device)
+    output = policy.model(
+        input_ids=prompt.input_ids_P.to(policy.device).expand(G, -1),
+        position_ids=position_ids(positions_AP).expand(*[-1] * (policy.family.axes > 1), G, -1),
+        use_cache=True,
+        **repeat_pixels(policy, prompt, G),
+    )
+    for step in range(sampling.max_new_tokens):
+        tokens_G = rows.draw(output.logits[:, -1], step)
+        if not rows.going() or step + 1 == sampling.max_new_tokens:
+            return
+        place = (first + step).expand(policy.family.axes, 1)
+        output = policy.model(
+            input_ids=tokens_G[:, None],
+            position_ids=position_ids(place).expand(*[-1] * (policy.family.axes > 1), G, -1),
+            past_key_values=output.past_key_values,
+            use_cache=True,
+        )
 
 
-def cut(logits_AV: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:
-    """-inf outside the ``top_k`` most likely tokens (0: all) and outside the smallest set that reaches ``top_p``."""
-    if 0 < top_k < logits_AV.shape[1]:
-        least_A = logits_AV.topk(top_k, dim=-1).values[:, -1:]
-        logits_AV = logits_AV.masked_fill(logits_AV < least_A, -torch.inf)
-    if top_p < 1:
-        ordered_AV, order_AV = logits_AV.sort(descending=True, dim=-1)
-        before_AV = ordered_AV.softmax(-1).cumsum(-1) - ordered_AV.softmax(-1)
-        outside_AV = torch.zeros_like(before_AV, dtype=torch.bool).scatter(1, order_AV, before_AV >= top_p)
-        logits_AV = logits_AV.masked_fill(outside_AV, -torch.inf)
-    return logits_AV
+def _next_positions(prompts: Sequence[EncodedPrompt], policy: Policy) -> torch.Tensor:
+    """The rotary position of the first token after each prompt, the same on every axis."""
+    largest = [prompt_positions(prompt, policy.family).max() for prompt in prompts]
+    return (torch.stack(largest) + 1).to(policy.device)
 
 
-def _to_groups(policy: Policy, prompts: Sequence[EncodedPrompt], sampled: _Sampled, G: int) -> list[Group]:
+def _to_groups(policy: Policy, prompts: Sequence[EncodedPrompt], rows: _Rows, G: int) -> list[Group]:
     """Cuts the rows to their lengths. Outside inference mode, so that training may keep the tensors."""
-    tokens = [row[:length].clone() for row, length in zip(sampled.tokens_NT, sampled.lengths, strict=True)]
-    logprobs = [row[:length].clone() for row, length in zip(sampled.logprobs_NT, sampled.lengths, strict=True)]
+    cut = list(zip(rows.tokens_NT.cpu(), rows.logprobs_NT.cpu(), rows.lengths, rows.truncated, strict=True))
     completions = [
         Completion(
-            tokens_T=tokens[n], logprobs_T=logprobs[n], text=policy.processor.decode(tokens[n]), truncated=truncated
+            tokens_T=tokens_T[:length].clone(),
+            logprobs_T=logprobs_T[:length].clone(),
+            text=policy.processor.decode(tokens_T[:length]),
+            truncated=truncated,
         )
-        for n, truncated in enumerate(sampled.truncated)
+        for tokens_T, logprobs_T, length, truncated in cut
     ]
     return [
         Group(prompt=prompt, completions=tuple(completions[p * G : (p + 1) * G])) for p, prompt in enumerate(prompts)
