@@ -67,6 +67,12 @@ class Policy:
         """The parameters that are trained (the adapter's with LoRA), frozen parts left out."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
+    def completion_tokens(self, text: str) -> torch.Tensor:
+        """int64 (T): a given completion as the model would have sampled it, its end token included."""
+        tokenizer = self.processor.tokenizer
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id in self.end_ids else self.end_ids[0]
+        return torch.tensor([*tokenizer(text, add_special_tokens=False)["input_ids"], end], dtype=torch.int64)
+
     @contextmanager
     def reference(self) -> Iterator["Policy"]:
         """The policy before LoRA training: the same model, its adapter switched off. Raises UsageError without one."""

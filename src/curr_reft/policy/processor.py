@@ -122,7 +122,8 @@ class ChatProcessor:
             words = sorted({text[a:b] for token, (a, b) in zip(ids, spans, strict=True) if token == unknown})
             raise DataError(
                 source,
-                f"not in the model's vocabulary: {', '.join(map(repr, words[:8]))}; reword the question or use a model that knows it",
+                f"not in the model's vocabulary: {', '.join(map(repr, words[:8]))}; reword the question, "
+                "or use a model that knows these words",
             )
         if len(ids) > self.max_length:
             raise DataError(
