@@ -10,7 +10,7 @@ from dataclasses import replace
 from curr_reft.data.item import Item
 from curr_reft.errors import DataError, RecipeError
 from curr_reft.questions.card import Card, SplitCard, split_card, total_card
-from curr_reft.questions.forms import FORMS, Draft, Form, Skip
+from curr_reft.questions.forms import FORMS, OPTION_COUNT, Draft, Form, Skip
 from curr_reft.questions.leaks import check_splits, count_duplicates
 from curr_reft.questions.question import Question
 from curr_reft.questions.templates import Style, style_named
@@ -22,12 +22,19 @@ Skipped = tuple[str, str, str]  # task, form, reason
 
 
 def compile_questions(
-    items: Sequence[Item], forms: Iterable[str], *, seed: int, frame: Frame, style: str = "full"
+    items: Sequence[Item],
+    forms: Iterable[str],
+    *,
+    seed: int,
+    frame: Frame,
+    style: str = "full",
+    options: int = OPTION_COUNT,
 ) -> tuple[dict[str, list[Question]], Card]:
     """The questions of each form, in the order of the items, and the card.
 
     Boxes go to the model's ``frame``. Yes and no are balanced per split and task to within one question, and so are
-    the right letters. Items a form cannot ask are left out and counted in the card with the reason.
+    the right letters of a choice among ``options``. Items a form cannot ask are left out and counted in the card with
+    the reason.
     Raises DataError for repeated ids, unknown tasks and leaks between splits; RecipeError for unknown forms or styles.
     """
     names = list(dict.fromkeys(forms))
@@ -47,7 +54,7 @@ def compile_questions(
             of_task = [item for item in members if item.task == task]
             placed, pools = _place(of_task, frame, names, skipped)
             for name in names:
-                made[name].update(_ask(FORMS[name], placed, pools, seed, look, frame.kind, skipped))
+                made[name].update(_ask(FORMS[name], placed, pools, seed, look, frame.kind, options, skipped))
         questions = [made[name][item.id] for name in names for item in members if item.id in made[name]]
         cards[split] = split_card([item.task for item in members], questions, skipped, count_duplicates(members))
     card = Card(splits=cards, total=total_card(cards.values()), seed=seed, style=style)
@@ -97,12 +104,13 @@ def _ask(
     seed: int,
     style: Style,
     kind: str,
+    options: int,
     skipped: list[Skipped],
 ) -> dict[str, Question]:
     """The questions of one form by item id. Ranks are given only to drafts that succeeded: balance is exact."""
     groups: dict[str, list[Draft]] = {}
     for item in items:
-        draft = form.draft(item, pools[item.id], stream(seed, "question", form.name, item.id))
+        draft = form.draft(item, pools[item.id], stream(seed, "question", form.name, item.id), options)
         if isinstance(draft, Skip):
             skipped.append((item.task, form.name, draft.reason))
         else:

@@ -63,8 +63,9 @@ class Form(Protocol):
     @property
     def name(self) -> str: ...
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
-        """What a question of this form needs; ``item`` and ``pool`` are in the model's frame."""
+    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
+        """What a question of this form needs; ``item`` and ``pool`` are in the model's frame, ``options`` is how many a
+        choice shows."""
         ...
 
     def group(self, draft: Draft) -> str:
@@ -110,7 +111,7 @@ class Binary:
 
     name = "binary"
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
+    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
         task = TASKS[item.task]
         wrong = task.false_claims(item, pool, rng, 1)
         if not wrong:
@@ -143,7 +144,7 @@ class Choice:
 
     name = "choice"
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
+    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
         task = TASKS[item.task]
         if isinstance(item.truth, str) and _LETTER.fullmatch(item.truth):
             # The question is a choice already (Geo170K and the like): it keeps its own options and their order.
@@ -151,13 +152,15 @@ class Choice:
                 return Draft(item=item, right=(item.truth,), own_options=True)
             return Skip("the truth is an option letter, but the question does not list options A, B, ...")
         singles = task.singles(item.truth)
-        absent = task.false_claims(item, pool, rng, OPTION_COUNT - 1, apart=True)
-        least, most = max(1, OPTION_COUNT - len(absent)), min(MOST_RIGHT, OPTION_COUNT, len(singles))
+        absent = task.false_claims(item, pool, rng, options - 1, apart=True)
+        if not task.several:
+            singles = singles[:1]
+        least, most = max(1, options - len(absent)), min(MOST_RIGHT, options, len(singles))
         if least > most:
-            return Skip(f"fewer than {OPTION_COUNT} options: {task.absent}")
-        count = rng.randint(least, most) if task.several else 1
+            return Skip(f"fewer than {options} options: {task.absent}")
+        count = rng.randint(least, most)
         right = tuple(rng.sample(singles, count))
-        return Draft(item=item, right=right, wrong=tuple(absent[: OPTION_COUNT - count]))
+        return Draft(item=item, right=right, wrong=tuple(absent[: options - count]))
 
     def group(self, draft: Draft) -> str:
         return "own" if draft.own_options else str(len(draft.right))
@@ -168,12 +171,11 @@ class Choice:
             prompt = style.prompt(item.task, "choice_own", question=item.question, kind=kind)
             return _question(draft, self.name, prompt, frozenset(str(truth) for truth in draft.right))
         task = TASKS[item.task]
-        places = list(combinations(range(OPTION_COUNT), len(draft.right)))
+        options = range(len(draft.right) + len(draft.wrong))
+        places = list(combinations(options, len(draft.right)))
         right_places = places[rank % len(places)]  # all placings in turn: the letters are balanced
         right, wrong = iter(draft.right), iter(draft.wrong)
-        texts = tuple(
-            task.option(next(right) if place in right_places else next(wrong)) for place in range(OPTION_COUNT)
-        )
+        texts = tuple(task.option(next(right) if place in right_places else next(wrong)) for place in options)
         line = "choices" if task.several else "choice"
         prompt = style.prompt(item.task, line, question=item.question, options=style.list_options(texts), kind=kind)
         return _question(draft, self.name, prompt, frozenset(letter_of(place) for place in right_places), texts)
@@ -197,7 +199,7 @@ class Open:
 
     name = "open"
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random) -> Draft | Skip:
+    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
         return Draft(item=item, right=(item.truth,))
 
     def group(self, draft: Draft) -> str:

@@ -1,7 +1,5 @@
 """The ``rewards`` section of a recipe."""
 
-from typing import Annotated
-
 from pydantic import Field, model_validator
 
 from curr_reft.config import Config
@@ -11,13 +9,13 @@ from curr_reft.tasks.base import TaskOptions
 class RewardsConfig(Config):
     """Weights of the parts and the rules of the tasks. Defaults: Curr-ReFT section 3 and the reference code."""
 
-    format_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
-    accuracy_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
-    iou_threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # detection is right strictly above it
-    soft_iou: bool = False  # detection is paid its IoU
-    plurals: dict[str, str] = Field(default_factory=dict)  # classification: {"dogs": "dog"}
-    timeout: Annotated[float, Field(gt=0.0, le=600.0)] = 5.0  # seconds for one verification of a math answer
-    workers: Annotated[int, Field(ge=1, le=64)] = 2  # verification processes
+    format_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="paid for the form of the completion")
+    accuracy_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="paid for the answer")
+    iou_threshold: float = Field(0.5, ge=0, lt=1, description="a box is right strictly above this IoU with the truth")
+    soft_iou: bool = Field(False, description="pay a box its IoU instead of 0 or 1")
+    plurals: dict[str, str] = Field(default_factory=dict, description="names counted as another: {dogs: dog}")
+    timeout: float = Field(5.0, gt=0, le=600, description="seconds to verify one math answer; beyond: no score")
+    workers: int = Field(2, ge=1, le=64, description="processes that verify math answers")
 
     @model_validator(mode="after")
     def _something_is_paid(self) -> "RewardsConfig":

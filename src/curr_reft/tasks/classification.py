@@ -16,10 +16,10 @@ from curr_reft.tasks.base import Frame, Pool, TaskOptions
 LONGEST_ANSWER = 4000  # characters
 
 _FENCE = re.compile(r"```[a-zA-Z]*\s*(.*?)\s*```", re.DOTALL)
-_SEPARATORS = re.compile(r"[,;\n、，；•|]+")
+_SEPARATORS = re.compile(r"[,;\n/、，；•|]+")
 _NUMBERING = re.compile(r"^\s*(?:[-*+]\s+|\d{1,3}[.)]\s+)")
 _NOT_WORD = re.compile(r"[^\w\s]+")
-_JOINS = re.compile(r"[-_/]+")
+_JOINS = re.compile(r"[-_]+")
 
 
 def normalise_name(name: str) -> str:

@@ -180,7 +180,7 @@ _UNIT_NAMES = {
 }  # fmt: skip
 _ANY_UNIT = "|".join(sorted(map(re.escape, _UNIT_NAMES), key=len, reverse=True))
 _UNIT = re.compile(
-    r"(?P<value>.*[\d})\]πi.])(?P<gap>\s*(?:\\[,;! ])*\s*)(?P<open>\\(?:text|mathrm|mbox)\s*\{\s*)?"
+    r"(?P<value>.*(?:[\d})\]π.]|(?<![A-Za-z])pi))(?P<gap>\s*(?:\\[,;! ])*\s*)(?P<open>\\(?:text|mathrm|mbox)\s*\{\s*)?"
     rf"(?P<square>square\s+|cubic\s+|sq\.?\s+)?(?P<name>{_ANY_UNIT})"
     r"(?P<early>\.?\s*\})?(?P<power>\s*\^\s*\{?\s*[23]\s*\}?)?(?P<late>\.?\s*\})?",
     re.IGNORECASE,
@@ -220,13 +220,14 @@ _SYMBOLIC = re.compile(r"[\d\\+*/^=<>√π∞-]")
 _RELATION = re.compile(r"[<>≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)\b")
 _EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
 _SPACED_DIGITS = re.compile(r"\d\s+\d")
+_FREE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _ABOUT = re.compile(r"≈|\\approx")
 
 
 def normalised_text(text: str) -> str:
     """For equality of text: words without case, formulas without white space."""
     if _SYMBOLIC.search(text):
-        return "".join(text.split())
+        return _FREE_SPACE.sub("", text)  # not the space of "4 2", which is not 42
     return " ".join(re.sub(r"[^\w\s]", " ", text).casefold().split())
 
 
