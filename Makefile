@@ -16,7 +16,7 @@ INSTALL := $(BIN)/python -m pip install --no-input --disable-pip-version-check $
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/curr-reft run recipes/demo.yaml $(ARGS)

@@ -4,7 +4,6 @@ Nothing heavy is imported here; a command imports what it needs when it is carri
 """
 
 import argparse
-import errno
 import importlib
 import logging
 import os
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 from curr_reft import __version__
 from curr_reft.errors import CurrReftError, DataError, DiskFullError
+from curr_reft.files import NO_SPACE
 
 OTHER_PROBLEMS_SHOWN = 9
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             print(f"error: no space left: {error}", file=sys.stderr)
             return DiskFullError.exit_code
         raise

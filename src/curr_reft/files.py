@@ -18,7 +18,7 @@ from typing import Any
 from curr_reft.errors import DataError, DiskFullError
 
 # EFBIG and EDQUOT are limits of the user rather than of the disk; the way out (make room) is the same.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def human_size(count: int) -> str:
@@ -57,7 +57,7 @@ def reporting_full_disk(path: Path, needed: int | None = None) -> Iterator[None]
         raise
     except Exception as error:
         text = str(error)
-        if getattr(error, "errno", None) in _NO_SPACE or any(f"(os error {code})" in text for code in _NO_SPACE):
+        if getattr(error, "errno", None) in NO_SPACE or any(f"(os error {code})" in text for code in NO_SPACE):
             raise DiskFullError(_no_space(path, needed, free_space(path))) from error
         raise
 
