@@ -45,13 +45,17 @@ def fresh(model_folder):
     return lambda **options: load_policy(ModelConfig(path=str(model_folder), **options))
 
 
-def picture(seed: int, width: int = 84, height: int = 84) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
+@pytest.fixture(scope="session")
+def picture():
+    def draw(seed: int, width: int = 84, height: int = 84) -> Image.Image:
+        pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+    return draw
 
 
 @pytest.fixture(scope="session")
-def prompts(policy) -> list[EncodedPrompt]:
+def prompts(policy, picture) -> list[EncodedPrompt]:
     """Two images of different size in one prompt, one small image, and no image."""
     encode = policy.processor.encode
     return [

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from curr_reft.policy.attention import no_mask
-from curr_reft.policy.load import Policy
 from curr_reft.policy.packing import PackedBatch
+from curr_reft.policy.policy import Policy
 from curr_reft.policy.types import EncodedPrompt, Group
 from curr_reft.policy.vision import shared_images
 

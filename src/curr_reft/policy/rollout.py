@@ -14,9 +14,9 @@ import torch
 from curr_reft.policy.attention import no_mask
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.decode import DecodeLayout
-from curr_reft.policy.load import Policy
 from curr_reft.policy.logprobs import policy_logits, position_ids, repeat_pixels
 from curr_reft.policy.packing import pack_images, pack_prompts, prompt_positions
+from curr_reft.policy.policy import Policy
 from curr_reft.policy.sampling import choose
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
 from curr_reft.policy.vision import shared_images

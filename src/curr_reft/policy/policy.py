@@ -1,0 +1,149 @@
+"""Policy: a model of transformers with all that is needed to ask it, on a device, with what is trained marked."""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from curr_reft.data.frame import BoxFrame
+from curr_reft.errors import UsageError
+from curr_reft.policy.attention import NAME
+from curr_reft.policy.config import LoraConfig, ModelConfig
+from curr_reft.policy.families import Family, check_shared_prefix, family_of, part_of, positions_of
+from curr_reft.policy.processor import ChatProcessor
+from curr_reft.policy.tokens import find_end_ids, token_bias
+
+
+@dataclass(eq=False, kw_only=True)
+class Policy:
+    """A model that answers, with all that is needed to ask it."""
+
+    model: Any  # what forward is called on: the model itself, or PEFT, DDP, ... around it
+    processor: ChatProcessor
+    family: Family
+    device: torch.device
+    packed: bool  # share prompts between completions
+    end_ids: tuple[int, ...]  # tokens that end a completion
+    pad_id: int
+    token_bias_V: torch.Tensor  # float32, added to logits: 0, or the lowest float for a token that is never sampled
+    source: str  # folder or hub name it was loaded from
+
+    @property
+    def core(self) -> Any:
+        """The transformers model inside any wrappers."""
+        model = getattr(self.model, "module", self.model)  # DDP
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    @property
+    def frame(self) -> BoxFrame:
+        """The coordinates in which the model reads and writes boxes."""
+        return self.processor.frame
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self.token_bias_V.shape[0])
+
+    @property
+    def suppressed_ids(self) -> list[int]:
+        """Tokens that are never sampled."""
+        return torch.nonzero(self.token_bias_V < 0).flatten().tolist()
+
+    def training_parameters(self) -> list[nn.Parameter]:
+        """The parameters that are trained (the adapter's with LoRA), frozen parts left out."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def completion_tokens(self, text: str) -> torch.Tensor:
+        """int64 (T): a given completion as the model would have sampled it, its end token included."""
+        tokenizer = self.processor.tokenizer
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id in self.end_ids else self.end_ids[0]
+        return torch.tensor([*tokenizer(text, add_special_tokens=False)["input_ids"], end], dtype=torch.int64)
+
+    @contextmanager
+    def reference(self) -> Iterator["Policy"]:
+        """The policy before LoRA training: the same model, its adapter switched off. Raises UsageError without one."""
+        model = getattr(self.model, "module", self.model)
+        if not hasattr(model, "disable_adapter"):
+            raise UsageError("a reference policy is the model without its adapter; set model.lora or beta to 0")
+        with model.disable_adapter():
+            yield self
+
+
+def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, source: str = "") -> Policy:
+    """The policy around a model and a processor of transformers that are in memory (as pre-training makes them).
+
+    Of ``config`` everything holds but what says where the weights come from. Raises UsageError.
+    """
+    config = config or ModelConfig()
+    family = family_of(core.config)
+    if config.packed:
+        check_shared_prefix(core.config)
+        core.set_attn_implementation({"text_config": NAME})
+    device = _device(config.device)
+    core.to(device)
+    if config.gradient_checkpointing:
+        core.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for name, parameter in core.named_parameters():
+        parameter.requires_grad_(part_of(name, family) not in config.freeze)
+    tokenizer = processor.tokenizer
+    end_ids = find_end_ids(core, tokenizer)
+    model = _with_lora(core, family, config.lora) if config.lora else core
+    model.train()
+    return Policy(
+        model=model,
+        processor=ChatProcessor(
+            processor,
+            family,
+            positions=positions_of(core, family),
+            max_length=getattr(core.config.get_text_config(), "max_position_embeddings", None),
+            frame_kind=None if config.box_frame == "auto" else config.box_frame,
+        ),
+        family=family,
+        device=device,
+        packed=config.packed,
+        end_ids=end_ids,
+        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0],
+        token_bias_V=token_bias(core, tokenizer, end_ids).to(device),
+        source=source,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"model.device: {name!r} cannot be used here: {error}") from error
+
+
+def _with_lora(core: Any, family: Family, lora: LoraConfig) -> Any:
+    """The model with adapters on the named layers of its language model; only the adapters are trained."""
+    if importlib.util.find_spec("peft") is None:
+        raise UsageError("model.lora needs the peft library: pip install 'curr-reft[lora]'")
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    targets = [
+        name
+        for name, module in core.named_modules()
+        if isinstance(module, nn.Linear)
+        and name.rpartition(".")[2] in lora.targets
+        and part_of(name + ".", family) == "language"
+    ]
+    if not targets:
+        raise UsageError(
+            f"model.lora.targets: no linear layer of the language model is called {', '.join(lora.targets)}"
+        )
+    return get_peft_model(
+        core,
+        PeftConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+        ),
+    )

@@ -1,0 +1,103 @@
+"""Questions to tensors: template, placeholders, positions, checks, the cache, the frame."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from PIL import Image
+
+from curr_reft.errors import DataError
+from curr_reft.policy.processor import ChatProcessor
+
+
+@dataclass
+class Source:
+    """An image that counts how often it is opened."""
+
+    key: str
+    size: tuple[int, int] = (84, 84)
+    opened: int = 0
+
+    def open(self):
+        self.opened += 1
+        return Image.new("RGB", self.size, (ord(self.key), 0, 0))
+
+
+@dataclass
+class Asked:
+    prompt: str
+    images: tuple = ()
+    id: str = "rows.jsonl:3/open"
+
+
+def test_prompt_is_the_chat_with_expanded_images(policy, picture):
+    encoded = policy.processor.encode("find the red circle", [picture(0), picture(1, 56, 28)])
+    ids = encoded.input_ids_P.tolist()
+    assert ids.count(policy.core.config.image_token_id) == 9 + 2
+    assert policy.processor.tokenizer.decode(ids).replace("<|image_pad|>", "") == (
+        "<|im_start|>user\n<|vision_start|><|vision_end|><|vision_start|><|vision_end|>find the red circle<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert encoded.text.count("<|image_pad|>") == 2
+    assert encoded.pixel_inputs["pixel_values"].shape[0] == 36 + 8
+    assert encoded.positions_AP.shape == (3, encoded.length)
+    # 9 visual tokens take the room of 3 positions, 2 of 2.
+    assert encoded.positions_AP.max() + 1 == encoded.length - (9 - 3) - (2 - 2)
+
+
+def test_text_only_prompt(policy):
+    encoded = policy.processor.encode("list the objects")
+    assert encoded.pixel_inputs == {}
+    assert encoded.positions_AP.tolist() == [list(range(encoded.length))] * 3
+
+
+def test_images_are_processed_once_per_key(policy):
+    processor = ChatProcessor(policy.processor.processor, policy.family, positions=policy.processor.positions)
+    first, second = Source("a"), Source("b", (56, 56))
+    one = processor.encode_question(Asked("find the red circle", (first,)))
+    two = processor.encode_question(Asked("list the objects", (Source("a"),)))
+    both = processor.encode_question(Asked("list the objects", (first, second)))
+    assert one.pixel_inputs["pixel_values"] is two.pixel_inputs["pixel_values"]
+    assert (first.opened, second.opened) == (2, 1)  # once alone, once as a pair
+    assert torch.equal(both.pixel_inputs["pixel_values"][:36], one.pixel_inputs["pixel_values"])
+
+
+def test_cache_forgets_the_oldest(policy, monkeypatch):
+    monkeypatch.setattr("curr_reft.policy.processor.CACHE_BYTES", 400_000)  # two images of 36 patches
+    processor = ChatProcessor(policy.processor.processor, policy.family)
+    sources = {key: Source(key) for key in "abc"}
+    for key in "abaca":
+        processor.encode_question(Asked("list the objects", (sources[key],)))
+    assert {key: source.opened for key, source in sources.items()} == {"a": 1, "b": 1, "c": 1}
+    processor.encode_question(Asked("list the objects", (sources["b"],)))
+    assert sources["b"].opened == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("find the zebra and the yak", r"rows.jsonl:3/open: not in the model's vocabulary: ' yak', ' zebra'"),
+        ("find the " * 600, r"has \d+ tokens and the model takes 1024"),
+        ("find the <|image_pad|>", "holds 1 image placeholders .* for 0 images"),
+    ],
+)
+def test_refused_prompts(policy, text, message):
+    with pytest.raises(DataError, match=message):
+        policy.processor.encode_question(Asked(text))
+
+
+def test_decode_leaves_special_tokens_out(policy):
+    tokenizer = policy.processor.tokenizer
+    ids = tokenizer("<think> i see</think><answer>yes</answer><|im_end|>")["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert policy.processor.decode(torch.tensor(ids)) == "<think> i see</think><answer>yes</answer>"
+
+
+def test_frame_is_that_of_the_image_the_model_sees(policy, picture):
+    """Qwen2.5-VL writes pixels of the resized image: 84 x 63 is shown as 84 x 56."""
+    frame = policy.frame
+    assert frame.kind == "pixels"
+    pixels = policy.processor.encode("list the objects", [picture(0, 84, 63)]).pixel_inputs
+    _, rows, columns = pixels["image_grid_thw"][0].tolist()
+    assert frame.fit((84, 63)) == (columns * 14, rows * 14) == (84, 56)
+    assert frame.to_model((0, 0, 84, 63), (84, 63)) == (0, 0, 84, 56)
