@@ -49,7 +49,7 @@ def test_answers_that_must_be_paid() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def T(answer: str) -> str:
+def say(answer: str) -> str:
     return f"<think>because</think><answer>{answer}</answer>"
 
 
@@ -57,30 +57,30 @@ BOX = [10, 10, 50, 50]
 
 # (task, form, completion, truth, accuracy, format): each wrong one is paid by the reference code.
 REFERENCE_CASES = [
-    ("math", "open", T("17"), "42", 0.0, 1.0),
-    ("math", "open", T("banana"), "42", 0.0, 1.0),
-    ("math", "open", T(""), "B", 0.0, 0.0),
-    ("math", "open", T("√3"), "2√3", 0.0, 1.0),
-    ("math", "open", T("A, B, C or D"), "B", 0.0, 1.0),
-    ("math", "binary", T("No, that is not true"), "yes", 0.0, 1.0),
-    ("classification", "binary", T("yes or no"), "yes", 0.0, 1.0),
-    ("detection", "binary", T('yes {"b":[1,2,3,4]}'), "yes", 0.0, 1.0),
-    ("detection", "binary", T("yes"), "yes", 1.0, 1.0),
-    ("detection", "choice", T("A"), "A", 1.0, 1.0),
-    ("classification", "choice", T("B,A"), "A,B", 1.0, 1.0),
-    ("classification", "choice", T("A"), "A,B", 0.2, 1.0),
-    ("math", "choice", T("A dog is option C"), "C", 0.0, 1.0),
-    ("math", "choice", T("A dog is option C"), "A", 0.0, 1.0),
-    ("math", "choice", T(""), "F", 0.0, 0.0),
-    ("classification", "open", T("['person','dog']"), "person, dog", 1.0, 1.0),
-    ("classification", "open", T("traffic light, car"), "light, traffic", 0.0, 1.0),
-    ("classification", "open", T("Person."), "person", 1.0, 1.0),
-    ("detection", "open", T('[{"bbox_2d":[0,0,5,5]},{"bbox_2d":[10,10,50,50]}]'), BOX, 0.0, 1.0),
-    ("detection", "open", T('{"bbox_2d":[10.5,10.25,49.5,48.75]}'), BOX, 1.0, 1.0),
-    ("detection", "open", T("the whole image"), BOX, 0.0, 0.0),
+    ("math", "open", say("17"), "42", 0.0, 1.0),
+    ("math", "open", say("banana"), "42", 0.0, 1.0),
+    ("math", "open", say(""), "B", 0.0, 0.0),
+    ("math", "open", say("√3"), "2√3", 0.0, 1.0),
+    ("math", "open", say("A, B, C or D"), "B", 0.0, 1.0),
+    ("math", "binary", say("No, that is not true"), "yes", 0.0, 1.0),
+    ("classification", "binary", say("yes or no"), "yes", 0.0, 1.0),
+    ("detection", "binary", say('yes {"b":[1,2,3,4]}'), "yes", 0.0, 1.0),
+    ("detection", "binary", say("yes"), "yes", 1.0, 1.0),
+    ("detection", "choice", say("A"), "A", 1.0, 1.0),
+    ("classification", "choice", say("B,A"), "A,B", 1.0, 1.0),
+    ("classification", "choice", say("A"), "A,B", 0.2, 1.0),
+    ("math", "choice", say("A dog is option C"), "C", 0.0, 1.0),
+    ("math", "choice", say("A dog is option C"), "A", 0.0, 1.0),
+    ("math", "choice", say(""), "F", 0.0, 0.0),
+    ("classification", "open", say("['person','dog']"), "person, dog", 1.0, 1.0),
+    ("classification", "open", say("traffic light, car"), "light, traffic", 0.0, 1.0),
+    ("classification", "open", say("Person."), "person", 1.0, 1.0),
+    ("detection", "open", say('[{"bbox_2d":[0,0,5,5]},{"bbox_2d":[10,10,50,50]}]'), BOX, 0.0, 1.0),
+    ("detection", "open", say('{"bbox_2d":[10.5,10.25,49.5,48.75]}'), BOX, 1.0, 1.0),
+    ("detection", "open", say("the whole image"), BOX, 0.0, 0.0),
     ("math", "open", "<think></think><answer>42</answer>", "42", 1.0, 0.0),
-    ("math", "open", T("42") + " I am sure.", "42", 1.0, 0.0),
-    ("math", "open", T("42") + "<answer>42</answer>", "42", 0.0, 0.0),
+    ("math", "open", say("42") + " I am sure.", "42", 1.0, 0.0),
+    ("math", "open", say("42") + "<answer>42</answer>", "42", 0.0, 0.0),
 ]
 
 
@@ -93,12 +93,12 @@ def test_what_the_reference_code_pays_wrongly(
 
 
 def test_a_row_comes_back_with_its_other_keys_and_three_more() -> None:
-    row = {"task": "math", "form": "open", "truth": "2", "completion": T("2"), "mine": {"é": [1]}}
+    row = {"task": "math", "form": "open", "truth": "2", "completion": say("2"), "mine": {"é": [1]}}
     assert graded([row]) == [{**row, "format": 1.0, "accuracy": 1.0, "status": "ok"}]
 
 
 def test_a_score_that_does_not_exist_is_null() -> None:
-    row = {"task": "math", "form": "open", "truth": "42", "completion": T("9^{9\\cdot 9^{9}}")}
+    row = {"task": "math", "form": "open", "truth": "42", "completion": say("9^{9\\cdot 9^{9}}")}
     [graded_row] = graded([row], RewardsConfig(timeout=0.5))
     assert (graded_row["accuracy"], graded_row["status"]) == (None, "timed_out")
 

@@ -36,8 +36,8 @@ class Math:
         if isinstance(raw, float) and not math.isfinite(raw):
             raise ValueError(f"{raw!r} is not finite")
         text = clean(_write_float(raw) if isinstance(raw, float) else str(raw))
-        if not text:
-            raise ValueError(f"{raw!r} is empty")
+        if not any(character.isalnum() or character == "∞" for character in text):
+            raise ValueError(f"{raw!r} holds no value; a truth is a number, an expression, a word or an option letter")
         cost = too_costly(text)
         if cost:
             raise ValueError(f"{text[:60]!r} cannot be verified: {cost}")

@@ -1,0 +1,317 @@
+"""Question sets: deterministic, balanced, free of leaks; every false claim is wrong by its own grader."""
+
+import json
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from curr_reft.data.frame import BoxFrame, resize_rule
+from curr_reft.data.item import Box, Item
+from curr_reft.errors import DataError, RecipeError
+from curr_reft.questions.compile import compile_questions
+from curr_reft.questions.forms import FORMS
+from curr_reft.questions.leaks import check_leaks
+from curr_reft.questions.question import Question
+from curr_reft.tasks import TASKS, TaskOptions
+from curr_reft.tasks.boxes import iou, read_box
+from curr_reft.tasks.letters import letter_of
+
+ALL = ("binary", "choice", "open")
+OPTIONS = TaskOptions()
+NAMES = ("dog", "cat", "traffic light", "car", "person", "bus", "tree", "cup")
+MATH_TRUTHS = ("42", "0", "3.5", "2\\sqrt{3}", "\\frac{3}{4}", "17", "-5", "25\\pi", "50%", "x+1", "1000", "1")
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A picture without content; its key says which."""
+
+    key: str
+    size: tuple[int, int] = (640, 480)
+
+    def open(self) -> Image.Image:
+        return Image.new("RGB", self.size)
+
+
+def make_item(number: int, task: str, split: str = "train", seed: int = 0) -> Item:
+    rng = random.Random(f"{number}{task}{seed}")
+    images = (Blank(f"{task}{number}", (rng.randint(200, 900), rng.randint(200, 900))),)
+    common = {"id": f"{task}-{number}", "task": task, "images": images, "split": split, "source": f"d.jsonl:{number}"}
+    if task == "detection":
+
+        def box() -> Box:
+            x, y = rng.uniform(0, 120), rng.uniform(0, 120)
+            return (x, y, x + rng.uniform(12, 80), y + rng.uniform(12, 80))
+
+        others = tuple(box() for _ in range(rng.randint(0, 4)))
+        return Item(question="find the dog", truth=box(), distractors=others, **common)
+    if task == "classification":
+        names = tuple(rng.sample(NAMES, rng.randint(1, 5)))
+        return Item(question="list the objects", truth=names, **common)
+    return Item(question=f"how many are {number}", truth=rng.choice(MATH_TRUTHS), **common)
+
+
+def make_items(count: int, seed: int = 0) -> list[Item]:
+    return [make_item(number, task, seed=seed) for task in TASKS for number in range(count)]
+
+
+FRAMES = [BoxFrame("pixels", resize_rule(28, 3136, 401_408)), BoxFrame("thousand"), BoxFrame("unit")]
+
+
+def claim_of(question: Question) -> str:
+    found = re.search(r"claim: (.*)\. yes or no\?$", question.prompt)
+    assert found, question.prompt
+    return found.group(1)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.kind)
+def test_claims_and_options_are_what_they_are_said_to_be(frame: BoxFrame) -> None:
+    items = make_items(60)
+    made, card = compile_questions(items, ALL, seed=3, frame=frame, style="short")
+    truths = {question.origin: question for question in made["open"]}
+    assert len(made["binary"]) + sum(card.total.skipped.values()) >= len(items)
+    for question in made["binary"]:
+        score = FORMS["open"].read(claim_of(question), truths[question.origin], OPTIONS)
+        if question.task == "classification":  # one true category is a part of the truth, a false one is none of it
+            assert (score.accuracy or 0.0) > 0.0 if question.truth else score.accuracy == 0.0, question
+        else:
+            assert score.correct is question.truth, question
+    for question in made["choice"]:
+        asked = truths[question.origin]
+        assert len(question.options) == len(set(question.options)) == 4
+        for place, text in enumerate(question.options):
+            score = FORMS["open"].read(text, asked, OPTIONS)
+            assert ((score.accuracy or 0.0) > 0.0) is (letter_of(place) in question.truth), question
+        assert 1 <= len(question.truth) <= (4 if question.task == "classification" else 1)
+        if question.task == "math":
+            for first, second in combinations(question.options, 2):
+                assert TASKS["math"].score(second, first, OPTIONS) == 0.0, question
+        if question.task == "detection":
+            boxes = [read_box(text) for text in question.options]
+            assert all(iou(a, b) < 0.5 for a, b in combinations(boxes, 2) if a and b), question
+
+
+def test_false_boxes_are_far_from_the_truth_and_inside_the_image() -> None:
+    frame = FRAMES[0]
+    made, _ = compile_questions(make_items(80), ("binary", "open"), seed=1, frame=frame, style="short")
+    truths = {question.origin: question for question in made["open"]}
+    checked = 0
+    for question in made["binary"]:
+        if question.task != "detection" or question.truth:
+            continue
+        box, truth = read_box(claim_of(question)), truths[question.origin].truth
+        assert box is not None
+        assert iou(box, truth) <= 0.3
+        assert all(value == round(value) for value in box)
+        width, height = frame.fit(question.images[0].size)
+        assert 0 <= box[0] < box[2] <= width
+        assert 0 <= box[1] < box[3] <= height
+        checked += 1
+    assert checked == 40
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 23))
+def test_compiling_is_deterministic_and_balanced(seed: int, count: int) -> None:
+    # Numbers only, so that no example waits for a worker.
+    items = [item if item.task != "math" else replace(item, truth=str(7 * len(item.id))) for item in make_items(count)]
+    frame = BoxFrame("thousand")
+    made, card = compile_questions(items, ALL, seed=seed, frame=frame, style="short")
+    again, _ = compile_questions(list(reversed(items)), reversed(ALL), seed=seed, frame=frame, style="short")
+    assert {q.id: q for form in made.values() for q in form} == {q.id: q for form in again.values() for q in form}
+    for task in TASKS:
+        yes, no = (card.total.decisions.get((task, word), 0) for word in ("yes", "no"))
+        assert 0 <= yes - no <= 1
+        if not TASKS[task].several:
+            letters = [card.total.letters.get((task, letter), 0) for letter in "ABCD"]
+            assert max(letters) - min(letters) <= 1
+    for form, questions in made.items():
+        assert [q.origin for q in questions] == [i.id for i in items if f"{i.id}/{form}" in {q.id for q in questions}]
+
+
+def test_another_seed_asks_other_questions() -> None:
+    items = make_items(30)
+    first, second = (
+        compile_questions(items, ["binary"], seed=s, frame=BoxFrame("unit"), style="short")[0] for s in (1, 2)
+    )
+    assert [q.truth for q in first["binary"]] != [q.truth for q in second["binary"]]
+
+
+def test_every_right_answer_as_written_earns_everything() -> None:
+    for frame in FRAMES:
+        made, _ = compile_questions(make_items(25), ALL, seed=5, frame=frame, style="full")
+        for form, questions in made.items():
+            for question in questions:
+                score = FORMS[form].read(FORMS[form].write(question), question, OPTIONS)
+                assert (score.accuracy, score.correct) == (1.0, True), question
+
+
+def test_prompts_of_the_closed_language() -> None:
+    made, _ = compile_questions(make_items(8), ALL, seed=2, frame=BoxFrame("pixels"), style="short")
+    for questions in made.values():
+        for question in questions:
+            pattern = {
+                "open": r"[a-z0-9 ]+\.",
+                "binary": r"[a-z0-9 ]+\. claim: .+\. yes or no\?",
+                "choice": r"[a-z0-9 ]+\. A\. .+ B\. .+ C\. .+ D\. .+\. which letters?\?",
+            }[question.form]
+            assert re.fullmatch(pattern, question.prompt), question.prompt
+            if question.form == "choice":
+                assert question.prompt.endswith("letters?") == (question.task == "classification")
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.kind)
+def test_full_prompts_name_the_tags_the_answer_and_the_frame(frame: BoxFrame) -> None:
+    made, _ = compile_questions(make_items(4), ALL, seed=2, frame=frame, style="full")
+    said = {"pixels": "in pixels of the image", "thousand": "from 0 to 1000", "unit": "from 0 to 1 "}[frame.kind]
+    for questions in made.values():
+        for question in questions:
+            assert "<think> and </think>" in question.prompt
+            assert "<answer> and </answer>" in question.prompt
+            assert (said in question.prompt) == (question.task == "detection"), question.prompt
+            assert "{" not in question.prompt.replace('{"bbox_2d": [x1, y1, x2, y2]}', "")
+
+
+def test_a_question_with_braces_is_text() -> None:
+    item = Item(id="a", task="math", question="what is {x} in {0}", truth="3")
+    made, _ = compile_questions([item], ["open"], seed=0, frame=BoxFrame("pixels"), style="full")
+    assert made["open"][0].prompt.startswith("what is {x} in {0}\n")
+
+
+def test_the_number_of_options_can_be_set() -> None:
+    made, card = compile_questions(make_items(20), ["choice"], seed=0, frame=BoxFrame("thousand"), options=6)
+    assert made["choice"]
+    assert all(len(q.options) == 6 for q in made["choice"])
+    assert {letter for _, letter in card.total.letters} == set("ABCDEF")
+
+
+def test_classification_has_one_to_four_right_letters() -> None:
+    _, card = compile_questions(make_items(120), ["choice"], seed=0, frame=BoxFrame("thousand"))
+    counts = {int(n): count for (task, n), count in card.total.right_letters.items() if task == "classification"}
+    assert set(counts) == {1, 2, 3, 4}
+
+
+def test_a_question_that_lists_its_own_options_keeps_them() -> None:
+    shown = Item(id="a", task="math", question="How long is AB? A. 3 B. 4 C. 5 D. 6", truth="C")
+    hidden = Item(id="b", task="math", question="How long is AB?", truth="C")
+    made, card = compile_questions([shown, hidden], ALL, seed=0, frame=BoxFrame("pixels"), style="full")
+    assert [(q.origin, q.truth, q.options) for q in made["choice"]] == [("a", frozenset("C"), ())]
+    assert sum(card.total.skipped.values()) == 1
+    assert "does not list options" in next(iter(card.total.skipped))[2]
+    assert [q.truth for q in made["open"]] == ["C", "C"]
+
+
+def test_what_cannot_be_asked_is_left_out_with_its_reason() -> None:
+    items = [
+        Item(id="no image", task="detection", question="q1", truth=(1, 2, 3, 4)),
+        Item(id="tiny", task="detection", question="q2", truth=(1, 2, 1.1, 2.1), images=(Blank("a"),)),
+        Item(id="whole", task="detection", question="q3", truth=(0, 0, 640, 480), images=(Blank("b"),)),
+        Item(id="alone", task="classification", question="q4", truth=("dog",), images=(Blank("c"),)),
+        Item(id="word", task="math", question="q5", truth="isosceles", images=(Blank("d"),)),
+    ]
+    made, card = compile_questions(items, ALL, seed=0, frame=BoxFrame("pixels"))
+    assert [q.origin for q in made["open"]] == ["whole", "alone", "word"]
+    assert made["choice"] == []
+    reasons = json.dumps(card.to_dict()["total"]["skipped"])
+    for reason in ("needs an image", "too small", "knows no category", "could be verified as wrong"):
+        assert reason in reasons
+
+
+def test_words_and_letters_have_false_claims_too() -> None:
+    words = ("isosceles", "scalene", "equilateral", "right", "yes")
+    items = [Item(id=w, task="math", question=f"kind of {w}", truth=w) for w in words]
+    items.append(Item(id="B", task="math", question="which? A. 1 B. 2", truth="B"))
+    made, _ = compile_questions(items, ["binary"], seed=0, frame=BoxFrame("pixels"), style="short")
+    claims = {q.origin: (claim_of(q), q.truth) for q in made["binary"]}
+    assert set(claims) == {*words, "B"}
+    for origin, (claim, truth) in claims.items():
+        assert (claim == origin) is truth
+    assert claims["yes"][0] in ("yes", "no")
+
+
+def test_the_card_counts_by_split_and_in_total() -> None:
+    items = [
+        replace(make_item(n, task, split), id=f"{split}{task}{n}", images=(Blank(f"{split}{task}{n}"),))
+        for split, count in (("train", 10), ("test", 4))
+        for task in TASKS
+        for n in range(count)
+    ]
+    repeated = replace(items[0], id="again")
+    _, card = compile_questions([*items, repeated], ["open"], seed=0, frame=BoxFrame("pixels"))
+    shown = json.loads(json.dumps(card.to_dict()))
+    assert shown["splits"]["test"]["items"] == dict.fromkeys(TASKS, 4)
+    assert shown["splits"]["train"]["duplicates"] == 1
+    assert shown["total"]["questions"]["detection"] == {"open": 15}
+    assert shown["leaks"] == 0
+    sums: Counter[str] = Counter()
+    for split in shown["splits"].values():
+        sums.update(split["items"])
+    assert shown["total"]["items"] == dict(sums)
+
+
+def with_images(item_id: str, question: str, keys: tuple[str, ...], split: str) -> Item:
+    images = tuple(map(Blank, keys))
+    return Item(
+        id=item_id, task="math", question=question, truth="1", images=images, split=split, source=f"{item_id}.json:1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "reason"),
+    [
+        (
+            with_images("a", "q", ("x",), "train"),
+            with_images("b", "other", ("x",), "test"),
+            "its image is also in a.json:1",
+        ),
+        (
+            with_images("a", "q", ("x",), "train"),
+            with_images("b", "Q ", ("y", "x"), "test"),
+            "image and question are also",
+        ),
+        (
+            with_images("a", "How  many?", (), "train"),
+            with_images("b", "how many?", (), "test"),
+            "its question is also in",
+        ),
+        (with_images("a", "q", ("x",), "train"), with_images("a", "r", ("y",), "ood_test"), "the id 'a' is also"),
+        (with_images("a", "q", ("x",), "validation"), with_images("b", "r", ("x",), "test"), "(split validation)"),
+    ],
+)
+def test_a_leak_stops_the_build(train: Item, test: Item, reason: str) -> None:
+    with pytest.raises(DataError) as error:
+        check_leaks([train], [test])
+    assert reason in str(error.value)
+    assert error.value.source == test.source
+    if train.id != test.id:
+        with pytest.raises(DataError, match="leak between splits"):
+            compile_questions([test, train], ALL, seed=0, frame=BoxFrame("pixels"))
+
+
+def test_all_leaks_are_named_and_what_is_apart_is_no_leak() -> None:
+    train = [with_images(f"a{n}", "q", (f"x{n}",), "train") for n in range(9)]
+    test = [with_images(f"b{n}", "q", (f"x{n}",), "test") for n in range(9)]
+    with pytest.raises(DataError, match="and 4 more") as error:
+        check_leaks(train, test)
+    assert [source for source, _ in error.value.problems] == [item.source for item in test]
+    check_leaks(train, [with_images("c", "q", ("y",), "test"), with_images("d", "q", (), "test")])
+    check_leaks([], test)
+
+
+def test_repeated_ids_unknown_tasks_forms_and_styles_are_refused() -> None:
+    item = with_images("a", "q", (), "train")
+    with pytest.raises(DataError, match="ids are unique"):
+        compile_questions([item, replace(item, question="r")], ALL, seed=0, frame=BoxFrame("pixels"))
+    with pytest.raises(DataError, match="task 'sums' is unknown"):
+        compile_questions([replace(item, task="sums")], ALL, seed=0, frame=BoxFrame("pixels"))
+    with pytest.raises(RecipeError, match="form 'essay' is unknown"):
+        compile_questions([item], ["essay"], seed=0, frame=BoxFrame("pixels"))
+    with pytest.raises(RecipeError, match="style 'loud' is unknown"):
+        compile_questions([item], ALL, seed=0, frame=BoxFrame("pixels"), style="loud")

@@ -1,0 +1,53 @@
+"""Lists of category names: whole, normalised, each once."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curr_reft.tasks import TASKS, TaskOptions
+from curr_reft.tasks.classification import normalise_name
+
+CLASSIFICATION = TASKS["classification"]
+OPTIONS = TaskOptions()
+words = st.sampled_from(["dog", "traffic light", "t-shirt", "Red Circle", "café", "wine glass", "3d printer", "dogs"])
+name_lists = st.lists(words, min_size=1, max_size=6)
+
+
+@given(name_lists)
+def test_written_truth_is_read_back_and_scores_1(names: list[str]) -> None:
+    truth = CLASSIFICATION.read_truth(names)
+    assert CLASSIFICATION.read_truth(truth) == truth
+    assert CLASSIFICATION.parse(CLASSIFICATION.write(truth)) == truth
+    assert CLASSIFICATION.score(truth, truth, OPTIONS) == 1.0
+    assert CLASSIFICATION.correct(truth, truth, OPTIONS)
+
+
+@given(name_lists, name_lists)
+def test_score_is_jaccard(given_names: list[str], true_names: list[str]) -> None:
+    parsed, truth = CLASSIFICATION.read_truth(given_names), CLASSIFICATION.read_truth(true_names)
+    shared = sum(name in truth for name in parsed)
+    expected = shared / (len(parsed) + len(truth) - shared)
+    assert CLASSIFICATION.score(parsed, truth, OPTIONS) == pytest.approx(expected)
+    assert CLASSIFICATION.correct(parsed, truth, OPTIONS) == (expected == 1.0)
+
+
+@given(st.text())
+def test_no_text_makes_the_parser_raise(text: str) -> None:
+    parsed = CLASSIFICATION.parse(text)
+    assert parsed is None or (all(parsed) and 0.0 <= CLASSIFICATION.score(parsed, ("dog",), OPTIONS) <= 1.0)
+
+
+@given(st.text(max_size=30))
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    assert normalise_name(normalise_name(text)) == normalise_name(text)
+
+
+def test_plurals_count_as_one_only_where_the_table_says_so() -> None:
+    assert CLASSIFICATION.score(("dogs",), ("dog",), OPTIONS) == 0.0
+    assert CLASSIFICATION.score(("dogs", "dog"), ("dog",), TaskOptions(plurals={"dogs": "dog"})) == 1.0
+
+
+@pytest.mark.parametrize("raw", [None, 3, "", [], [""], [1], ["dog", None], " , ;"])
+def test_what_is_no_truth_is_refused_with_a_reason(raw: object) -> None:
+    with pytest.raises(ValueError, match="category name"):
+        CLASSIFICATION.read_truth(raw)
