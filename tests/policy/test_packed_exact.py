@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from curr_reft.policy import logprobs
+from curr_reft.errors import TrainingError
+from curr_reft.policy import logprobs, selfcheck
 from curr_reft.policy.config import LoraConfig
 from curr_reft.policy.logprobs import packed_logprobs, packed_scores, plain_logprobs
 from curr_reft.policy.packing import pack, split_groups
@@ -139,3 +140,27 @@ def test_mapping_and_micro_batches(policy, groups):
     two = split_groups(groups, batch.length - 1)
     assert [group for part in two for group in part] == groups
     assert len(two) == 2
+
+
+def test_self_check(policy, groups, monkeypatch):
+    assert selfcheck.check_packed(policy, groups[0]) < 1e-5
+    monkeypatch.setattr(selfcheck, "plain_logprobs", lambda policy, group: plain_logprobs(policy, group) + 0.01)
+    with pytest.raises(TrainingError, match=r"differs .* by 0\.01"):
+        selfcheck.check_packed(policy, groups[0])
+    assert policy.model.training
+
+
+def test_under_ddp(fresh, groups, tmp_path):
+    """The model is called once, so a wrapper around it sees every parameter."""
+    policy = fresh()
+    values, gradients = both(policy, groups)[0]
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1
+    )
+    try:
+        policy.model = torch.nn.parallel.DistributedDataParallel(policy.model)
+        wrapped, wrapped_gradients = both(policy, groups)[0]
+    finally:
+        torch.distributed.destroy_process_group()
+    assert torch.equal(values, wrapped)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, wrapped_gradients, strict=True))

@@ -135,6 +135,18 @@ def test_bfloat16(fresh, groups):
     values.sum().backward()
 
 
+def test_pixel_bounds_reach_images_frame_and_saved_folder(fresh, picture, tmp_path):
+    policy = fresh(max_pixels=3200)
+    assert policy.processor.encode("list the objects", [picture(0)]).pixel_inputs["image_grid_thw"].tolist() == [
+        [1, 4, 4]
+    ]
+    assert policy.frame.fit((84, 84)) == (56, 56)
+    save_policy(policy, tmp_path)
+    assert load_policy(tmp_path).frame.fit((84, 84)) == (56, 56)
+    with pytest.raises(UsageError, match="must not be above"):
+        fresh(min_pixels=10_000, max_pixels=1_000)
+
+
 def test_device_that_is_not_there(fresh):
     with pytest.raises(UsageError, match=r"model\.device: 'cuda:99'"):
         fresh(device="cuda:99")

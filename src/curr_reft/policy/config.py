@@ -45,6 +45,16 @@ class ModelConfig(Config):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in backward: less memory, more time."
     )
+    min_pixels: int | None = Field(
+        None,
+        ge=1,
+        description="Images are enlarged to at least this many pixels (Qwen families); none: the model's own.",
+    )
+    max_pixels: int | None = Field(
+        None,
+        ge=784,
+        description="Images are shrunk to at most this many pixels (Qwen families): fewer, faster, coarser.",
+    )
     box_frame: Literal["auto", "pixels", "thousand", "unit"] = Field(
         "auto", description="Frame of the boxes the model writes; auto: the one its family was trained with."
     )

@@ -64,7 +64,12 @@ def load_processor(path: str, family: Family, model_type: str, **options: Any) -
     """The processor of transformers that a folder or hub name holds."""
     if family.plain_processor:
         return load_image_text_processor(path, model_type, **options)
-    return AutoProcessor.from_pretrained(path, **options)
+    try:
+        return AutoProcessor.from_pretrained(path, **options)
+    except ImportError as error:
+        raise UsageError(
+            f"model.path: the processor of {path} needs a library that is not installed: {error}"
+        ) from error
 
 
 def save_policy(policy: Policy, folder: Path | str) -> None:

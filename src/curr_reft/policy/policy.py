@@ -82,6 +82,7 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
     if config.packed:
         check_shared_prefix(core.config)
         core.set_attn_implementation({"text_config": NAME})
+    _limit_pixels(processor.image_processor, family, config)
     device = _device(config.device)
     core.to(device)
     if config.gradient_checkpointing:
@@ -111,9 +112,25 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
     )
 
 
+def _limit_pixels(image_processor: Any, family: Family, config: ModelConfig) -> None:
+    """Sets the bounds of the image processor; what is saved with the model carries them on."""
+    if config.min_pixels is None and config.max_pixels is None:
+        return
+    if "image_grid_thw" not in family.pixel_axes:
+        raise UsageError(
+            "model.min_pixels and model.max_pixels are for the Qwen families; leave them out for this model"
+        )
+    size = image_processor.size
+    low = config.min_pixels or size["shortest_edge"]
+    high = config.max_pixels or size["longest_edge"]
+    if low > high:
+        raise UsageError(f"model.min_pixels ({low}) must not be above model.max_pixels ({high}); set both")
+    image_processor.size = {"shortest_edge": low, "longest_edge": high}
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -40,6 +40,7 @@ def token_bias(core: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> torch.Ten
     never: set[Any] = set(range(size)) - set(tokenizer.get_vocab().values())
     never.update(getattr(core.config, name, None) for name in _CONFIGURED)
     never.update(tokenizer.get_vocab().get(mark) for mark in _MARKS)
+    never.update(token for word, token in tokenizer.get_vocab().items() if word.startswith("<row_"))  # Idefics3's tiles
     never.update((tokenizer.pad_token_id, tokenizer.unk_token_id))
     bias_V = torch.zeros(size)
     suppressed = sorted(each for each in never if each is not None and each < size and each not in end_ids)
