@@ -123,3 +123,27 @@ def test_every_truth_written_out_scores_1(text: str) -> None:
     parsed = MATH.parse(MATH.write(truth))
     assert parsed == truth
     assert compare(truth, parsed) is True
+
+
+@pytest.mark.parametrize(
+    ("truth", "answer", "equal"),
+    [
+        ("1/3", "0.333333", True),
+        ("2/3", "0.666666", True),
+        ("2/3", "0.6666667", True),
+        ("1/3", "0.33333", False),
+        ("1/2", "0.5000001", False),
+        ("5", "5.0000001", False),
+        ("1000000.0", "1000001", False),
+        ("3.464102", "3.4641016", True),
+        ("3.14", "3.14159", False),
+        ("0.0000001", "0.0000002", False),
+        ("0", "0.0000001", False),
+        ("0.5", "50%", True),
+        ("50%", "0.5", True),
+        ("50", "50%", True),
+        ("50%", "5", False),
+    ],
+)
+def test_a_decimal_stands_for_a_value_only_with_six_digits(truth: str, answer: str, equal: bool) -> None:
+    assert compare(truth, answer) is equal

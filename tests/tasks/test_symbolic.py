@@ -43,7 +43,9 @@ EQUAL = [
     ("y=2x", "2x=y"),
 ]
 DIFFERENT = [("2\\sqrt{3}", "\\sqrt{3}"), ("2x+1", "2x"), ("\\frac{\\pi}{4}", "0.78"), ("10^{-7}", "2\\cdot 10^{-7}")]
-NOT_MATHS = [("2\\sqrt{3}", text) for text in ("\\frac{", "}{", "\\unknown{3}", "^^^", "\\sqrt", "1/0", "\\left(")]
+NOT_MATHS = [
+    ("2\\sqrt{3}", text) for text in ("\\frac{", "}{", "\\unknown{3}", "^^^", "\\sqrt", "1/0", "\\left(", "42\\mod 43")
+]
 
 
 @pytest.mark.parametrize(("truth", "answer"), EQUAL)

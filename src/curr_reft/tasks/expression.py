@@ -12,9 +12,9 @@ from fractions import Fraction
 from curr_reft.tasks.letters import read_letters
 
 LONGEST_EXPRESSION = 300  # characters; a final answer is far shorter
-CLOSE = Fraction(2, 10**6)
-"""Relative distance up to which a decimal equals an exact value: 0.333333 is 1/3, 0.33 is not (six digits, as in
-math-verify)."""
+ROUNDED_DIGITS = 6
+"""A decimal with so many decimals and significant digits may stand for a value that rounds to it: 0.333333 is 1/3,
+0.33 is not (math-verify: six decimals)."""
 
 
 class Equality(StrEnum):
@@ -121,7 +121,7 @@ class PlainNumber:
     """An exact value with how it was written."""
 
     value: Fraction
-    decimal: bool  # written with a decimal point, so possibly rounded
+    decimals: int  # digits behind the decimal point; 0 for whole numbers and fractions, which are exact
     percent: bool
 
 
@@ -133,7 +133,7 @@ def plain_number(text: str) -> PlainNumber | None:
         if bottom == 0:
             return None
         value = Fraction(int(fraction.group(2)), bottom)
-        return PlainNumber(-value if fraction.group(1) == "-" else value, decimal=False, percent=False)
+        return PlainNumber(-value if fraction.group(1) == "-" else value, decimals=0, percent=False)
     found = _NUMBER.fullmatch(text)
     if not found or len(text) > 80:
         return None
@@ -149,20 +149,25 @@ def plain_number(text: str) -> PlainNumber | None:
     except ZeroDivisionError:
         return None
     value = -value if part["sign"] == "-" else value
-    return PlainNumber(value, decimal="." in text or bool(part["exponent"]), percent=bool(part["percent"]))
+    decimals = len(part["decimal"].partition(".")[2]) if not part["exponent"] else 0
+    return PlainNumber(value, decimals=decimals, percent=bool(part["percent"]))
 
 
 def same_number(truth: PlainNumber, answer: PlainNumber) -> bool:
-    """Exactly equal, or within six digits where one of them is a decimal. ``50%`` is 50 percent or the value 0.5."""
-    rounded = truth.decimal or answer.decimal
-    values = [answer.value]
+    """Exactly equal, or one is the other rounded (or cut) to six decimals. ``50%`` is 50 percent or the value 0.5."""
+    if truth.value == answer.value or _is_rounded(truth, answer) or _is_rounded(answer, truth):
+        return True
     if answer.percent and not truth.percent:
-        values.append(answer.value / 100)
-    if truth.percent and not answer.percent:
-        values.append(answer.value * 100)
-    return any(
-        truth.value == value or (rounded and abs(truth.value - value) <= CLOSE * abs(truth.value)) for value in values
-    )
+        return truth.value == answer.value / 100
+    return truth.percent and not answer.percent and truth.value == answer.value * 100
+
+
+def _is_rounded(number: PlainNumber, exact: PlainNumber) -> bool:
+    """Whether ``number`` is written with enough digits to stand for ``exact``, and does."""
+    if number.decimals < ROUNDED_DIGITS or 0 < exact.decimals < number.decimals:
+        return False
+    unit = Fraction(1, 10**number.decimals)
+    return abs(number.value) >= unit * 10 ** (ROUNDED_DIGITS - 1) and abs(number.value - exact.value) < unit
 
 
 _UNIT_NAMES = {

@@ -40,6 +40,14 @@ def _as_close_as_written(truth: object, answer: object) -> bool:
     return any(abs(first - second * scale) <= 2e-6 * max(abs(first), 1e-300) for scale in (1.0, 0.01, 100.0))
 
 
+def _whose_fault(truth: str, error: Exception) -> str:
+    """An answer that breaks the parser or sympy is not verified; only a truth that does leaves us without a score."""
+    try:
+        return "different" if verify(truth, truth) else f"failed: the truth is not equal to itself ({error})"[:300]
+    except Exception as other:
+        return f"failed: {type(other).__name__}: {other}"[:300]
+
+
 def _limit_memory() -> None:
     try:
         import resource
@@ -68,7 +76,7 @@ def main() -> None:
         except (MemoryError, RecursionError, OverflowError):
             outcome = "different"  # beyond any answer that could be right
         except Exception as error:
-            outcome = f"failed: {type(error).__name__}: {error}"[:300]
+            outcome = _whose_fault(truth, error)
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0.0)
         print(json.dumps(outcome), file=answers, flush=True)
