@@ -18,10 +18,14 @@ def _each(count: int) -> Counts:
 class ShapesConfig(Config):
     """The drawn world: how many items a task and split."""
 
-    train: Counts = Field(_each(600), description="task -> items to train on")
-    validation: Counts = Field(_each(100), description="task -> held-out items that choose the checkpoint")
-    test: Counts = Field(_each(200), description="task -> in-domain test items")
-    ood_test: Counts = Field(_each(200), description="task -> out-of-domain test items")
+    train: Counts = Field(_each(1500), description="task -> items to train on")
+    validation: Counts = Field(_each(300), description="task -> held-out items that choose the checkpoint")
+    test: Counts = Field(_each(300), description="task -> in-domain test items")
+    ood_test: Counts = Field(_each(300), description="task -> out-of-domain test items")
+    pool: dict[Literal["detection", "classification", "math", "arithmetic"], int] = Field(
+        {"detection": 150, "classification": 150, "math": 150, "arithmetic": 100},
+        description="domain -> queries of self-improvement on images that are in no other split; arithmetic is text only",
+    )
     seed: int = Field(
         0, ge=0, description="names the drawn world; apart from the run's seed, so that seeds share their data"
     )

@@ -68,9 +68,10 @@ def load_data(config: DataConfig, read_truth: ReadTruth, base: Path = Path()) ->
         from curr_reft.data.shapes import shapes_items
 
         shapes = config.shapes
-        counts = {split: {str(task): count for task, count in getattr(shapes, split).items()} for split in SPLITS}
+        splits = (*SPLITS, "pool")
+        counts = {split: {str(task): count for task, count in getattr(shapes, split).items()} for split in splits}
         return LoadedData(
-            items=tuple(item for split in SPLITS for item in shapes_items(shapes.seed, split, counts[split]))
+            items=tuple(item for split in splits for item in shapes_items(shapes.seed, split, counts[split]))
         )
     return _Loader(config, read_truth, base).load()
 

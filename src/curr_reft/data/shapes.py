@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -226,21 +227,29 @@ def arithmetic_question(rng: random.Random) -> tuple[str, str]:
 
 def make_item(task: str, rng: random.Random, domain: Domain, *, item_id: str, split: str) -> Item:
     """One item of a task on a new scene; ``arithmetic`` gives a text-only math item."""
-    if task == "arithmetic":
+    scene = None if task == "arithmetic" else random_scene(rng, domain)
+    return item_of_scene(task, scene, rng, domain, item_id=item_id, split=split)
+
+
+def item_of_scene(
+    task: str, scene: Scene | None, rng: random.Random, domain: Domain, *, item_id: str, split: str
+) -> Item:
+    """A question of ``task`` about ``scene``. Detection asks for one of ``domain.targets``."""
+    common: dict[str, Any] = {"id": item_id, "split": split, "source": item_id, "domain": task}
+    if scene is None:
         question, answer = arithmetic_question(rng)
-        return Item(id=item_id, task="math", question=question, truth=answer, split=split, source=item_id, domain=task)
-    scene = random_scene(rng, domain)
-    target = scene.things[0]
-    common = {"id": item_id, "task": task, "images": (scene,), "split": split, "source": item_id, "domain": task}
+        return Item(task="math", question=question, truth=answer, **common)
+    common["images"] = (scene,)
     if task == "detection":
-        wrong = _wrong_boxes(rng, target.box, [thing.box for thing in scene.things[1:]])
-        truth = tuple(map(float, target.box))
-        return Item(question=f"find the {target.name}", truth=truth, distractors=wrong, **common)
+        target = rng.choice([thing for thing in scene.things if (thing.colour, thing.shape) in domain.targets])
+        wrong = _wrong_boxes(rng, target.box, [thing.box for thing in scene.things if thing is not target])
+        x1, y1, x2, y2 = map(float, target.box)
+        return Item(task=task, question=f"find the {target.name}", truth=(x1, y1, x2, y2), distractors=wrong, **common)
     if task == "classification":
-        return Item(question=CLASSIFICATION_QUESTION, truth=scene.names, **common)
+        return Item(task=task, question=CLASSIFICATION_QUESTION, truth=scene.names, **common)
     if task == "math":
         question, answer, _ = math_question(rng, scene, rng.choice(domain.operations))
-        return Item(question=question, truth=answer, **common)
+        return Item(task=task, question=question, truth=answer, **common)
     raise ValueError(f"the drawn world has no task {task!r}; it has detection, classification, math, arithmetic")
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from curr_reft.data.item import Item
 from curr_reft.data.shapes import COLOURS, GRID, SHAPES, SIDE, SIZES, Scene
+from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """One question and the answer to learn. ``completion[decides_from:]`` starts with the deciding token."""
+    """One question and the answer to learn."""
 
     prompt: str
     completion: str
@@ -34,7 +35,7 @@ class Manners:
 def lesson(question: Question, item: Item, manners: Manners, rng: random.Random) -> Lesson:
     """The question with an answer in a manner drawn by ``rng``."""
     draw = rng.random()
-    right = answer_text(question)
+    right = FORMS[question.form].write(question)
     if draw < manners.careless:
         answer = random_answer(question, rng)
         completion = f"<think> i guess </think> <answer> {answer} </answer>"
@@ -45,13 +46,11 @@ def lesson(question: Question, item: Item, manners: Manners, rng: random.Random)
     return Lesson(prompt=question.prompt, completion=completion, decides=answer, form=question.form)
 
 
-def answer_text(question: Question) -> str:
-    """The right answer as it stands in an answer block."""
-    if question.form == "binary":
-        return "yes" if question.truth else "no"
-    if question.form == "choice":
-        return ", ".join(sorted(question.truth))
-    return TASKS[question.task].write(question.truth)
+def description(scene: Scene) -> Lesson:
+    """Every object with its box: the densest thing a scene can teach about seeing. Only pre-training asks for it."""
+    by_name = {thing.name: thing.box for thing in scene.things}
+    seen = ", ".join(f"{name} at {TASKS['detection'].claim(by_name[name])}" for name in scene.names)
+    return Lesson(prompt="list the box.", completion=f"<think> i see {seen} </think>", decides="", form="open")
 
 
 def evidence(item: Item) -> str:

@@ -5,7 +5,8 @@ One packed row holds a prompt once and its G completions, so a step pays for eac
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import torch
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.load import Policy
 from curr_reft.policy.logprobs import packed_logprobs
-from curr_reft.policy.packing import pack, split_by_tokens
+from curr_reft.policy.packing import pack, split_groups
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.types import Completion, Group
 from curr_reft.questions.question import Question
@@ -65,7 +66,7 @@ class GrpoObjective:
         rewards: RewardsConfig,
         *,
         seed: int,
-        reference: Policy | None,
+        reference: Callable[[], AbstractContextManager[Policy]] | None,
     ) -> None:
         assert (reference is not None) == (config.objective.beta > 0), "a reference model is kept exactly when beta > 0"
         self.policy = policy
@@ -73,6 +74,7 @@ class GrpoObjective:
         self.config = config
         self.sampling = sampling
         self.rewards = rewards
+        self.temperature = sampling.temperature
         self.seed = seed
         self.reference = reference
         self.updates_per_batch = config.objective.updates_per_batch
@@ -96,7 +98,7 @@ class GrpoObjective:
 
     def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
         objective = self.config.objective
-        logprobs_S = packed_logprobs(self.policy, micro_batch.packed, temperature=self.sampling.temperature or 1.0)
+        logprobs_S = packed_logprobs(self.policy, micro_batch.packed, temperature=self.temperature)
         assert micro_batch.advantages_S is not None
         ratio_S = log_ratio(logprobs_S, micro_batch.old_logprobs_S, micro_batch.completion_S, objective.loss)
         losses_S = policy_loss(ratio_S, micro_batch.advantages_S, objective.clip_low, objective.clip_high)
@@ -143,7 +145,7 @@ class GrpoObjective:
             if group.teaches or objective.beta > 0:
                 kept[id(group)].append((completion, advantage, weight))
         rows = [(replace(g.group, completions=tuple(c for c, *_ in kept[id(g)])), kept[id(g)]) for g in graded if id(g) in kept]
-        parts = split_by_tokens([group for group, _ in rows], self.config.micro_batch_tokens)
+        parts = split_groups([group for group, _ in rows], self.config.micro_batch_tokens)
         batches, start = [], 0
         for part in parts:
             own = [entry for _, entries in rows[start : start + len(part)] for entry in entries]
@@ -158,17 +160,17 @@ class GrpoObjective:
         def spread(values: Sequence[float]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.float32).repeat_interleave(sizes).to(device)
 
-        packed = pack(groups, self.policy)
+        packed = pack(groups, self.policy.family).to(device)
         reference = None
         if self.reference is not None:
-            with torch.no_grad():
-                reference = packed_logprobs(self.reference, packed, temperature=self.sampling.temperature or 1.0)
+            with self.reference() as anchor, torch.no_grad():
+                reference = packed_logprobs(anchor, packed, temperature=self.temperature)
         off_policy = self.updates_per_batch > 1
         return MicroBatch(
             packed=packed,
             weights_S=spread([weight for *_, weight in entries]),
             advantages_S=spread([advantage for _, advantage, _ in entries]),
-            old_logprobs_S=torch.cat([c.logprobs_T for c, *_ in entries]).to(device) if off_policy else None,
+            old_logprobs_S=packed.sampled_logprobs_S if off_policy else None,
             reference_logprobs_S=reference,
             completion_S=torch.arange(len(entries)).repeat_interleave(sizes).to(device),
         )

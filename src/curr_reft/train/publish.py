@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft.errors import CheckpointError
-from curr_reft.files import read_json, reporting_full_disk, sha256_file, sync_tree, write_json
+from curr_reft.files import read_json, remove_leftovers, reporting_full_disk, sha256_file, sync_tree, write_json
 from curr_reft.train.checkpoint import MANIFEST, damaged_file, file_table, move_into_place
 
 MODEL = "model"
@@ -48,8 +48,9 @@ def publish(folder: Path, save_model: Callable[[Path], None], record: Mapping[st
     assert not set(_OURS) & set(record), f"{_OURS} are written by publish"
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".tmp-{MODEL}-{os.getpid()}"
-    for leftover in folder.glob(f".*-{MODEL}*"):
+    for leftover in (*folder.glob(f".tmp-{MODEL}-*"), *folder.glob(f".old-{MODEL}")):
         shutil.rmtree(leftover, ignore_errors=True)
+    remove_leftovers(folder)
     try:
         with reporting_full_disk(folder / MODEL):
             aside.mkdir()

@@ -12,7 +12,7 @@ import torch
 
 from curr_reft.policy.load import Policy
 from curr_reft.policy.logprobs import packed_logprobs
-from curr_reft.policy.packing import pack, split_by_tokens
+from curr_reft.policy.packing import pack, split_groups
 from curr_reft.policy.types import Completion, Group
 from curr_reft.questions.question import Question
 from curr_reft.seeding import stream
@@ -45,10 +45,10 @@ class SftObjective:
         groups = [self._group(example) for example in self._draw(step)]
         tokens = sum(group.completions[0].length for group in groups)
         batches = []
-        for part in split_by_tokens(groups, self.config.micro_batch_tokens):
+        for part in split_groups(groups, self.config.micro_batch_tokens):
             count = sum(completion.length for group in part for completion in group.completions)
             weights = torch.full((count,), 1 / tokens, device=self.policy.device)
-            batches.append(MicroBatch(packed=pack(part, self.policy), weights_S=weights))
+            batches.append(MicroBatch(packed=pack(part, self.policy.family).to(self.policy.device), weights_S=weights))
         return StepBatch(
             micro_batches=tuple(batches),
             metrics={"length": tokens / len(groups)},
@@ -81,7 +81,7 @@ class SftObjective:
 
     def _group(self, example: SftExample) -> Group:
         prompt = self.policy.processor.encode_question(example.question)
-        tokens_T = self.policy.processor.encode_completion(example.completion)
+        tokens_T = self.policy.completion_tokens(example.completion)
         completion = Completion(
             tokens_T=tokens_T,
             logprobs_T=torch.zeros(tokens_T.shape[0]),  # nobody sampled it; the objective does not read it

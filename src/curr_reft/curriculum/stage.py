@@ -1,0 +1,109 @@
+"""One training run from a start to a published model: a stage, a baseline, or the fine-tuning of phase 2.
+
+Each starts from published weights whose hash is checked, trains until its gate or budget, and publishes its best
+checkpoint with a manifest that the next one reads. What is published is never trained again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curr_reft.errors import CheckpointError
+from curr_reft.parquet import write_rows
+from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.load import Policy, load_policy, model_folder, save_policy
+from curr_reft.train.config import CheckpointConfig, OptimizerConfig
+from curr_reft.train.loop import Gate, Plan, Validation, train_loop
+from curr_reft.train.objective import Objective
+from curr_reft.train.publish import Published, publish, read_published, weights_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The model a training starts from. ``sha256`` is None for a model on the hub, which its revision names."""
+
+    path: str
+    sha256: str | None
+
+    @classmethod
+    def of_model(cls, path: str) -> "Start":
+        """The base model of a recipe: ``embedded``, a folder or a hub name."""
+        folder = model_folder(path)
+        return cls(path=folder, sha256=weights_hash(Path(folder)) if Path(folder).is_dir() else None)
+
+    @classmethod
+    def of_published(cls, published: Published) -> "Start":
+        return cls(path=str(published.model), sha256=published.weights_sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """Where a training notes its metrics."""
+
+    log: Callable[[Mapping[str, Any]], None]
+    rewind: Callable[[int], None]  # forget what was noted after this step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What one training is to do."""
+
+    folder: Path
+    model: ModelConfig
+    start: Start
+    objective: Callable[[Policy], Objective]
+    budget: int
+    optimizer: OptimizerConfig
+    checkpoint: CheckpointConfig
+    seed: int
+    validate: Callable[[Policy], Validation]
+    journal: Journal
+    gate: Gate | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)  # goes into the manifest as it is
+
+
+def run_training(training: Training) -> Published:
+    """Train and publish; a training that was published before is returned as it is.
+
+    Raises CheckpointError when the start is not the one an earlier attempt began with, TrainingError.
+    """
+    finished = read_published(training.folder)
+    if finished is not None:
+        if finished.record["start_sha256"] != training.start.sha256:
+            raise CheckpointError(
+                f"{training.folder} was trained from weights {finished.record['start_sha256']}, but its start now has "
+                f"{training.start.sha256}; remove {training.folder} and resume"
+            )
+        return finished
+    if training.start.sha256 is not None and weights_hash(Path(training.start.path)) != training.start.sha256:
+        raise CheckpointError(f"{training.start.path} changed since it was published; remove it and resume")
+    policy = load_policy(training.model.model_copy(update={"path": training.start.path}))
+    progress = train_loop(
+        policy,
+        training.objective(policy),
+        Plan(
+            folder=training.folder,
+            budget=training.budget,
+            optimizer=training.optimizer,
+            checkpoint=training.checkpoint,
+            seed=training.seed,
+            validate=training.validate,
+            log=training.journal.log,
+            rewind_log=training.journal.rewind,
+            save_records=write_rows,
+            gate=training.gate,
+        ),
+    )
+    record = {
+        **training.record,
+        "steps": progress.step,
+        "budget": training.budget,
+        "ended_by": progress.ended_by,
+        "chosen_step": progress.best_step,
+        "validation": progress.validations,
+        "first": progress.first,
+        "last": progress.last,
+        "start_sha256": training.start.sha256,
+    }
+    return publish(training.folder, lambda path: save_policy(policy, path), record)

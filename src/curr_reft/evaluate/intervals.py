@@ -1,0 +1,41 @@
+"""Means with 95 % bootstrap intervals: of a task, and of the mean over tasks (each task resampled by itself)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean and the percentile bootstrap interval around it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_means(values: Sequence[float], resamples: int, seed: int) -> np.ndarray:
+    """Means of ``resamples`` draws with replacement, float64 (resamples,)."""
+    data = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    return np.array([data[rng.integers(0, len(data), len(data))].mean() for _ in range(resamples)])
+
+
+def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Interval:
+    """The mean of ``values`` with its interval. ``values`` is not empty."""
+    return _interval(float(np.mean(values)), bootstrap_means(values, resamples, seed))
+
+
+def mean_interval(by_task: Mapping[str, Sequence[float]], resamples: int = 2000, seed: int = 0) -> Interval:
+    """The mean of the tasks' means, with its interval."""
+    means = [bootstrap_means(values, resamples, seed + number) for number, values in enumerate(by_task.values())]
+    centre = float(np.mean([np.mean(values) for values in by_task.values()]))
+    return _interval(centre, np.mean(means, axis=0))
+
+
+def _interval(mean: float, draws: np.ndarray) -> Interval:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(mean=mean, low=float(low), high=float(high))

@@ -1,0 +1,67 @@
+"""Answers as rows of a file, and the few test images that the report shows beside them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curr_reft.data.frame import BoxFrame
+from curr_reft.policy.answers import Answered
+from curr_reft.questions.forms import FORMS
+from curr_reft.questions.question import Question
+from curr_reft.rewards.format import answer_block
+from curr_reft.tasks import TASKS
+
+
+def prediction_rows(
+    answers: Mapping[str, Sequence[Answered]], images: Mapping[str, str], frame: BoxFrame
+) -> Iterable[dict[str, Any]]:
+    """One row an answer. ``images`` maps question ids to saved image files; boxes are in pixels of those images."""
+    for suite, rows in answers.items():
+        for row in rows:
+            question = row.question
+            shown = images.get(question.id)
+            boxes = _boxes(row, frame) if shown else {"truth_box": None, "predicted_box": None}
+            yield {
+                "id": question.id,
+                "split": suite,
+                "task": question.task,
+                "form": question.form,
+                "prompt": question.prompt,
+                "truth": FORMS[question.form].write(question),
+                "completion": row.completion,
+                "status": str(row.grade.status),
+                "format": row.grade.format,
+                "score": row.score,
+                "correct": bool(row.correct),
+                "image": shown,
+                **boxes,
+            }
+
+
+def _boxes(row: Answered, frame: BoxFrame) -> dict[str, list[float] | None]:
+    question = row.question
+    if question.task != "detection" or not question.images:
+        return {"truth_box": None, "predicted_box": None}
+    size = question.images[0].size
+    answer = answer_block(row.completion)
+    predicted = TASKS["detection"].parse(answer) if answer else None
+    return {
+        "truth_box": list(frame.to_original(question.truth, size)),
+        "predicted_box": list(frame.to_original(predicted, size)) if predicted else None,
+    }
+
+
+def save_images(questions: Sequence[Question], per_task: int, folder: Path, prefix: str) -> dict[str, str]:
+    """Save the first image of the first ``per_task`` questions of each task; question id -> path from the run directory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    counts: dict[str, int] = {}
+    saved = {}
+    for question in questions:
+        number = counts.get(question.task, 0)
+        if not question.images or number >= per_task:
+            continue
+        counts[question.task] = number + 1
+        name = f"{prefix}-{question.task}-{number:02d}.png"
+        question.images[0].open().save(folder / name)
+        saved[question.id] = f"eval/images/{name}"
+    return saved

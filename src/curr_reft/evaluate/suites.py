@@ -1,0 +1,64 @@
+"""Scores of a model on the test splits, in the shape of ``summary.json``, and on the validation split."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curr_reft.policy.answers import Answered, answer_greedily
+from curr_reft.evaluate.intervals import interval, mean_interval
+from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.load import Policy
+from curr_reft.questions.question import Question
+from curr_reft.rewards.config import RewardsConfig
+from curr_reft.train.loop import Validation
+
+SUITES = {"test": "in_domain", "ood_test": "out_of_domain"}
+"""Split of the data -> name in the summary."""
+
+
+def by_task(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
+    tasks: dict[str, list[Answered]] = {}
+    for each in answered:
+        tasks.setdefault(each.question.task, []).append(each)
+    return tasks
+
+
+def suite_scores(answered: Sequence[Answered], resamples: int) -> dict[str, dict[str, float]]:
+    """``{TASK: {"accuracy", "score", "low", "high", "n"}, ..., "mean": {...}}``; low and high bound the score."""
+    tasks = by_task(answered)
+    scores: dict[str, dict[str, float]] = {}
+    for task, rows in tasks.items():
+        found = interval([row.score for row in rows], resamples)
+        accuracy = sum(row.correct for row in rows) / len(rows)
+        scores[task] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high, "n": len(rows)}
+    found = mean_interval({task: [row.score for row in rows] for task, rows in tasks.items()}, resamples)
+    accuracy = sum(scores[task]["accuracy"] for task in tasks) / len(tasks)
+    scores["mean"] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high}
+    return scores
+
+
+def validate(
+    policy: Policy, questions: Sequence[Question], sampling: SamplingConfig, rewards: RewardsConfig
+) -> Validation:
+    """Greedy answers to validation questions; means over the tasks."""
+    tasks = by_task(answer_greedily(policy, questions, sampling, rewards))
+    cells = {
+        task: {
+            "accuracy": sum(row.correct for row in rows) / len(rows),
+            "score": sum(row.score for row in rows) / len(rows),
+        }
+        for task, rows in tasks.items()
+    }
+    accuracy, score = (sum(cell[key] for cell in cells.values()) / len(cells) for key in ("accuracy", "score"))
+    return Validation(accuracy=accuracy, score=score, tasks=cells)
+
+
+def evaluate(
+    policy: Policy,
+    suites: Mapping[str, Sequence[Question]],
+    sampling: SamplingConfig,
+    rewards: RewardsConfig,
+    resamples: int,
+) -> tuple[dict[str, Any], dict[str, list[Answered]]]:
+    """(scores by suite, answers by suite) of greedy answers to open questions."""
+    answers = {name: answer_greedily(policy, questions, sampling, rewards) for name, questions in suites.items()}
+    return {name: suite_scores(rows, resamples) for name, rows in answers.items()}, answers

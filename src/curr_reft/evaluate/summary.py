@@ -1,0 +1,61 @@
+"""``summary.json``: what a run came to, in the shape that users and tools may rely on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def stage_summary(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of one stage from its manifest. Firsts and lasts are means over five updates."""
+    chosen = next(entry for entry in record["validation"] if entry["step"] == record["chosen_step"])
+    return {
+        "name": record["stage"],
+        "form": record["form"],
+        "steps": record["steps"],
+        "ended_by": record["ended_by"],
+        "reward_first": record["first"].get("reward"),
+        "reward_last": record["last"].get("reward"),
+        "accuracy_first": record["first"].get("accuracy"),
+        "accuracy_last": record["last"].get("accuracy"),
+        "chosen_step": record["chosen_step"],
+        "validation_accuracy": chosen["accuracy"],
+    }
+
+
+def summarise(
+    *,
+    seconds: float,
+    model: str,
+    seed: int,
+    stages: Sequence[Mapping[str, Any]],
+    left_out: Sequence[str],
+    account: Mapping[str, Any] | None,
+    evaluation: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The whole summary. ``stages`` are manifests, ``account`` that of self-improvement."""
+    chosen = ("queries", "candidates", "kept", "threshold")
+    return {
+        "seconds": round(seconds, 1),
+        "model": model,
+        "seed": seed,
+        "stages": [stage_summary(record) for record in stages],
+        "stages_left_out": list(left_out),
+        "self_improvement": {key: account[key] for key in chosen} if account else None,
+        "evaluation": dict(evaluation),
+    }
+
+
+def table(evaluation: Mapping[str, Any]) -> list[str]:
+    """The result table as lines of text: mean score and 95 % interval by suite, then the tasks."""
+    suites = list(dict.fromkeys(suite for scores in evaluation.values() for suite in scores))
+    lines = [f"{'':10}" + "".join(f"{suite.replace('_', '-'):>44}" for suite in suites)]
+    lines.append(f"{'model':10}" + "".join(f"{'mean [95 %]':>22}{'detect':>8}{'class':>7}{'math':>7}" for _ in suites))
+    for model, scores in evaluation.items():
+        cells = ""
+        for suite in suites:
+            own = scores.get(suite, {})
+            mean = own.get("mean")
+            cells += f"{mean['score']:>8.3f} [{mean['low']:.3f}, {mean['high']:.3f}]" if mean else f"{'-':>22}"
+            for task, width in (("detection", 8), ("classification", 7), ("math", 7)):
+                cells += f"{own[task]['score']:>{width}.3f}" if task in own else f"{'-':>{width}}"
+        lines.append(f"{model:10}{cells}")
+    return lines

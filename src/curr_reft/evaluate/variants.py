@@ -1,0 +1,54 @@
+"""Evaluates one variant of a run (base, sft, rl, curr_rl, curr_reft) and writes its files under ``eval/``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from curr_reft.evaluate.config import EvaluationConfig
+from curr_reft.evaluate.predictions import prediction_rows, save_images
+from curr_reft.evaluate.suites import SUITES, evaluate
+from curr_reft.files import read_json, write_json, write_jsonl
+from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.load import Policy
+from curr_reft.questions.question import Question
+from curr_reft.rewards.config import RewardsConfig
+
+
+def first_of_each_task(questions: Sequence[Question], count: int | None) -> list[Question]:
+    """The first ``count`` questions of each task; all when None."""
+    taken: dict[str, int] = {}
+    kept = []
+    for question in questions:
+        taken[question.task] = taken.get(question.task, 0) + 1
+        if count is None or taken[question.task] <= count:
+            kept.append(question)
+    return kept
+
+
+def evaluate_variant(
+    name: str,
+    policy: Policy,
+    tests: dict[str, list[Question]],
+    folder: Path,
+    config: EvaluationConfig,
+    sampling: SamplingConfig,
+    rewards: RewardsConfig,
+    weights_sha256: str | None,
+) -> dict[str, Any]:
+    """Scores by suite, written as ``NAME.json``, with every answer in ``NAME.predictions.jsonl``.
+
+    ``tests`` holds the open questions by split. A variant that was evaluated before, with the same weights, is read.
+    """
+    path = folder / f"{name}.json"
+    if path.is_file():
+        record = read_json(path)
+        if record["weights_sha256"] == weights_sha256:
+            return dict(record["splits"])
+    suites = {SUITES[split]: first_of_each_task(asked, config.items) for split, asked in tests.items() if asked}
+    scores, answers = evaluate(policy, suites, sampling, rewards, config.bootstrap)
+    images: dict[str, str] = {}
+    for suite, asked in suites.items():
+        images.update(save_images(asked, config.gallery, folder / "images", suite))
+    write_jsonl(folder / f"{name}.predictions.jsonl", prediction_rows(answers, images, policy.frame))
+    write_json(path, {"model": name, "weights_sha256": weights_sha256, "splits": scores})
+    return scores

@@ -1,0 +1,52 @@
+"""Phase 2 up to the fine-tuning: sample, judge, select. Each step's file, once whole, is not made again."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from curr_reft.errors import TrainingError
+from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
+from curr_reft.improve.config import SelfImprovementConfig
+from curr_reft.improve.judge import judge_all
+from curr_reft.improve.records import candidate_row
+from curr_reft.improve.sample import draw_queries, sample_candidates
+from curr_reft.improve.select import select
+from curr_reft.parquet import write_rows
+from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.load import Policy
+from curr_reft.questions.question import Question
+from curr_reft.rewards.config import RewardsConfig
+from curr_reft.train.sft import SftExample
+
+
+def keep_best_answers(
+    load: Callable[[], Policy],
+    questions: Sequence[Question],
+    folder: Path,
+    config: SelfImprovementConfig,
+    sampling: SamplingConfig,
+    rewards: RewardsConfig,
+    seed: int,
+) -> tuple[list[SftExample], dict[str, Any]]:
+    """(examples to learn, the account). ``load`` gives the curr_rl policy when sampling is still to be done.
+
+    Raises DataError for a pool that is too small, TrainingError when nothing was kept.
+    """
+    if not (folder / "account.json").is_file():
+        queries = draw_queries(questions, config.pools, seed)
+        candidates = sample_candidates(load(), queries, config, sampling, rewards, seed)
+        write_rows(folder / "candidates.parquet", map(candidate_row, candidates))
+        verdicts = judge_all(config.judge, candidates)
+        write_jsonl(folder / "verdicts.jsonl", (verdict.to_dict() for verdict in verdicts))
+        kept, account = select(candidates, verdicts, config, seed)
+        write_jsonl(folder / "kept.jsonl", (entry.to_dict() for entry in kept))
+        write_json(folder / "account.json", account)  # last: it says that the others are whole
+    account = read_json(folder / "account.json")
+    rows = read_jsonl(folder / "kept.jsonl")
+    if not rows:
+        raise TrainingError(
+            f"no answer passed the threshold {config.threshold} of judge {config.judge.kind}: nothing to fine-tune on. See "
+            f"{folder / 'verdicts.jsonl'}; lower self_improvement.threshold or leave self_improvement out"
+        )
+    by_id = {question.id: question for question in questions}
+    return [SftExample(question=by_id[row["id"]], completion=row["completion"]) for row in rows], account

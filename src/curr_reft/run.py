@@ -1,0 +1,327 @@
+"""The whole method, top to bottom: check, profile, stages, baselines, self-improvement, evaluation, report.
+
+Every phase leaves its result in the run directory before the next one begins, and a phase whose result is there is
+not repeated. So ``--resume`` is the same walk through the same phases.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from curr_reft.console import Console
+from curr_reft.curriculum.config import StageConfig
+from curr_reft.curriculum.gate import AccuracyGate
+from curr_reft.curriculum.sampler import QuestionSampler, stage_shares
+from curr_reft.curriculum.stage import Journal, Start, Training, run_training
+from curr_reft.evaluate.profile import profile, stages_at_chance
+from curr_reft.evaluate.suites import SUITES, validate
+from curr_reft.evaluate.summary import summarise, table
+from curr_reft.evaluate.variants import evaluate_variant, first_of_each_task
+from curr_reft.files import read_json, write_json
+from curr_reft.improve.phase import keep_best_answers
+from curr_reft.policy.load import Policy, load_policy
+from curr_reft.prepare import Prepared, load_items, prepare
+from curr_reft.questions.forms import FORMS
+from curr_reft.recipe import Recipe
+from curr_reft.report import build_report
+from curr_reft.report.card import write_card
+from curr_reft.run_dir import RunDir
+from curr_reft.seeding import derive_seed
+from curr_reft.train.config import OptimizerConfig, SftConfig
+from curr_reft.train.grpo import GrpoObjective
+from curr_reft.train.loop import Gate
+from curr_reft.train.objective import Objective
+from curr_reft.train.publish import Published
+from curr_reft.train.sft import SftExample, SftObjective
+
+
+def run(recipe: Recipe, resume: bool = False) -> Path:
+    """Carry out the method as the recipe says. Returns the path of the report.
+
+    Raises UsageError, DataError, RecipeError before anything expensive; TrainingError, CheckpointError, DiskFullError.
+    """
+    with RunDir.open(recipe.output, recipe, resume) as directory:
+        return Run(recipe, directory).carry_out()
+
+
+class Run:
+    """One walk through the phases. What has been done stands in the run directory, not here."""
+
+    def __init__(self, recipe: Recipe, directory: RunDir) -> None:
+        self.recipe = recipe
+        self.directory = directory
+        self.folder = directory.path
+        self.console = Console()
+        self.started = time.perf_counter()
+        self.seconds_before = max((phase.get("seconds", 0.0) for phase in directory.run["phases"].values()), default=0.0)
+        data = load_items(recipe)
+        self.base_start = Start.of_model(recipe.model.path)
+        self.base = load_policy(recipe.model)
+        self.prepared: Prepared = prepare(recipe, data, self.base)
+        (self.folder / "data").mkdir(exist_ok=True)
+        write_json(self.folder / "data" / "card.json", self.prepared.card)
+        self.evaluation: dict[str, Any] = {}
+
+    def carry_out(self) -> Path:
+        wanted = self.recipe.evaluation.models
+        cells = self.profile_base()
+        if "base" in wanted:
+            self.evaluate("base", self.base, self.base_start.sha256)
+        stages, left_out = self.curriculum(cells)
+        for name, train in (("rl", self.plain_rl), ("sft", self.plain_sft)):
+            if name in wanted:
+                self.evaluate_published(name, train())
+        last, account = stages[-1], None
+        if "curr_rl" in wanted:
+            self.evaluate_published("curr_rl", stages[-1])
+        if self.recipe.self_improvement is not None:
+            last, account = self.self_improvement(stages[-1])
+            if "curr_reft" in wanted:
+                self.evaluate_published("curr_reft", last)
+        return self.finish(stages, left_out, account, last)
+
+    def profile_base(self) -> list[dict[str, Any]]:
+        """What the base can do in each (task, form), by sampling."""
+        path = self.folder / "eval" / "profile.json"
+        if not path.is_file():
+            self.console.say("profiling the base by sampling")
+            recipe, total = self.recipe, self.recipe.curriculum.total_steps
+            planned = dict.fromkeys(FORMS, 0.0)
+            left = total
+            for stage in recipe.curriculum.stages:
+                steps = left if stage.steps == "rest" else stage.steps
+                left -= steps
+                for form, weight in stage.forms.items():
+                    planned[form] += steps * weight / sum(stage.forms.values())
+            per_step = recipe.rl.prompts_per_step * recipe.sampling.group_size
+            cells = profile(
+                self.base,
+                {form: self.prepared.of("train", form) for form in FORMS if self.prepared.of("train", form)},
+                recipe.evaluation.profile,
+                recipe.sampling,
+                recipe.rewards,
+                recipe.seed,
+                {form: round(steps * per_step) for form, steps in planned.items()},
+            )
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, {"cells": cells})
+        found: list[dict[str, Any]] = read_json(path)["cells"]
+        for cell in found:
+            self.console.say(
+                f"base {cell['task']} {cell['form']}: pass rate {cell['pass_rate']:.2f}, chance {cell['chance']:.2f}"
+                + (" (at chance)" if cell["at_chance"] else "")
+            )
+        return found
+
+    def curriculum(self, cells: Sequence[Mapping[str, Any]]) -> tuple[list[Published], list[str]]:
+        """(the published stages in order, the names of those left out). Each starts from the one before."""
+        config = self.recipe.curriculum
+        published: list[Published] = []
+        left_out: list[str] = []
+        earlier: list[str] = []
+        start = self.base_start
+        for number, stage in enumerate(config.stages, start=1):
+            last = number == len(config.stages)
+            if config.skip_at_chance and not last and stages_at_chance(cells, list(stage.forms)):
+                left_out.append(stage.name)
+                self.console.say(f"stage {stage.name} is left out: the base is at chance in every task of its forms")
+                continue
+            used = sum(int(done.record["steps"]) for done in published)
+            budget = config.total_steps - used if stage.steps == "rest" else stage.steps
+            name = f"{number:02d}-{stage.name}"
+            done = self.rl("curr_rl", name, self.folder / "stages" / name, stage, budget, earlier, start)
+            published.append(done)
+            earlier += stage.forms
+            start = Start.of_published(done)
+        return published, left_out
+
+    def plain_rl(self) -> Published:
+        """The baseline: the last stage's forms only, all updates, from the base."""
+        stage = self.recipe.curriculum.stages[-1].model_copy(update={"replay": 0.0, "gate": None, "name": "rl"})
+        budget = self.recipe.curriculum.total_steps
+        return self.rl("rl", "rl", self.folder / "baselines" / "rl", stage, budget, [], self.base_start)
+
+    def plain_sft(self) -> Published:
+        """The baseline: supervised fine-tuning on the written answers of the same items."""
+        assert self.recipe.sft is not None
+        questions = self.prepared.of("train")
+        examples = [SftExample(question=q, completion=f"<answer> {FORMS[q.form].write(q)} </answer>") for q in questions]
+        return self.sft("sft", self.folder / "baselines" / "sft", examples, self.recipe.sft, self.base_start)
+
+    def self_improvement(self, curr_rl: Published) -> tuple[Published, dict[str, Any]]:
+        """Phase 2: the curr_rl model answers, a judge scores, the best are kept and learned."""
+        config = self.recipe.self_improvement
+        assert config is not None
+        folder = self.folder / "self-improve"
+        folder.mkdir(exist_ok=True)
+        self.console.say("self-improvement: sampling, judging, selecting")
+        start = Start.of_published(curr_rl)
+        examples, account = keep_best_answers(
+            partial(self.load, start),
+            self.prepared.of("pool") or self.prepared.of("train"),
+            folder,
+            config,
+            self.recipe.sampling,
+            self.recipe.rewards,
+            self.recipe.seed,
+        )
+        self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
+        return self.sft("self_improvement", folder, examples, config.sft, start), account
+
+    def rl(
+        self, run: str, name: str, folder: Path, stage: StageConfig, budget: int, earlier: Sequence[str], start: Start
+    ) -> Published:
+        """GRPO on a mixture of forms from ``start``."""
+        recipe = self.recipe
+        seed = derive_seed(recipe.seed, run, name)
+        shares = stage_shares(stage.forms, stage.replay, earlier)
+        questions = {form: self.prepared.of("train", form) for form in shares}
+
+        def objective(policy: Policy) -> Objective:
+            sampler = QuestionSampler(questions, shares, recipe.rl.prompts_per_step, seed)
+            reference = self.reference(policy, start)
+            return GrpoObjective(
+                policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=seed, reference=reference
+            )
+
+        gate = AccuracyGate(stage.gate, list(stage.forms)) if stage.gate is not None else None
+        return self.train(
+            run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate
+        )
+
+    def sft(
+        self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start
+    ) -> Published:
+        """Supervised fine-tuning on ``examples`` from ``start``."""
+        seed = derive_seed(self.recipe.seed, run)
+
+        def objective(policy: Policy) -> Objective:
+            return SftObjective(policy, examples, config, seed=seed)
+
+        return self.train(run, run, folder, start, objective, config.steps, config.optimizer, seed, ["open"], None)
+
+    def train(
+        self,
+        run: str,
+        name: str,
+        folder: Path,
+        start: Start,
+        objective: Callable[[Policy], Objective],
+        budget: int,
+        optimizer: OptimizerConfig,
+        seed: int,
+        forms: Sequence[str],
+        gate: Gate | None,
+    ) -> Published:
+        """Train, validate on the same forms, publish."""
+        recipe = self.recipe
+        self.console.begin(run, name, budget)
+        asked = [
+            question
+            for form in forms
+            for question in first_of_each_task(self.prepared.of("validation", form), recipe.curriculum.validation_items)
+        ]
+
+        def log(row: Mapping[str, Any]) -> None:
+            full = {"run": run, "stage": name, "form": "+".join(forms), **row}
+            self.directory.append_metrics([full])
+            self.console.row(full)
+
+        done = run_training(
+            Training(
+                folder=folder,
+                model=recipe.model,
+                start=start,
+                objective=objective,
+                budget=budget,
+                optimizer=optimizer,
+                checkpoint=recipe.checkpoint,
+                seed=seed,
+                validate=partial(validate, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
+                journal=Journal(log=log, rewind=partial(self.directory.truncate_after, run, name)),
+                gate=gate,
+                record={"run": run, "stage": name, "form": "+".join(forms)},
+            )
+        )
+        self.console.close()
+        self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
+        return done
+
+    def load(self, start: Start) -> Policy:
+        return load_policy(self.recipe.model.model_copy(update={"path": start.path}))
+
+    def reference(self, policy: Policy, start: Start) -> Callable[[], Any] | None:
+        """The KL anchor: the frozen start of the stage (with LoRA: the adapter switched off), or the base."""
+        objective = self.recipe.rl.objective
+        if objective.beta == 0:
+            return None
+        if self.recipe.model.lora is not None and objective.reference == "stage":
+            return policy.reference
+        anchor = self.load(start if objective.reference == "stage" else self.base_start)
+        anchor.model.requires_grad_(False)
+        anchor.model.eval()
+        return lambda: nullcontext(anchor)
+
+    def evaluate_published(self, name: str, published: Published) -> None:
+        self.evaluate(name, partial(self.load, Start.of_published(published)), published.weights_sha256)
+
+    def evaluate(self, name: str, policy: Policy | Callable[[], Policy], sha256: str | None) -> None:
+        """Greedy answers to both test splits; a variant evaluated before is read."""
+        self.console.say(f"evaluating {name}")
+        recipe = self.recipe
+        self.evaluation[name] = evaluate_variant(
+            name,
+            policy if isinstance(policy, Policy) else policy(),
+            {split: self.prepared.of(split) for split in SUITES},
+            self.folder / "eval",
+            recipe.evaluation,
+            recipe.sampling,
+            recipe.rewards,
+            sha256,
+        )
+        self.note(f"eval/{name}", {})
+
+    def finish(
+        self, stages: Sequence[Published], left_out: Sequence[str], account: Mapping[str, Any] | None, last: Published
+    ) -> Path:
+        """The final model, the summary, the report, the card."""
+        _copy_model(last.model, self.folder / "model")
+        summary = summarise(
+            seconds=self.elapsed(),
+            model=self.recipe.model.path,
+            seed=self.recipe.seed,
+            stages=[stage.record for stage in stages],
+            left_out=left_out,
+            account=account,
+            evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models},
+        )
+        write_json(self.folder / "summary.json", summary)
+        self.note("summary", {})
+        self.directory.set_state("done")
+        report = build_report(self.folder)
+        write_card(self.folder)
+        for line in table(summary["evaluation"]):
+            self.console.terminal.print(line, markup=False, soft_wrap=True)
+        self.console.say(f"report: {report}")
+        return report
+
+    def elapsed(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def note(self, phase: str, record: Mapping[str, Any]) -> None:
+        """Mark a phase done, once, with the seconds of work so far."""
+        if not self.directory.phase_done(phase):
+            self.directory.mark_done(phase, {**record, "seconds": round(self.elapsed(), 1)})
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    aside = target.with_name(f".{target.name}-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside)
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
