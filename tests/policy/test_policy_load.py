@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
-from curr_reft.policy.load import load_policy, save_policy
+from curr_reft.policy.families import FAMILIES
+from curr_reft.policy.load import load_policy, load_processor, save_policy
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack
 
@@ -118,6 +119,15 @@ def test_lora_trains_the_adapters_of_the_language_model_alone(fresh):
     assert all("lora_" in name and "language_model" in name for name in trained)  # the vision MLP has a gate_proj too
     with pytest.raises(UsageError, match="no linear layer of the language model is called nothing"):
         fresh(lora=LoraConfig(targets=("nothing",)))
+
+
+def test_a_processor_that_needs_what_is_not_installed(monkeypatch):
+    def fail(path, **options):
+        raise ImportError("requires the Torchvision library")
+
+    monkeypatch.setattr("curr_reft.policy.load.AutoProcessor.from_pretrained", fail)
+    with pytest.raises(UsageError, match="cannot be built in this environment: requires the Torchvision"):
+        load_processor("somewhere", FAMILIES["idefics3"], "idefics3")
 
 
 def test_lora_without_peft(fresh, monkeypatch):

@@ -93,6 +93,14 @@ def test_decode_leaves_special_tokens_out(policy):
     assert policy.processor.decode(torch.tensor(ids)) == "<think> i see</think><answer>yes</answer>"
 
 
+def test_a_given_completion_ends_as_a_sampled_one(policy):
+    tokens = policy.completion_tokens("<answer>yes</answer>")
+    assert policy.processor.decode(tokens) == "<answer>yes</answer>"
+    assert tokens[-1].item() in policy.end_ids
+    with pytest.raises(DataError, match=r"never writes '\[UNK\]'"):
+        policy.completion_tokens("zebra")
+
+
 def test_frame_is_that_of_the_image_the_model_sees(policy, picture):
     """Qwen2.5-VL writes pixels of the resized image: 84 x 63 is shown as 84 x 56."""
     frame = policy.frame

@@ -66,10 +66,8 @@ def load_processor(path: str, family: Family, model_type: str, **options: Any) -
         return load_image_text_processor(path, model_type, **options)
     try:
         return AutoProcessor.from_pretrained(path, **options)
-    except ImportError as error:
-        raise UsageError(
-            f"model.path: the processor of {path} needs a library that is not installed: {error}"
-        ) from error
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"model.path: the processor of {path} cannot be built in this environment: {error}") from error
 
 
 def save_policy(policy: Policy, folder: Path | str) -> None:

@@ -4,13 +4,14 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
 from curr_reft.data.frame import BoxFrame
-from curr_reft.errors import UsageError
+from curr_reft.errors import DataError, UsageError
 from curr_reft.policy.attention import NAME
 from curr_reft.policy.config import LoraConfig, ModelConfig
 from curr_reft.policy.families import Family, check_shared_prefix, family_of, part_of, positions_of
@@ -57,10 +58,25 @@ class Policy:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def completion_tokens(self, text: str) -> torch.Tensor:
-        """int64 (T): a given completion as the model would have sampled it, its end token included."""
+        """int64 (T): a given completion as the model would have sampled it, its end token included.
+
+        Raises DataError if it holds a token that the model never samples: its log-probability is minus infinity.
+        """
         tokenizer = self.processor.tokenizer
         end = tokenizer.eos_token_id if tokenizer.eos_token_id in self.end_ids else self.end_ids[0]
-        return torch.tensor([*tokenizer(text, add_special_tokens=False)["input_ids"], end], dtype=torch.int64)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        never = sorted(set(ids) & self._suppressed)
+        if never:
+            words = ", ".join(repr(tokenizer.convert_ids_to_tokens(each)) for each in never)
+            raise DataError(
+                f"completion {text[:60]!r}",
+                f"the model never writes {words} (a placeholder, or a word it does not know)",
+            )
+        return torch.tensor([*ids, end], dtype=torch.int64)
+
+    @cached_property
+    def _suppressed(self) -> frozenset[int]:
+        return frozenset(self.suppressed_ids)
 
     @contextmanager
     def reference(self) -> Iterator["Policy"]:
