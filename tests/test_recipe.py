@@ -137,7 +137,10 @@ def test_a_mistake_is_named_with_its_line_and_a_way_out(write: Any, extra: str, 
         (["--curriculum.stages.0.steps", "20"], "none is left for the last one"),
         (["--curriculum.stages.0.steps", "21"], "the stages ask for 21 steps, more than total_steps 20"),
         (["--curriculum.stages.0.replay", "0.3"], "the first stage has no earlier forms to replay"),
-        (["--curriculum.stages.0.steps", "all"], "--curriculum.stages.0.steps \"all\": must be a valid integer or must be"),
+        (
+            ["--curriculum.stages.0.steps", "all"],
+            '--curriculum.stages.0.steps "all": must be a valid integer or must be',
+        ),
     ],
 )
 def test_a_wrong_flag_is_named(write: Any, flags: list[str], expected: str) -> None:
@@ -215,4 +218,4 @@ def test_every_key_says_what_it_means() -> None:
 
 def test_the_documentation_holds_the_schema() -> None:
     text = (ROOT / "docs" / "recipes.md").read_text()
-    assert reference(Recipe) in text, "run: python -m curr_reft.recipe_docs docs/recipes.md"
+    assert reference(Recipe) in text, "run: python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt"

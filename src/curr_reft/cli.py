@@ -174,7 +174,6 @@ def _log_to_stderr() -> None:
         handler.setFormatter(_Format())
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
-        logger.propagate = False
 
 
 class _Format(logging.Formatter):

@@ -110,6 +110,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes that were killed left in ``folder``. Only for the one process that writes there."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON, atomically. Floats come back bit for bit."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

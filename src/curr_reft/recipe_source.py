@@ -86,7 +86,8 @@ class Source:
                 problems.append(str(error))
                 continue
             self.places = {known: place for known, place in self.places.items() if known[: len(key)] != key}
-            self.places[key] = flag
+            for length in range(1, len(key) + 1):  # sections the flag made are named by it too
+                self.places.setdefault(key[:length], flag)
         return problems
 
 

@@ -23,7 +23,16 @@ from typing import Any, Literal, Self
 
 from curr_reft import __version__, recipe_source
 from curr_reft.errors import RecipeError, UsageError
-from curr_reft.files import append_jsonl, read_json, read_jsonl, sync_file, write_atomic, write_json, write_jsonl
+from curr_reft.files import (
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    remove_leftovers,
+    sync_file,
+    write_atomic,
+    write_json,
+    write_jsonl,
+)
 from curr_reft.recipe import Recipe, dump_recipe, flatten, recipe_sha256
 
 logger = logging.getLogger(__name__)
@@ -68,6 +77,7 @@ class RunDir:
         lock = _Lock.take(path / LOCK)
         try:
             _require_usable(path, resume)
+            remove_leftovers(path)
             run = _resumed(path, recipe) if (path / STATE).is_file() else _started(path, recipe)
             write_json(path / STATE, run)
             return cls(path=path, run=run, _lock=lock)
@@ -123,11 +133,22 @@ class RunDir:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """A run that leaves by an exception is marked failed or interrupted, as far as the disk allows."""
+        """A run that leaves by an exception is marked failed or interrupted, as far as the disk allows.
+
+        Input that was refused before anything was done leaves the directory free for the next try.
+        """
         if kind is not None:
             with contextlib.suppress(Exception):
-                self.set_state("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+                if issubclass(kind, UsageError) and self._untouched():
+                    (self.path / STATE).unlink()
+                    (self.path / RECIPE).unlink()
+                else:
+                    self.set_state("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
         self.close()
+
+    def _untouched(self) -> bool:
+        entries = {each.name for each in self.path.iterdir()}
+        return not self.run["phases"] and not self.run["resumed"] and entries <= {LOCK, RECIPE, STATE}
 
     def _write(self, run: dict[str, Any]) -> None:
         write_json(self.path / STATE, run)
@@ -244,6 +265,7 @@ class _Lock:
         if self._descriptor in _held:
             _held.discard(self._descriptor)
             os.ftruncate(self._descriptor, 0)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that has not dropped its copy yet
             os.close(self._descriptor)
 
 

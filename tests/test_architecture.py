@@ -1,0 +1,130 @@
+"""The house's shape: imports run one way, and what users touch changes only on purpose."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from curr_reft.cli import COMMANDS
+from curr_reft.recipe import Recipe
+from curr_reft.recipe_schema import keys
+
+SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
+
+# From the top to the ground: a module may import its own level and those below. One line may hold several rooms that
+# do not know each other.
+LEVELS = (
+    ("cli", "commands", "recipe_docs"),
+    ("run",),
+    ("prepare",),
+    ("report",),
+    ("evaluate",),
+    ("improve",),
+    ("curriculum",),
+    ("train",),
+    ("policy",),
+    ("rewards",),
+    ("questions",),
+    ("tasks",),
+    ("data",),
+    ("run_dir",),
+    ("recipe", "recipe_schema", "recipe_source"),
+    ("SECTIONS",),  # every room's config.py
+    ("files", "parquet", "console", "seeding", "config", "errors", "VERSION"),
+)
+# The embedded model is made with the whole house, and its folder is known to the room that loads models.
+MAKING = ("embedded.build", "embedded.pretrain", "embedded.lessons")
+# Sections may name the options of the rooms below them, as long as nothing heavy comes with it (tests/test_cli.py).
+SECTION_EXTRAS = {"rewards.config": {"tasks.base"}, "data.config": {"data.sampling"}}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        yield "VERSION" if name == "__init__" else name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Names of our modules that ``tree`` imports anywhere, in functions and for types too."""
+    known = {name for name, _ in modules()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (
+                alias.name.removeprefix("curr_reft.") for alias in node.names if alias.name.startswith("curr_reft.")
+            )
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            if node.module == "curr_reft":
+                yield from ("VERSION" if alias.name == "__version__" else alias.name for alias in node.names)
+            elif node.module and node.module.startswith("curr_reft."):
+                base = node.module.removeprefix("curr_reft.")
+                for alias in node.names:
+                    inner = f"{base}.{alias.name}"
+                    yield inner if inner in known else base
+
+
+def level(module: str) -> int:
+    """Place in LEVELS; smaller is higher."""
+    if module in MAKING:
+        return 1
+    room, _, rest = module.partition(".")
+    if room == "embedded":
+        room = "policy" if not rest else "data"
+    name = "SECTIONS" if rest == "config" else room
+    for number, rooms in enumerate(LEVELS):
+        if name in rooms:
+            return number
+    raise AssertionError(f"src/curr_reft/{module.replace('.', '/')}: give it a level here and in docs/architecture.md")
+
+
+def violations(module: str, names: Iterator[str]) -> Iterator[str]:
+    for name in names:
+        if name not in SECTION_EXTRAS.get(module, ()) and level(name) < level(module):
+            yield f"{module} imports {name}, which is above it"
+
+
+def test_no_room_imports_a_higher_one() -> None:
+    found = [line for module, tree in modules() for line in violations(module, imported(tree))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("data.load", "from curr_reft.tasks import TASKS"),
+        ("data.load", "import curr_reft.tasks.math"),
+        ("tasks.math", "def f():\n    from curr_reft.questions.forms import FORMS"),
+        ("train.loop", "from curr_reft.curriculum.gate import Gate"),
+        ("train.config", "from curr_reft.train.loop import train_loop"),
+        ("policy.load", "from curr_reft import run"),
+        ("recipe", "from curr_reft.policy.load import load_policy"),
+        ("run", "from curr_reft.commands import check"),
+    ],
+)
+def test_the_test_above_can_fail(module: str, line: str) -> None:
+    assert list(violations(module, imported(ast.parse(line))))
+
+
+def test_the_commands_are_these() -> None:
+    assert [" ".join(command.words) for command in COMMANDS] == [
+        "run",
+        "check",
+        "data build",
+        "data show",
+        "eval",
+        "report",
+        "base build",
+        "grade",
+    ]
+
+
+def test_the_keys_of_a_recipe_are_these() -> None:
+    """Users write these in files they keep: a key that goes or changes its name is a change to announce."""
+    frozen = (Path(__file__).parent / "recipe_keys.txt").read_text().split()
+    found = [info.path for info in keys(Recipe)]
+    gone, new = sorted({*frozen} - {*found}), sorted({*found} - {*frozen})
+    assert not (gone or new), (
+        f"gone: {gone}, new: {new}; if it is meant, note it in CHANGELOG.md and run: "
+        "python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt"
+    )

@@ -1,0 +1,244 @@
+"""The commands by the user's door: quick, nothing heavy before it is needed, one message and an exit code."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curr_reft.cli import COMMANDS, _message, main, parser
+from curr_reft.errors import CurrReftError, DataError, DiskFullError, RecipeError, TrainingError
+
+RECIPE = """\
+name: tiny
+data: {shapes: {train: {math: 4}, validation: {math: 2}, test: {math: 2, detection: 2}, ood_test: {math: 2}}}
+curriculum: {total_steps: 20, stages: [{name: open, forms: {open: 1}, steps: rest}]}
+evaluation: {models: [base, curr_rl]}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def curr_reft(*words: str | Path, stdin: str = "", prefix: str = "") -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("curr-reft")
+    assert program.exists(), "the package is not installed beside this interpreter"
+    command = f"{prefix} exec {program} " + " ".join(f"'{word}'" for word in words)
+    return subprocess.run(
+        ["bash", "-c", command], input=stdin, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def best_of(runs: int, *words: str | Path) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """The quickest of some runs: other work on the machine only ever slows one down."""
+    seconds = []
+    for _ in range(runs):
+        started = time.monotonic()
+        done = curr_reft(*words)
+        seconds.append(time.monotonic() - started)
+    return min(seconds), done
+
+
+def test_help_answers_at_once() -> None:
+    seconds, done = best_of(3, "--help")
+    assert done.returncode == 0
+    for word in ("run", "check", "data", "eval", "report", "base", "grade"):
+        assert word in done.stdout
+    assert seconds < 0.5
+
+
+def test_help_of_run_lists_the_keys_of_the_recipe() -> None:
+    seconds, done = best_of(3, "run", "--help")
+    assert done.returncode == 0
+    for key in ("--resume", "--rl.optimizer.lr", "--curriculum.stages.N.steps", "default 1e-06"):
+        assert key in done.stdout
+    assert seconds < 0.5
+
+
+def test_a_typo_is_refused_at_once(recipe: Path) -> None:
+    recipe.write_text(RECIPE + "sede: 3\n")
+    seconds, done = best_of(3, "run", recipe, "--rl.optimiser.lr", "1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {recipe}: 2 problems\n")
+    assert f"{recipe}:5: sede = 3: unknown key; did you mean seed?" in done.stderr
+    assert "--rl.optimiser.lr: rl.optimiser: unknown key; did you mean rl.optimizer?" in done.stderr
+    assert seconds < 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["run", "RECIPE", "--sede", "1"],
+        ["check", "RECIPE", "--seed", "x"],
+        ["data"],
+        ["eval"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_heavy_is_imported_for_help_and_refusals(recipe: Path, words: list[str]) -> None:
+    code = """
+import sys
+from curr_reft.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+heavy = {"torch", "transformers", "tokenizers", "accelerate", "pyarrow", "sympy", "matplotlib", "jinja2"}
+heavy &= set(sys.modules)
+assert not heavy, heavy
+if "--help" == sys.argv[1]:
+    assert not {"pydantic", "yaml", "numpy", "PIL"} & set(sys.modules)
+"""
+    words = [str(recipe) if word == "RECIPE" else word for word in words]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as left:
+            parser().parse_args([*command.words, "--help"])
+        assert left.value.code == 0
+        assert "usage: curr-reft " + " ".join(command.words) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "required: COMMAND"),
+        (["rnu"], "invalid choice: 'rnu'"),
+        (["run"], "required: RECIPE"),
+        (["run", "missing.yaml"], "missing.yaml does not exist"),
+        (["run", "RECIPE", "again.yaml"], "unrecognized arguments: again.yaml"),
+        (["run", "RECIPE", "--seed"], "--seed needs a value"),
+        (["run", "--seed", "-1", "RECIPE"], "--seed -1: must be greater than or equal to 0"),
+        (["eval", "model", "RECIPE", "--split", "train"], "invalid choice: 'train'"),
+        (["data", "build", "RECIPE"], "required: --out"),
+        (["report", "missing"], "missing is not the directory of a run"),
+        (["grade", "--rewards.timeout", "1"], "give the recipe with --recipe"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_refused_with_code_2(recipe: Path, words: list[str], expected: str) -> None:
+    done = curr_reft(*[str(recipe) if word == "RECIPE" else word for word in words])
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_data_build_writes_rows_images_and_a_card(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows"
+    done = curr_reft("data", "build", "--data.shapes.train", "{math: 6}", recipe, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "train: 6 rows" in done.stdout
+    rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    assert len(rows) == 6
+    assert all((out / row["image"]).is_file() for row in rows)
+    card = json.loads((out / "card.json").read_text())
+    assert card["items"]["train"] == {"math": 6}
+    assert card["questions"]["leaks"] == 0
+    again = curr_reft("data", "build", recipe, "--out", out)
+    assert again.returncode == 2
+    assert "in use" in again.stderr
+
+
+def test_data_show_writes_a_page(recipe: Path, tmp_path: Path) -> None:
+    done = curr_reft("data", "show", recipe, "--out", tmp_path / "new" / "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "<script" not in (tmp_path / "new" / "page.html").read_text()
+
+
+def test_no_space_is_code_3(recipe: Path, tmp_path: Path) -> None:
+    # The limit on the size of a file, in kB, stands for a full disk.
+    words = ("data", "build", recipe, "--out", tmp_path / "rows", "--data.shapes.train", "{math: 200}")
+    done = curr_reft(*words, prefix="ulimit -f 8;")
+    assert done.returncode == 3, done.stderr
+    assert "no space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_output_that_nobody_reads_is_no_error(recipe: Path) -> None:
+    program = Path(sys.executable).with_name("curr-reft")
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {program} run --help | true"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RecipeError("seed: wrong"), 2),
+        (TrainingError("loss is nan"), 1),
+        (DiskFullError("full"), 3),
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space left on device"), 3),
+    ],
+    ids=repr,
+)
+def test_exit_codes(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("curr_reft.cli._dispatch", fail)
+    assert main([]) == code
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    if isinstance(error, CurrReftError):
+        assert text == f"error: {error}\n"
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: list[str]) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("curr_reft.cli._dispatch", fail)
+    with pytest.raises(ZeroDivisionError):
+        main([])
+
+
+def test_the_first_ten_bad_rows_are_shown() -> None:
+    problems = tuple((f"rows.jsonl:{number}", "empty") for number in range(1, 25))
+    lines = _message(DataError("rows.jsonl:1", "bad", problems)).split("\n")
+    assert lines[0] == "rows.jsonl:1: bad"
+    assert lines[9] == "rows.jsonl:10: empty"
+    assert lines[10] == "... and 14 more"
+
+
+def test_python_dash_m_does_the_same(recipe: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "curr_reft.cli", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("curr-reft 0.")
+
+
+def test_the_makefile_refuses_an_old_python(tmp_path: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    root = Path(__file__).parents[1]
+    if not (root / "Makefile").exists():
+        pytest.skip("not a checkout")
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-C", str(root), "venv", f"VENV={tmp_path}/venv", f"PYTHON={old}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MAKEFLAGS": ""},
+    )
+    assert done.returncode == 2
+    assert "is not Python 3.11 or newer" in done.stderr

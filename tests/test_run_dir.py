@@ -1,0 +1,200 @@
+"""The run directory: one holder, one recipe, metrics that count no step twice."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curr_reft.errors import DataError, UsageError
+from curr_reft.files import read_json
+from curr_reft.recipe import Recipe, load_recipe
+from curr_reft.run_dir import RunDir
+
+RECIPE = """\
+name: tiny
+curriculum: {total_steps: 20, stages: [{name: open, forms: {open: 1}, steps: rest}]}
+evaluation: {models: [base, curr_rl]}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return load_recipe(tmp_path / "recipe.yaml")
+
+
+def refusal(path: Path, recipe: Recipe, resume: bool = False) -> str:
+    with pytest.raises(UsageError) as refused:
+        RunDir.open(path, recipe, resume)
+    return str(refused.value)
+
+
+def test_a_new_run_stores_what_made_it(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "a" / "run"
+    with RunDir.open(path, recipe) as run:
+        assert load_recipe(path / "recipe.yaml") == recipe
+        run.mark_done("stages/01-open", {"chosen_step": 60})
+        run.set_state("done")
+    record = read_json(path / "run.json")
+    assert record["state"] == "done"
+    assert record["seed"] == 0
+    assert record["versions"]["python"].startswith("3.")
+    assert {"torch", "transformers", "curr_reft"} <= set(record["versions"])
+    assert record["started"] <= record["finished"]
+
+
+def test_resume_knows_the_finished_phases(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    run = RunDir.open(path, recipe)
+    run.mark_done("stages/01-open", {"chosen_step": 60})
+    with pytest.raises(RuntimeError), run:
+        raise RuntimeError
+    assert read_json(path / "run.json")["state"] == "failed"
+    with RunDir.open(path, recipe, resume=True) as run:
+        assert run.phase_done("stages/01-open")
+        assert run.record("stages/01-open") == {"chosen_step": 60}
+        assert not run.phase_done("evaluate")
+        assert run.run["state"] == "running"
+        assert len(run.run["resumed"]) == 1
+
+
+def test_refused_input_leaves_the_directory_free(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    run = RunDir.open(path, recipe)
+    with pytest.raises(DataError), run:
+        raise DataError("rows.jsonl:1", "empty")
+    with RunDir.open(path, recipe) as run:
+        run.append_metrics([{"run": "a", "stage": "b", "step": 1}])
+    with pytest.raises(DataError), RunDir.open(path, recipe, resume=True):
+        raise DataError("rows.jsonl:1", "empty")
+    assert "holds a run" in refusal(path, recipe)  # what was done is kept
+
+
+def test_a_used_directory_is_refused_with_three_ways_out(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    RunDir.open(path, recipe).close()
+    for way in ("--resume", "--output", f"rm -r {path}"):
+        assert way in refusal(path, recipe)
+
+
+def test_folders_that_are_not_ours_are_not_touched(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "thesis"
+    path.mkdir()
+    (path / "chapter.txt").touch()
+    assert "chapter.txt" in refusal(path, recipe)
+    assert "not the directory of a run" in refusal(path, recipe, resume=True)
+    assert os.listdir(path) == ["chapter.txt"]
+    assert "is a file" in refusal(path / "chapter.txt", recipe)
+
+
+def test_resume_starts_what_never_began(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    with RunDir.open(path, recipe, resume=True) as run:
+        assert run.run["phases"] == {}
+    (path / "run.json").unlink()  # killed between the recipe and the state
+    (path / ".run.json.99.tmp").write_text("{")
+    with RunDir.open(path, recipe, resume=True):
+        assert sorted(os.listdir(path)) == [".lock", "recipe.yaml", "run.json"]
+
+
+def test_another_recipe_is_refused_with_the_difference(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    RunDir.open(path, recipe).close()
+    flags = ["--rl.optimizer.lr", "1e-4", "--sft.steps", "3"]
+    text = refusal(path, load_recipe(tmp_path / "recipe.yaml", flags), resume=True)
+    assert "rl.optimizer.lr: 1e-06 -> 0.0001" in text
+    assert "sft.steps: (absent) -> 3" in text
+    assert "seed" not in text
+    RunDir.open(path, load_recipe(tmp_path / "recipe.yaml", ["--output", "elsewhere"]), resume=True).close()
+    (path / "run.json").write_text("{")
+    assert "not readable" in refusal(path, recipe, resume=True)
+
+
+def test_other_versions_are_said(tmp_path: Path, recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "run"
+    RunDir.open(path, recipe).close()
+    record = read_json(path / "run.json")
+    record["versions"]["torch"] = "1.0"
+    (path / "run.json").write_text(json.dumps(record))
+    RunDir.open(path, recipe, resume=True).close()
+    assert "torch 1.0 -> 2." in caplog.text
+
+
+HOLD = """
+import sys, time
+from curr_reft.recipe import load_recipe
+from curr_reft.run_dir import RunDir
+with RunDir.open(sys.argv[1], load_recipe(sys.argv[2])) as run:
+    run.append_metrics([{"run": "a", "stage": "b", "step": 1}])
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_and_a_dead_one_does_not_count(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    command = [sys.executable, "-c", HOLD, str(path), str(tmp_path / "recipe.yaml")]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        started = time.monotonic()
+        for resume in (False, True):
+            text = refusal(path, recipe, resume)
+            assert f"process {holder.pid} on {socket.gethostname()}" in text
+        assert time.monotonic() - started < 1
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with RunDir.open(path, recipe, resume=True) as run:
+        assert len(run.metrics()) == 1
+        assert f"process {os.getpid()}" in refusal(path, recipe, resume=True)
+    RunDir.open(path, recipe, resume=True).close()
+
+
+FORK = """
+import os, sys, time
+from curr_reft.recipe import load_recipe
+from curr_reft.run_dir import RunDir
+with RunDir.open(sys.argv[1], load_recipe(sys.argv[2])):
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_worker_that_outlives_a_killed_run_does_not_keep_the_lock(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    command = [sys.executable, "-c", FORK, str(path), str(tmp_path / "recipe.yaml")]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    worker = int(run.stdout.readline())
+    try:
+        assert "is held by another run" in refusal(path, recipe, resume=True)
+        run.kill()
+        run.wait()
+        os.kill(worker, 0)  # it lives
+        RunDir.open(path, recipe, resume=True).close()
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_metrics_after_a_step_are_dropped_for_that_stage_only(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    with RunDir.open(path, recipe) as run:
+        assert run.metrics() == []
+        for name, stage in (("curr_rl", "binary"), ("curr_rl", "open"), ("rl", "open")):
+            run.append_metrics({"run": name, "stage": stage, "step": step} for step in range(5))
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write('{"run": "rl", "st')  # a kill in the middle of a line
+        run.truncate_after("curr_rl", "open", 2)
+        run.append_metrics([{"run": "curr_rl", "stage": "open", "step": 3}])
+        rows = [(row["run"], row["stage"], row["step"]) for row in run.metrics()]
+    expected = [("curr_rl", "binary", step) for step in range(5)] + [("curr_rl", "open", step) for step in range(3)]
+    assert rows == [*expected, *(("rl", "open", step) for step in range(5)), ("curr_rl", "open", 3)]
