@@ -15,20 +15,21 @@ CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --quiet: #5d6878; --paper: #fbfaf7; --card: #fff; --line: #e2dfd8;
-  --truth: #0b8f5a; }
+  --truth: #12d18e; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --quiet: #9aa4b3; --paper: #14171c; --card: #1c2027;
-  --line: #303640; --truth: #3fd897; } }
+  --line: #303640; } }
 body { margin: 0 auto; max-width: 72rem; padding: 2rem 1rem 4rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
-p.note { color: var(--quiet); margin: 0; }
+p.note { color: var(--quiet); margin: 0 0 .6rem; }
 ul { list-style: none; margin: 0; padding: 0; display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); }
 li { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; overflow: hidden;
   break-inside: avoid; }
 .picture { display: block; width: 100%; height: auto; max-height: 20rem; background: var(--line); }
-.halo, .mark { fill: none; vector-effect: non-scaling-stroke; } .halo { stroke: #fff; stroke-width: 5px; opacity: .8; }
-.mark { stroke-width: 2.5px; } .truth { stroke: var(--truth); }
+.halo, .mark { fill: none; vector-effect: non-scaling-stroke; } .halo { stroke: #000; stroke-opacity: .55;
+  stroke-width: 5.5px; }
+.mark { stroke-width: 3px; } .truth { stroke: var(--truth); }
 .text { padding: .75rem .9rem; overflow-wrap: anywhere; } .text p { margin: 0 0 .35rem; }
 .answer { font-weight: 600; } .source { color: var(--quiet); font-size: .8rem; }
 .refused { padding: 1rem; color: #b3261e; }

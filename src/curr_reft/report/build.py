@@ -1,0 +1,105 @@
+"""``build_report``: a run directory becomes ``report.html``, one page that needs nothing else.
+
+No script, no font, no picture is loaded from anywhere; the page's own policy forbids it. Every text that came from a
+model or a row is escaped by the template.
+"""
+
+from datetime import datetime
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from curr_reft.data.gallery import CONTENT_POLICY
+from curr_reft.files import write_atomic
+from curr_reft.report import views
+from curr_reft.report.examples import gallery
+from curr_reft.report.plots import score_charts, training_charts
+from curr_reft.report.read import SPLITS, RunFiles, read_run
+
+REPORT = "report.html"
+
+
+def build_report(run_dir: Path) -> Path:
+    """Writes ``run_dir/report.html`` from the files of ``run_dir`` and returns its path.
+
+    Files that are missing or damaged leave their section out and are named at the end of the page.
+    Raises UsageError when ``run_dir`` is no run directory.
+    """
+    files = read_run(Path(run_dir))
+    # A model may write half of a surrogate pair, which no encoding holds; a question mark stands for it.
+    page = render(files).encode("utf-8", errors="replace")
+    path = files.path / REPORT
+    write_atomic(path, page)
+    return path
+
+
+def render(files: RunFiles) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("curr_reft", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    style = Markup(package_files("curr_reft.report").joinpath("page.css").read_text(encoding="utf-8"))
+    examples = gallery(files)  # first: it may add to files.missing
+    return environment.get_template("page.html.jinja").render(
+        policy=CONTENT_POLICY,
+        style=style,
+        name=files.name,
+        embedded=files.embedded,
+        facts=_facts(files),
+        versions=_versions(files.run),
+        splits=SPLITS,
+        columns=["mean", *files.tasks],
+        results=views.result_rows(files),
+        headlines=views.headlines(files),
+        unresolved=views.unresolved(files),
+        scores=score_charts(files),
+        curves=training_charts(files),
+        stages=views.stage_rows(files),
+        profile=views.profile_rows(files),
+        card=views.card_view(files.card) if files.card else None,
+        account=views.account_view(files),
+        kept=views.kept_examples(files),
+        examples=examples,
+        recipe=files.recipe,
+        missing=files.missing,
+    )
+
+
+def _facts(files: RunFiles) -> list[tuple[str, str]]:
+    """What was run, in a few lines."""
+    run, summary = files.run, files.summary
+    model = summary.get("model")
+    if isinstance(model, dict):
+        model = model.get("name") or model.get("path") or model.get("kind")
+    facts = [
+        ("Model", model),
+        ("Seed", run.get("seed")),
+        ("Time", views.duration(summary.get("seconds")) if "seconds" in summary else None),
+        ("State", run.get("state")),
+        ("Started", _moment(run.get("started"))),
+        ("Resumed", f"{len(run['resumed'])} times" if run.get("resumed") else None),
+        ("Recipe", views.short_hash(run.get("recipe_sha256")) if run.get("recipe_sha256") else None),
+    ]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _moment(value: Any) -> str | None:
+    """``2026-11-21 05:13 UTC`` of an ISO time; other text as it is."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return value
+
+
+def _versions(run: dict[str, Any]) -> list[tuple[str, str]]:
+    versions = run.get("versions")
+    return [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []

@@ -1,0 +1,144 @@
+"""The model card of a run: README.md beside the model, as model hubs expect it. Facts of the run directory only.
+
+No answer of a model and no text of the recipe is copied into it: it is made to be published.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from curr_reft.files import write_atomic
+from curr_reft.report import views
+from curr_reft.report.read import SPLITS, RunFiles, as_dict, read_run
+
+CARD = "README.md"
+
+
+def build_card(run_dir: Path) -> Path:
+    """Writes ``run_dir/README.md`` and returns its path. Raises UsageError when ``run_dir`` is no run directory."""
+    files = read_run(Path(run_dir))
+    path = files.path / CARD
+    write_atomic(path, card_text(files).encode("utf-8", errors="replace"))
+    return path
+
+
+def card_text(files: RunFiles) -> str:
+    """The card as Markdown with the front matter of model hubs."""
+    name = plain(files.name)
+    parts = [
+        "---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n"
+        "tags: [curr-reft, grpo, curriculum, reinforcement-learning]\n---",
+        f"# {name}",
+        f"A vision-language model post-trained by Curriculum Reinforcement Finetuning with curr-reft, from "
+        f"{plain(model_name(files)) or 'a base model that the run does not name'}.",
+        _embedded_note(files),
+        _use(files),
+        _scores(files),
+        _training(files),
+        _data(files),
+        _made(files),
+        "## Limits\n\nThe intervals are bootstrap intervals over test items of one run: the spread between seeds is "
+        "not in them. Scores hold for the three tasks and the test sets named here, with greedy decoding.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def model_name(files: RunFiles) -> str:
+    """The base model as the summary names it."""
+    model = files.summary.get("model")
+    if isinstance(model, dict):
+        model = model.get("name") or model.get("path") or model.get("kind")
+    return str(model) if model else ""
+
+
+def plain(text: Any) -> str:
+    """Text that means nothing to Markdown or HTML: one line, special characters escaped."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|#!])", r"\\\1", line)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], numbers_from: int = 1) -> str:
+    """A Markdown table; columns from ``numbers_from`` on are set to the right."""
+    rule = ["---" if position < numbers_from else "---:" for position in range(len(header))]
+    lines = [header, rule, *([plain(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _embedded_note(files: RunFiles) -> str:
+    if not files.embedded:
+        return ""
+    return (
+        "The embedded model is a small demonstration: its ability is latent by design, and reinforcement learning "
+        "mostly elicits it."
+    )
+
+
+def _use(files: RunFiles) -> str:
+    if not (files.path / "model").is_dir():
+        return ""
+    return (
+        "## Use\n\n```python\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
+        'model = AutoModelForImageTextToText.from_pretrained("model")\n'
+        'processor = AutoProcessor.from_pretrained("model")\n```'
+    )
+
+
+def _scores(files: RunFiles) -> str:
+    rows = views.result_rows(files)
+    if not rows:
+        return ""
+    parts = [
+        "## Scores\n\nMean IoU (detection), Jaccard (classification) and verified answers (math), out of 100, with "
+        "95 % bootstrap intervals of the mean."
+    ]
+    for split, label in SPLITS.items():
+        lines = [[row.label, *_score_cells(row.cells[split])] for row in rows]
+        parts.append(f"{label}:\n\n" + table(["model", "mean", "strict accuracy", *map(plain, files.tasks)], lines))
+    return "\n\n".join(parts)
+
+
+def _score_cells(cells: list[views.Cell]) -> list[str]:
+    """The mean with its interval, its strict accuracy, the score of each task."""
+    mean, *tasks = cells
+    interval = f" ({mean.interval})" if mean.interval else ""
+    return [mean.score + interval, mean.accuracy, *(cell.score for cell in tasks)]
+
+
+def _training(files: RunFiles) -> str:
+    stages = views.stage_rows(files)
+    parts = []
+    if stages:
+        lines = [
+            [row["name"], row["form"], row["ended_by"], row["steps"], row["chosen_step"], row["validation"], row["end"]]
+            for row in stages
+        ]
+        header = ["stage", "form", "ended by", "steps", "chosen step", "validation accuracy", "weights"]
+        parts.append("Each stage starts from the best checkpoint of the one before.\n\n" + table(header, lines, 3))
+    account = views.account_view(files)["steps"]
+    if account:
+        parts.append("Self-improvement: " + ", ".join(f"{count} {plain(label)}" for label, count in account) + ".")
+    return "## Training\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _data(files: RunFiles) -> str:
+    splits = as_dict(files.card.get("splits"))
+    lines = [
+        [name, task, views.whole(count)]
+        for name, split in splits.items()
+        for task, count in as_dict(as_dict(split).get("items")).items()
+    ]
+    return "## Data\n\n" + table(["split", "task", "items"], lines, 2) if lines else ""
+
+
+def _made(files: RunFiles) -> str:
+    run = files.run
+    facts = [
+        ("seed", run.get("seed")),
+        ("time", views.duration(files.summary["seconds"]) if "seconds" in files.summary else None),
+        ("recipe SHA-256", run.get("recipe_sha256")),
+        *as_dict(run.get("versions")).items(),
+    ]
+    lines = [f"- {plain(name)}: {plain(value)}" for name, value in facts if value is not None]
+    return "## How it was made\n\n" + "\n".join(lines) if lines else ""

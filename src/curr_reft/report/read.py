@@ -1,0 +1,148 @@
+"""The files of a run directory as the report needs them. A missing or damaged file is noted, never fatal.
+
+Nothing here knows how a file was made; its keys are described in docs/architecture.md.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from curr_reft.errors import DataError, UsageError
+from curr_reft.files import read_json, read_jsonl
+
+MODELS = {  # in the order of the table; the names are those of summary.json
+    "base": "Base",
+    "sft": "SFT",
+    "rl": "RL",
+    "curr_rl": "Curr-RL",
+    "curr_reft": "Curr-ReFT",
+}
+SPLITS = {"in_domain": "In-domain", "out_of_domain": "Out-of-domain"}
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class RunFiles:
+    """What a run left behind. Empty where a file is not there; ``missing`` says which and why."""
+
+    path: Path
+    summary: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    recipe: str = ""  # recipe.yaml as text
+    train: list[dict[str, Any]] = field(default_factory=list)  # metrics.jsonl, kind train
+    validation: list[dict[str, Any]] = field(default_factory=list)  # metrics.jsonl, kind validation
+    card: dict[str, Any] = field(default_factory=dict)
+    profile: list[dict[str, Any]] = field(default_factory=list)  # cells
+    stages: list[dict[str, Any]] = field(default_factory=list)  # manifests, in the order of their folders
+    account: dict[str, Any] = field(default_factory=dict)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    predictions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by model, in the order of MODELS
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def evaluation(self) -> dict[str, dict[str, Any]]:
+        """``summary["evaluation"]`` in the order of MODELS."""
+        found = as_dict(self.summary.get("evaluation"))
+        return {name: as_dict(found[name]) for name in in_order(found)}
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every task that was evaluated, in order of appearance."""
+        splits = (as_dict(split) for scores in self.evaluation.values() for split in scores.values())
+        return list(dict.fromkeys(task for split in splits for task in split if task != "mean"))
+
+    @property
+    def name(self) -> str:
+        return str(self.run.get("name") or self.path.resolve().name)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model is the one that comes with the package."""
+        return "embedded" in json.dumps(self.summary.get("model", "")).lower()
+
+
+def in_order(names: Any) -> list[str]:
+    """Model names in the order of MODELS, others after them."""
+    order = list(MODELS)
+    return sorted(map(str, names), key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def read_run(path: Path) -> RunFiles:
+    """Raises UsageError when ``path`` is no run directory."""
+    path = Path(path)
+    if not path.is_dir() or not any((path / name).is_file() for name in ("summary.json", "run.json", "metrics.jsonl")):
+        raise UsageError(f"{path} is not a run directory: it has no summary.json, run.json or metrics.jsonl")
+    files = RunFiles(path=path)
+
+    def optional(name: str, read: Callable[[Path], T], empty: T, kind: type) -> T:
+        try:
+            value = read(path / name)
+        except FileNotFoundError:
+            files.missing.append(f"{name} is not there")
+            return empty
+        except (OSError, ValueError, DataError) as error:
+            files.missing.append(f"{name} cannot be read: {error}")
+            return empty
+        if not isinstance(value, kind):
+            files.missing.append(f"{name} holds a {type(value).__name__}, not a {kind.__name__}")
+            return empty
+        return value
+
+    no_keys: dict[str, Any] = {}
+    rows_of: Callable[[Path], list[Any]] = read_jsonl
+    files.summary = optional("summary.json", read_json, {}, dict)
+    files.run = optional("run.json", read_json, {}, dict)
+    files.recipe = optional("recipe.yaml", lambda file: file.read_text(encoding="utf-8"), "", str)
+    rows = _dicts(optional("metrics.jsonl", rows_of, [], list))
+    files.train = _last_of_each_step(row for row in rows if row.get("kind") == "train")
+    files.validation = _last_of_each_step(row for row in rows if row.get("kind") == "validation")
+    files.card = optional("data/card.json", read_json, {}, dict)
+    files.profile = _dicts(optional("eval/profile.json", read_json, no_keys, dict).get("cells"))
+    manifests = sorted(path.glob("stages/*/manifest.json"))
+    if not manifests:
+        files.missing.append("stages/*/manifest.json are not there")
+    for manifest in manifests:
+        name = manifest.relative_to(path).as_posix()
+        value = optional(name, read_json, no_keys, dict)
+        if value:
+            files.stages.append({"folder": manifest.parent.name} | value)
+    files.account = optional("self-improve/account.json", read_json, {}, dict)
+    files.kept = _dicts(optional("self-improve/kept.jsonl", rows_of, [], list))
+    names = [file.name.removesuffix(".predictions.jsonl") for file in path.glob("eval/*.predictions.jsonl")]
+    if not names:
+        files.missing.append("eval/*.predictions.jsonl are not there")
+    for name in in_order(names):
+        files.predictions[name] = _dicts(optional(f"eval/{name}.predictions.jsonl", rows_of, [], list))
+    return files
+
+
+def number(value: Any) -> float | None:
+    """``value`` if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _last_of_each_step(rows: Any) -> list[dict[str, Any]]:
+    """One row a (run, stage, step): a resumed run may have written a step twice, and the later one counts."""
+    found: dict[tuple[str, str, float], dict[str, Any]] = {}
+    for row in rows:
+        step = number(row.get("step"))
+        if step is not None:
+            key = (str(row.get("run")), str(row.get("stage")), step)
+            found.pop(key, None)
+            found[key] = row
+    return list(found.values())
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """``value`` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

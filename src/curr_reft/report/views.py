@@ -1,0 +1,307 @@
+"""The files of a run turned into rows of the page's tables: plain values, formatted once, judged nowhere else.
+
+Text that comes from a model or a row stays plain ``str`` here; the template escapes it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from curr_reft.report.read import MODELS, SPLITS, RunFiles, as_dict, number
+
+DASH = "–"
+EXPLANATIONS = {"base": "as it came", "sft": "fine-tuned on the answers", "rl": "open form only",
+                "curr_rl": "phase 1", "curr_reft": "phases 1 and 2"}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A score of the result table, as text."""
+
+    score: str
+    interval: str
+    accuracy: str
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One model."""
+
+    model: str
+    label: str
+    explanation: str
+    cells: dict[str, list[Cell]]  # split -> mean, then each task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The one number a reader looks for, of one split."""
+
+    split: str
+    first_label: str
+    first: str
+    last_label: str
+    last: str
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """A share as points of 100; a dash where there is none."""
+    found = number(value)
+    return DASH if found is None else f"{100 * found:.{digits}f}"
+
+
+def decimal(value: Any, digits: int = 2) -> str:
+    found = number(value)
+    return DASH if found is None else f"{found:,.{digits}f}"
+
+
+def whole(value: Any) -> str:
+    found = number(value)
+    return DASH if found is None else f"{found:,.0f}"
+
+
+def duration(seconds: Any) -> str:
+    """``3 h 5 min``, ``4 min 10 s``, ``12 s``."""
+    found = number(seconds)
+    if found is None:
+        return DASH
+    left = round(found)
+    hours, minutes, rest = left // 3600, left % 3600 // 60, left % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def short_hash(value: Any) -> str:
+    return str(value)[:12] if value else DASH
+
+
+def result_rows(files: RunFiles) -> list[ResultRow]:
+    """A row a model; the best score of each column is marked where it stands above the others' intervals or not."""
+    columns = ["mean", *files.tasks]
+    evaluation = files.evaluation
+    best = {
+        (split, column): max((score(evaluation[model], split, column, "score") or -1.0) for model in evaluation)
+        for split in SPLITS
+        for column in columns
+        if evaluation
+    }
+    rows = []
+    for model, scores in evaluation.items():
+        cells = {}
+        for split in SPLITS:
+            cells[split] = [
+                Cell(
+                    score=percent(score(scores, split, column, "score")),
+                    interval=_interval(scores, split, column),
+                    accuracy=percent(score(scores, split, column, "accuracy")),
+                    best=len(evaluation) > 1
+                    and (value := score(scores, split, column, "score")) is not None
+                    and value == best[split, column],
+                )
+                for column in columns
+            ]
+        rows.append(
+            ResultRow(model=model, label=MODELS.get(model, model), explanation=EXPLANATIONS.get(model, ""), cells=cells)
+        )
+    return rows
+
+
+def headlines(files: RunFiles) -> list[Headline]:
+    """First and last model's mean score of each split."""
+    models = list(files.evaluation)
+    found = []
+    for split, label in SPLITS.items():
+        have = [model for model in models if score(files.evaluation[model], split, "mean", "score") is not None]
+        if len(have) >= 2:
+            first, last = have[0], have[-1]
+            found.append(
+                Headline(
+                    split=label,
+                    first_label=MODELS.get(first, first),
+                    first=percent(score(files.evaluation[first], split, "mean", "score")),
+                    last_label=MODELS.get(last, last),
+                    last=percent(score(files.evaluation[last], split, "mean", "score")),
+                )
+            )
+    return found
+
+
+def unresolved(files: RunFiles) -> list[str]:
+    """A sentence a split on the trained models whose intervals overlap: what this run does not show."""
+    models = [model for model in files.evaluation if model != "base"]
+    sentences = []
+    for split, label in SPLITS.items():
+        pairs = []
+        for position, first in enumerate(models):
+            for second in models[position + 1 :]:
+                one, two = (_bounds(files.evaluation[model], split) for model in (first, second))
+                if one and two and one[0] <= two[1] and two[0] <= one[1]:
+                    pairs.append(f"{MODELS.get(first, first)} and {MODELS.get(second, second)}")
+        if pairs:
+            sentences.append(f"{label}, intervals overlap, so that this run does not tell apart: {'; '.join(pairs)}.")
+    return sentences
+
+
+def score(scores: dict[str, Any], split: str, column: str, key: str) -> float | None:
+    return number(as_dict(as_dict(scores.get(split)).get(column)).get(key))
+
+
+def _bounds(scores: dict[str, Any], split: str) -> tuple[float, float] | None:
+    low, high = score(scores, split, "mean", "low"), score(scores, split, "mean", "high")
+    return None if low is None or high is None else (low, high)
+
+
+def _interval(scores: dict[str, Any], split: str, column: str) -> str:
+    low, high = (score(scores, split, column, key) for key in ("low", "high"))
+    return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
+    """The hand-over: what each stage started from, how it ended, what it passed on."""
+    summaries = {
+        str(stage.get("name")): stage for stage in files.summary.get("stages") or [] if isinstance(stage, dict)
+    }
+    rows = []
+    before: str | None = None
+    for manifest in files.stages:
+        folder = str(manifest["folder"])
+        name = str(manifest.get("stage") or folder)
+        summary = summaries.get(name) or summaries.get(folder) or summaries.get(folder.split("-", 1)[-1]) or {}
+        start, end = manifest.get("start_sha256"), manifest.get("weights_sha256")
+        checks = [each for each in manifest.get("validation") or [] if isinstance(each, dict)]
+        chosen = next((each for each in checks if each.get("step") == manifest.get("chosen_step")), {})
+        rows.append(
+            {
+                "name": folder,
+                "form": _form(manifest.get("form") or summary.get("form")),
+                "steps": whole(manifest.get("steps")),
+                "ended_by": {"gate": "gate", "budget": "budget"}.get(str(manifest.get("ended_by")), DASH),
+                "chosen_step": whole(manifest.get("chosen_step")),
+                "validation": percent(chosen.get("accuracy", summary.get("validation_accuracy"))),
+                "accuracy": f"{percent(summary.get('accuracy_first'))} → {percent(summary.get('accuracy_last'))}",
+                "start": short_hash(start),
+                "end": short_hash(end),
+                "continues": None if before is None or not start else start == before,
+            }
+        )
+        before = str(end) if end else None
+    return rows
+
+
+def _form(value: Any) -> str:
+    """``open`` or, for a mixture, ``binary 0.3, open 0.7``."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{name} {decimal(share, 1)}" if len(value) > 1 else str(name) for name, share in value.items()
+        )
+    return str(value) if value else DASH
+
+
+def profile_rows(files: RunFiles) -> list[dict[str, Any]]:
+    """The base's pass rate by task and form, with its chance level."""
+    rows = []
+    for cell in files.profile:
+        rate, low, high = (number(cell.get(key)) for key in ("pass_rate", "low", "high"))
+        rows.append(
+            {
+                "task": str(cell.get("task", "")),
+                "form": str(cell.get("form", "")),
+                "rate": percent(rate),
+                "bar": 0.0 if rate is None else 100 * min(1.0, max(0.0, rate)),
+                "interval": "" if low is None or high is None else f"{percent(low)} to {percent(high)}",
+                "chance": percent(cell.get("chance")),
+                "n": whole(cell.get("n")),
+                "at_chance": bool(cell.get("at_chance")),
+                "expected": whole(cell.get("expected_successes")),
+            }
+        )
+    return rows
+
+
+def card_view(card: dict[str, Any]) -> dict[str, Any]:
+    """Counts of the compiled questions: a table by split and task, and the balances of the whole."""
+    splits = {name: as_dict(split) for name, split in as_dict(card.get("splits")).items()}
+    forms = _keys(tasks for split in splits.values() for tasks in as_dict(split.get("questions")).values())
+    table = [
+        {
+            "split": name,
+            "task": task,
+            "items": whole(count),
+            "forms": [whole(as_dict(as_dict(split.get("questions")).get(task)).get(form)) for form in forms],
+        }
+        for name, split in splits.items()
+        for task, count in as_dict(split.get("items")).items()
+    ]
+    total = as_dict(card.get("total"))
+    notes = []
+    for task, counts in as_dict(total.get("decisions")).items():
+        notes.append(f"{task}, binary: {_shares(as_dict(counts))}")
+    for task, counts in as_dict(total.get("letters")).items():
+        notes.append(f"{task}, choice, right letters: {_shares(as_dict(counts))}")
+    skipped = [
+        f"{whole(count)} {task} items have no {form} question: {reason}"
+        for task, by_form in as_dict(total.get("skipped")).items()
+        for form, reasons in as_dict(by_form).items()
+        for reason, count in as_dict(reasons).items()
+    ]
+    facts = [("leaks between splits", card.get("leaks")), ("repeated items", total.get("duplicates"))]
+    return {
+        "forms": forms,
+        "table": table,
+        "notes": notes + skipped,
+        "facts": [(name, whole(value)) for name, value in facts if value is not None],
+    }
+
+
+def _shares(counts: dict[str, Any]) -> str:
+    values = {name: number(value) or 0.0 for name, value in counts.items()}
+    total = sum(values.values())
+    return ", ".join(f"{name} {percent(value / total)} %" for name, value in values.items()) if total else DASH
+
+
+def _keys(mappings: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(key for mapping in mappings if isinstance(mapping, dict) for key in mapping))
+
+
+def account_view(files: RunFiles) -> dict[str, Any]:
+    """Self-improvement: how many queries became how many kept answers, by domain."""
+    account = files.account or as_dict(files.summary.get("self_improvement"))
+    keys = ("queries", "candidates", "above", "kept", "quota")
+    return {
+        "steps": [
+            ("queries asked", whole(account.get("queries"))),
+            ("answers sampled", whole(account.get("candidates"))),
+            (f"kept, above {decimal(account.get('threshold'), 0)} of 100", whole(account.get("kept"))),
+        ]
+        if account
+        else [],
+        "domains": [
+            {"domain": str(domain)} | {key: whole(as_dict(counts).get(key)) for key in keys}
+            for domain, counts in as_dict(account.get("by_domain")).items()
+        ],
+    }
+
+
+def kept_examples(files: RunFiles, limit: int = 6) -> list[dict[str, Any]]:
+    """Kept answers with their scores by criterion, of as many domains as there are."""
+    by_domain: dict[str, list[dict[str, Any]]] = {}
+    for row in files.kept:
+        by_domain.setdefault(str(row.get("domain", "")), []).append(row)
+    queues = list(by_domain.values())
+    picked: list[dict[str, Any]] = []
+    while len(picked) < limit and any(queues):
+        picked += [queue.pop(0) for queue in queues if queue]
+    names = ("accuracy", "logic", "format", "fluency")
+    return [
+        {
+            "domain": str(row.get("domain", "")),
+            "task": str(row.get("task", "")),
+            "prompt": str(row.get("prompt", "")),
+            "completion": str(row.get("completion", "")),
+            "total": decimal(as_dict(row.get("scores")).get("total"), 0),
+            "scores": [(name, decimal(as_dict(row.get("scores")).get(name), 0)) for name in names],
+        }
+        for row in picked[:limit]
+    ]

@@ -1,0 +1,53 @@
+"""The model card holds the facts of the run, and nothing that a model or a recipe wrote."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from curr_reft.report.card import build_card, plain
+
+
+def test_card(run: Path) -> None:
+    (run / "model").mkdir()
+    (run / "recipe.yaml").write_text("key: PLANTED-SECRET\n")
+    text = build_card(run).read_text()
+    front = text.split("---")[1]
+    assert yaml.safe_load(front)["pipeline_tag"] == "image-text-to-text"
+    for expected in (
+        "# demo",
+        "| Curr-ReFT | 94.0 (92.1 to 95.9) | 91.2 | 96.0 | 89.0 | 97.0 |",
+        "| 03-open | open | budget | 70 | 70 | 75.0 |",
+        "| train | detection | 600 |",
+        "Self-improvement: 240 queries asked",
+        "- seed: 0",
+        "- torch: 2.13.0+cpu",
+        "latent by design",
+        "spread between seeds",
+        'from_pretrained("model")',
+    ):
+        assert expected in text, expected
+    assert "PLANTED-SECRET" not in text
+    assert "I look at the picture" not in text
+    assert text.count("\n\n\n") == 0
+
+
+def test_card_of_an_unfinished_run(run: Path) -> None:
+    for name in ("summary.json", "data/card.json", "self-improve/account.json"):
+        (run / name).unlink()
+    text = build_card(run).read_text()
+    assert "a base model that the run does not name" in text
+    assert "## Scores" not in text
+    assert "## Training" in text
+
+
+def test_hostile_names_are_text(run: Path) -> None:
+    run_json = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(run_json | {"name": "a | b\n# <script> [x](http://example.com)"}))
+    text = build_card(run).read_text()
+    assert "<script>" not in text
+    assert "# a \\| b \\# &lt;script&gt; \\[x\\](http" in text
+
+
+def test_plain() -> None:
+    assert plain("a_b *c* `d`\n| e") == "a\\_b \\*c\\* \\`d\\` \\| e"

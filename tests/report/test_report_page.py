@@ -1,0 +1,269 @@
+"""The report is one page that shows the run, loads nothing and runs nothing, whatever a model wrote."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from run_directory import make_run
+
+from curr_reft.errors import UsageError
+from curr_reft.report.build import build_report
+
+HOSTILE = [
+    "<script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "</style><script>document.title='owned'</script>",
+    "</pre></details><svg onload=\"document.title='owned'\">",
+    "{{ 7 * 7 }}{% raw %}",
+    "\" onmouseover=\"document.title='owned'",
+    "<iframe src='https://example.com'></iframe><link rel=stylesheet href='https://example.com/x.css'>",
+    "$\\frac{1$ &lt;b&gt; \u202e \x00 \ud83d",
+]
+
+
+class Page(HTMLParser):
+    """Tags and attributes of a page, and whether its tags close in order."""
+
+    VOID = frozenset({"meta", "img", "br", "image", "link", "input", "use", "rect", "path"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+
+def assert_harmless(text: str) -> None:
+    """No script, no handler, no address that is not inside the page."""
+    page = Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "iframe", "object", "embed", "link", "base", "form", "img", "foreignobject"}
+    for tag, attributes in page.tags:
+        for key, value in attributes.items():
+            assert not key.startswith("on"), (tag, key)
+            if key in ("href", "src", "xlink:href", "action", "data"):
+                assert (value or "").startswith(("#", "data:image/")), (tag, key, value)
+    style = "".join(re.findall(r"<style>(.*?)</style>", text, re.DOTALL))
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = [attributes.get("content") for tag, attributes in page.tags if attributes.get("http-equiv")]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_page_shows_the_run(run: Path) -> None:
+    path = build_report(run)
+    assert path == run / "report.html"
+    text = path.read_text()
+    assert_harmless(text)
+    assert not re.search(r"https?://", text)
+    for expected in (
+        "demo", "6 min 42 s", "transformers&nbsp;5.17.0",
+        "94.0", "92.1 to 95.9",  # score and interval
+        "latent by design",
+        "In-domain, intervals overlap, so that this run does not tell apart: RL and Curr-RL",
+        "gate", "budget", "✓ as handed over",
+        "at chance", "0 leaks between splits", "10 detection items have no choice question",
+        "kept, above 85 of 100", "fluency",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert "Not in this run directory" not in text
+    identifiers = [attributes["id"] for _, attributes in Page(text).tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_every_image_and_table_can_be_read_aloud(run: Path) -> None:
+    page = Page(build_report(run).read_text())
+    pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(pictures) > 20
+    assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in pictures)
+    tables = sum(tag == "table" for tag, _ in page.tags)
+    assert tables == sum(tag == "caption" for tag, _ in page.tags) == 6
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_both_models_are_shown_with_boxes_and_failures(run: Path) -> None:
+    text = build_report(run).read_text()
+    assert text.count('class="mark truth"') == text.count('class="mark predicted"') > 8
+    assert "✗</span> wrong" in text
+    assert "✓</span> right" in text
+    first = text.index('<article class="example">')
+    article = text[first : text.index("</article>", first)]
+    assert article.count('class="picture"') == 2
+    assert "Base" in article
+    assert "Curr-ReFT" in article
+
+
+def test_note_on_the_embedded_model_only_where_it_is_one(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    for model, shown in (("Qwen/Qwen2.5-VL-3B-Instruct", False), ({"kind": "embedded"}, True)):
+        (run / "summary.json").write_text(json.dumps(summary | {"model": model}))
+        assert ("latent by design" in build_report(run).read_text()) is shown
+
+
+def poison(value: Any, text: str) -> Any:
+    """Every text of a JSON value, and every key that is not part of the format, replaced by hostile ones."""
+    keep = {"kind", "run", "stage", "split", "in_domain", "out_of_domain", "image", "folder", "name"}
+    if isinstance(value, dict):
+        return {key: each if key in keep else poison(each, text) for key, each in value.items()}
+    if isinstance(value, list):
+        return [poison(each, text) for each in value]
+    return text if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_is_only_text(run: Path, text: str) -> None:
+    for path in [*run.rglob("*.json"), *run.rglob("*.jsonl")]:
+        lines = path.read_text().splitlines()
+        path.write_text("".join(json.dumps(poison(json.loads(line), text)) + "\n" for line in lines))
+    (run / "recipe.yaml").write_text(text, errors="replace")
+    page = build_report(run).read_text()
+    assert_harmless(page)
+    assert "49{%" not in page  # templates inside texts are not run
+
+
+def test_hostile_names_of_tasks_stages_models_and_domains(run: Path) -> None:
+    name = HOSTILE[2]
+    summary = json.loads((run / "summary.json").read_text())
+    scores = summary["evaluation"].pop("curr_reft")
+    summary["evaluation"][name] = {split: {name if task == "math" else task: cell for task, cell in cells.items()}
+                                   for split, cells in scores.items()}  # fmt: skip
+    (run / "summary.json").write_text(json.dumps(summary))
+    metrics = (run / "metrics.jsonl").read_text().replace('"02-choice"', json.dumps(name + "$x_"))
+    (run / "metrics.jsonl").write_text(metrics)
+    (run / "self-improve" / "account.json").write_text(json.dumps({"by_domain": {name: {"kept": 1}}, "kept": 1}))
+    (run / "data" / "card.json").write_text(
+        json.dumps({"splits": {name: {"items": {name: 1}, "questions": {name: {name: 2}}}}})
+    )
+    assert_harmless(build_report(run).read_text())
+
+
+def test_images_come_from_the_run_directory_only(run: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50), (1, 2, 3)).save(tmp_path / "secret.png")
+    path = run / "eval" / "curr_reft.predictions.jsonl"
+    rows = [json.loads(line) | {"image": "../secret.png"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = build_report(run).read_text()
+    assert 'viewBox="0 0 50 50"' not in text
+    assert "holds .." in text
+
+
+OPTIONAL = ["run.json", "recipe.yaml", "metrics.jsonl", "data/card.json", "eval/profile.json", "stages",
+            "self-improve", "eval/images", "eval/base.predictions.jsonl", "eval/curr_reft.predictions.jsonl",
+            "summary.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_what_is_missing_is_named_and_the_rest_is_shown(run: Path, name: str) -> None:
+    path = run / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    text = build_report(run).read_text()
+    assert_harmless(text)
+    assert ("Not in this run directory" in text) is (
+        not name.startswith("eval/") or name in ("eval/profile.json", "eval/images")
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "17", '{"evaluation": 3, "cells": 4, "by_domain": []}\n'])
+def test_damaged_files_do_not_stop_the_report(run: Path, content: str) -> None:
+    for path in [*run.rglob("*.json"), *run.rglob("*.jsonl")]:
+        path.write_text(content)
+    assert_harmless(build_report(run).read_text())
+
+
+def test_numbers_that_are_none_become_dashes(run: Path) -> None:
+    text = (run / "summary.json").read_text()
+    (run / "summary.json").write_text(re.sub(r'"(score|low|accuracy)": [\d.]+', r'"\1": null', text))
+    assert "–" in build_report(run).read_text()
+
+
+def test_only_a_run_directory_gives_a_report(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UsageError, match="not a run directory"):
+            build_report(path)
+
+
+def test_the_page_is_the_same_each_time(run: Path) -> None:
+    assert build_report(run).read_text() == build_report(run).read_text()
+
+
+@pytest.mark.parametrize("models", [("base",), ("base", "curr_rl")])
+def test_fewer_models(tmp_path: Path, models: tuple[str, ...]) -> None:
+    assert_harmless(build_report(make_run(tmp_path / "few", models)).read_text())
+
+
+@pytest.mark.browser
+def test_a_browser_shows_tables_charts_and_pictures(run: Path, browser: Callable[..., str]) -> None:
+    path = build_report(run)
+    shown = browser(path, "--dump-dom")
+    assert shown.count("<table") == 6
+    assert shown.count('class="chart"') == 8
+    assert shown.count('class="picture"') > 20
+
+    shot = run / "shot.png"
+    browser(path, f"--screenshot={shot}", "--window-size=1280,9000")
+    pixels = np.asarray(Image.open(shot).convert("RGB"), dtype=int)
+    assert pixels.shape == (9000, 1280, 3)
+    assert blank_share(pixels[:1500]) < 0.9
+    # The red, green, blue and yellow objects of the test images, and the blue of the first series, are on the page.
+    for colour in ((225, 40, 40), (30, 170, 60), (45, 80, 235), (240, 215, 40), (31, 95, 168)):
+        assert near(pixels, colour) > 100, colour
+
+
+@pytest.mark.browser
+def test_dark_and_narrow(run: Path, browser: Callable[..., str]) -> None:
+    path = build_report(run)
+    frame = run / "frame.html"  # Chromium opens no window as narrow as a telephone, but frames may be
+    frame.write_text(
+        f'<body style="margin:0"><iframe src="{path.as_uri()}" style="width:390px;height:3000px;border:0">'
+    )
+    shot = run / "shot.png"
+    browser(frame, f"--screenshot={shot}", "--window-size=500,3000", "--blink-settings=preferredColorScheme=0")
+    pixels = np.asarray(Image.open(shot).convert("RGB"), dtype=int)[:, :390]
+    assert np.median(pixels) < 60
+    assert blank_share(pixels) < 0.97
+    # Nothing but tables is wider than the screen: the right margin of the page is empty.
+    margin = pixels[:, 378:]
+    assert blank_share(margin) > 0.99
+
+
+@pytest.mark.browser
+def test_hostile_text_does_nothing_in_a_browser(run: Path, browser: Callable[..., str]) -> None:
+    path = run / "eval" / "curr_reft.predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["completion"] = row["question"] = HOSTILE[index % len(HOSTILE)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = browser(build_report(run), "--dump-dom")
+    assert "<title>demo · curr-reft</title>" in shown
+    assert "&lt;script&gt;" in shown
+    assert not re.search(r"<(script|iframe|img)\b", shown)
+
+
+def blank_share(pixels: np.ndarray) -> float:
+    """Share of the pixels that have the most frequent colour."""
+    flat = pixels.reshape(-1, 3) @ np.array([65536, 256, 1])
+    return float(np.unique(flat, return_counts=True)[1].max() / len(flat))
+
+
+def near(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((np.abs(pixels - np.array(colour)).max(axis=-1) <= 6).sum())
