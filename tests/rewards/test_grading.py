@@ -1,6 +1,7 @@
 """Grades: the batch equals single calls, states are no scores, nothing a model writes raises."""
 
 import math
+import time
 from typing import Any
 
 import pydantic
@@ -197,3 +198,52 @@ def test_an_answer_tried_out_while_thinking_is_none() -> None:
 def test_a_section_that_cannot_work_is_refused(section: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
         RewardsConfig(**section)
+
+
+HOSTILE_PIECES = [
+    "\\aaa",
+    "{",
+    "}",
+    "(",
+    "[",
+    "<think>",
+    "<answer>",
+    "A. ",
+    "a,",
+    "'",
+    '{"a":',
+    "1 ",
+    "1,",
+    "^",
+    "\\text{",
+]
+HOSTILE_PIECES += [
+    " ",
+    "\n",
+    "*",
+    "$",
+    "\\",
+    "9/",
+    "cm",
+    "-",
+    "and ",
+    "the answer is ",
+    "angle ",
+    "√(",
+    "```",
+    "1/",
+    "!",
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE_PIECES)
+def test_no_repeated_text_makes_grading_slow(piece: str) -> None:
+    """Patterns that backtrack without bound would hang the trainer, where no worker can be killed."""
+    for length in (60, 290, 3900):
+        for end in ("", "?", "1"):
+            answer = (piece * length)[:length] + end
+            started = time.monotonic()
+            for question in QUESTIONS:
+                grade(question, say(answer), config=RewardsConfig(timeout=0.5))
+                grade(question, answer)
+            assert time.monotonic() - started < 5.0, (piece, length, end)

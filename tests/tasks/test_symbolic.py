@@ -1,9 +1,11 @@
 """Verification in workers: right, in order, killable, and gone with their parent."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curr_reft.tasks import TASKS, GradingTimeoutError, TaskOptions
+from curr_reft.tasks import TASKS, GradingTimeoutError, TaskOptions, VerificationError
 from curr_reft.tasks.expression import Equality, LatexPair
 from curr_reft.tasks.symbolic import POOL, WorkerPool, verify, verify_all
 
@@ -192,3 +194,23 @@ def test_a_fork_does_not_share_the_workers() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert POOL.process_ids == before
     assert verify("2\\sqrt{3}", "\\sqrt{12}") is Equality.EQUAL
+
+
+def test_an_installation_without_workers_is_named(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sympy.py").write_text("raise ImportError('this sympy is broken')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(VerificationError, match="this sympy is broken"):
+        pool.verify_all([LatexPair("2x", "x+x")], 5.0, 1)
+    assert pool.process_ids == ()
+
+
+def test_what_a_broken_worker_says_is_logged(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    broken_truth = LatexPair("42\\mod 43", "42")
+    assert pool.verify_all([broken_truth], 5.0, 1)[0] in (Equality.FAILED, Equality.DIFFERENT)
+    [worker] = pool._workers
+    worker.process.send_signal(signal.SIGSTOP)  # busy for ever, then gone
+    threading.Timer(0.5, worker.process.kill).start()
+    assert pool.verify_all([LatexPair("2x", "x+x")], 30.0, 1) == [Equality.FAILED]
+    assert "a verification worker ended on" in caplog.text

@@ -36,7 +36,8 @@ def grade(question: Question, completion: str, truncated: bool = False, config: 
 def grade_all(completed: Sequence[tuple[Question, str, bool]], config: RewardsConfig | None = None) -> list[Grade]:
     """The grades of (question, completion, truncated), in order, equal to those of ``grade``.
 
-    What needs computer algebra is sent to the worker processes together, each pair once.
+    What needs computer algebra is sent to the worker processes together, each pair once. Raises VerificationError when
+    no worker process can start, because then no math answer could ever be scored.
     """
     config = config or RewardsConfig()
     options = config.task_options()

@@ -134,8 +134,8 @@ def plain_number(text: str) -> PlainNumber | None:
             return None
         value = Fraction(int(fraction.group(2)), bottom)
         return PlainNumber(-value if fraction.group(1) == "-" else value, decimals=0, percent=False)
-    found = _NUMBER.fullmatch(text)
-    if not found or len(text) > 80:
+    found = _NUMBER.fullmatch(text) if len(text) <= 80 else None
+    if found is None:
         return None
     part = {key: (value or "").replace(",", "") for key, value in found.groupdict().items()}
     try:
@@ -215,7 +215,7 @@ def split_unit(text: str) -> tuple[str, str]:
 # --- the plan of a comparison -------------------------------------------------------------------------------------
 
 _LETTER = re.compile(r"[A-Z]")
-_NAME = re.compile(r"(?:\\?(?:angle|triangle|overline|text|mathrm)\b|∠|△|[A-Za-z0-9_'{}\s()]|\\[a-z]+){1,40}")
+_NAME = re.compile(r"(?:∠|△|[A-Za-z0-9_'{}\s()]|\\[a-z]+(?![a-z])){1,60}")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _FUNCTIONS = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}

@@ -10,16 +10,21 @@ What does not need computer algebra (letters, text, plain numbers) is decided by
 
 import atexit
 import json
+import logging
 import os
 import selectors
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 
 from curr_reft.tasks.expression import Equality, LatexPair, compare
+from curr_reft.tasks.status import VerificationError
+
+_log = logging.getLogger(__name__)
 
 START_LIMIT = 120.0  # seconds for a worker to import sympy on a busy machine; not part of any pair's limit
 
@@ -29,11 +34,12 @@ class _Worker:
 
     def __init__(self) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "curr_reft.tasks.symbolic_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             env=environment,
             bufsize=0,
         )
@@ -60,12 +66,18 @@ class _Worker:
         self._received = rest
         return str(json.loads(line))
 
+    def last_words(self) -> str:
+        """The end of what the worker wrote to its error output."""
+        self._errors.seek(0)
+        return self._errors.read()[-500:].decode(errors="replace").strip()
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._errors.close()
 
 
 class WorkerPool:
@@ -81,7 +93,10 @@ class WorkerPool:
         return tuple(worker.process.pid for worker in self._workers)
 
     def verify_all(self, pairs: Sequence[LatexPair], timeout: float, workers: int) -> list[Equality]:
-        """One outcome per pair, in order. ``timeout`` is seconds per pair, ``workers`` the most processes used."""
+        """One outcome per pair, in order. ``timeout`` is seconds per pair, ``workers`` the most processes used.
+
+        Raises VerificationError when no worker can start: then it is the installation, not an answer.
+        """
         if self._owner != os.getpid():  # after a fork the pipes belong to the parent: start afresh
             self._workers, self._lock, self._owner = [], threading.Lock(), os.getpid()
         with self._lock:
@@ -95,7 +110,7 @@ class WorkerPool:
     def _run(self, pairs: Sequence[LatexPair], timeout: float, workers: int) -> list[Equality]:
         outcomes: dict[int, Equality] = {}
         waiting = deque(range(len(pairs)))
-        failed_starts = 0
+        failed_starts: list[str] = []
         while len(outcomes) < len(pairs):
             wanted = min(max(1, workers), len(pairs) - len(outcomes))
             while len(self._workers) < wanted:
@@ -112,18 +127,22 @@ class WorkerPool:
                 try:
                     line = worker.receive()
                 except EOFError:
-                    self._drop(worker)
                     if worker.job is not None:
                         outcomes[worker.job] = Equality.FAILED
+                        _log.warning("a verification worker ended on %r: %s", pairs[worker.job], worker.last_words())
                     elif not worker.ready:
-                        failed_starts += 1
+                        failed_starts.append(worker.last_words())
+                    self._drop(worker)
                     continue
                 if line is None:
                     continue
                 if not worker.ready:
                     worker.ready = line == "ready"
                 elif worker.job is not None:
-                    outcomes[worker.job] = Equality(line.partition(":")[0])
+                    outcome, _, reason = line.partition(": ")
+                    if reason:
+                        _log.warning("verification of %r failed: %s", pairs[worker.job], reason)
+                    outcomes[worker.job] = Equality(outcome)
                     worker.job = None
             now = time.monotonic()
             for worker in [w for w in self._workers if (w.job is not None or not w.ready) and now >= w.deadline]:
@@ -131,10 +150,12 @@ class WorkerPool:
                 if worker.job is not None:
                     outcomes[worker.job] = Equality.TIMED_OUT
                 else:
-                    failed_starts += 1
-            if failed_starts > workers + 1:  # it will not get better: no score for the rest, and the counters show it
-                outcomes.update(dict.fromkeys(waiting, Equality.FAILED))
-                waiting.clear()
+                    failed_starts.append(f"not ready after {START_LIMIT:g} s")
+            if len(failed_starts) > workers:
+                raise VerificationError(
+                    f"no verification worker starts with {sys.executable}: {failed_starts[-1]}. Check that math-verify "
+                    "is installed there"
+                )
         return [outcomes[position] for position in range(len(pairs))]
 
     def _wait(self) -> list[_Worker]:
