@@ -13,8 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
-from curr_reft.policy.families import FAMILIES
-from curr_reft.policy.load import load_policy, load_processor, save_policy
+from curr_reft.policy.load import load_policy, save_policy
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack
 
@@ -121,13 +120,11 @@ def test_lora_trains_the_adapters_of_the_language_model_alone(fresh):
         fresh(lora=LoraConfig(targets=("nothing",)))
 
 
-def test_a_processor_that_needs_what_is_not_installed(monkeypatch):
-    def fail(path, **options):
-        raise ImportError("requires the Torchvision library")
-
-    monkeypatch.setattr("curr_reft.policy.load.AutoProcessor.from_pretrained", fail)
-    with pytest.raises(UsageError, match="cannot be built in this environment: requires the Torchvision"):
-        load_processor("somewhere", FAMILIES["idefics3"], "idefics3")
+def test_a_folder_without_its_processor(model_folder, tmp_path):
+    for name in ("config.json", "model.safetensors", "generation_config.json"):
+        shutil.copy(model_folder / name, tmp_path)
+    with pytest.raises(UsageError, match=r"the processor of .* cannot be loaded"):
+        load_policy(tmp_path)
 
 
 def test_lora_without_peft(fresh, monkeypatch):

@@ -29,7 +29,6 @@ class Family:
     aligner: tuple[str, ...]  # ... of the projector into the language model
     tower: str | None = None  # module called as tower(pixel_values, grid_thw=...); an image shared by prompts runs once
     image_options: Mapping[str, Any] = field(default_factory=dict)  # of the image processor
-    plain_processor: bool = False  # its own processor class cannot be built without torchvision (see processor.py)
 
 
 _GRID = {"pixel_values": 0, "image_grid_thw": 0}
@@ -51,8 +50,8 @@ _IDEFICS: dict[str, Any] = {
 
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": Family(frame="thousand", **_QWEN),
-    "qwen2_5_vl": Family(frame="pixels", plain_processor=True, **_QWEN),
-    "qwen3_vl": Family(frame="thousand", plain_processor=True, **_QWEN),
+    "qwen2_5_vl": Family(frame="pixels", **_QWEN),
+    "qwen3_vl": Family(frame="thousand", **_QWEN),
     "idefics3": Family(frame="unit", **_IDEFICS),
     "smolvlm": Family(frame="unit", **_IDEFICS),
 }

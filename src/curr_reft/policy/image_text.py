@@ -1,18 +1,29 @@
-"""A processor for checkpoints whose own class cannot be built without torchvision.
+"""Processors for checkpoints whose own class cannot be built without torchvision.
 
-``Qwen2_5_VLProcessor`` and ``Qwen3VLProcessor`` demand a video processor, whose placeholder raises where torchvision
-is missing. This class holds what images need, under the same files, so a folder it saves also loads with theirs.
+``Qwen2_5_VLProcessor``, ``Qwen3VLProcessor`` and ``SmolVLMProcessor`` demand a video processor, whose placeholder
+raises where torchvision is missing. The classes here hold what images need, under the same files, so a folder they
+save also loads with the official ones. Image processors are always those on PIL, even where torchvision is installed,
+so that an image gives the same pixels on every machine.
 """
 
 from typing import Any
 
-from transformers import AutoTokenizer, ProcessorMixin
+from transformers import AutoTokenizer, Idefics3Processor, ProcessorMixin
 
 # From its module: the name in the package itself is a placeholder that raises where torchvision is missing.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessorKwargs
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-_NAMES = {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
+_NAMES = {
+    "qwen2_vl": "Qwen2VLProcessor",
+    "qwen2_5_vl": "Qwen2_5_VLProcessor",
+    "qwen3_vl": "Qwen3VLProcessor",
+    "idefics3": "Idefics3Processor",
+    "smolvlm": "SmolVLMProcessor",
+}
+_TILE_IMAGES = {"idefics3": Idefics3ImageProcessorPil, "smolvlm": SmolVLMImageProcessorPil}
 
 
 class ImageTextProcessor(ProcessorMixin):
@@ -41,17 +52,39 @@ class ImageTextProcessor(ProcessorMixin):
 
     def to_dict(self) -> dict[str, Any]:
         """Names the official class, so that ``AutoProcessor`` (with torchvision) opens the folder."""
-        return {**super().to_dict(), "processor_class": _NAMES.get(self.model_type, type(self).__name__)}
+        return {**super().to_dict(), "processor_class": _NAMES[self.model_type]}
+
+
+class TileProcessor(Idefics3Processor):
+    """Idefics3's processor for SmolVLM too, which writes an image's tiles into the prompt in the same way."""
+
+    model_type = "idefics3"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names the official class."""
+        return {**super().to_dict(), "processor_class": _NAMES[self.model_type]}
+
+
+def load_tile_processor(path: str, model_type: str, **options: Any) -> TileProcessor:
+    """From a folder or a hub name."""
+    tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    image_processor = _TILE_IMAGES[model_type].from_pretrained(path, revision=options.get("revision", "main"))
+    settings, _ = TileProcessor.get_processor_dict(path, **options)
+    processor = TileProcessor(
+        image_processor,
+        tokenizer,
+        image_seq_len=settings.get("image_seq_len", 169),
+        chat_template=settings.get("chat_template") or tokenizer.chat_template,
+    )
+    processor.model_type = model_type
+    return processor
 
 
 def load_image_text_processor(path: str, model_type: str, **options: Any) -> ImageTextProcessor:
-    """From a folder or a hub name. The PIL image processor is taken even where torchvision is installed, so that
-    an image gives the same pixels on every machine."""
+    """From a folder or a hub name."""
     tokenizer = AutoTokenizer.from_pretrained(path, **options)
     image_processor = AutoImageProcessor.from_pretrained(path, backend="pil", **options)
-    settings, _ = ImageTextProcessor.get_processor_dict(
-        path, **options
-    )  # the template stands in several places on the hub
+    settings, _ = ImageTextProcessor.get_processor_dict(path, **options)
     template = settings.get("chat_template") or tokenizer.chat_template
     processor = ImageTextProcessor(image_processor, tokenizer, chat_template=template)
     processor.model_type = model_type

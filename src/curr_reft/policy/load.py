@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.policy.config import EMBEDDED, ModelConfig
 from curr_reft.policy.families import Family, check_shared_prefix, family_of
-from curr_reft.policy.image_text import ImageTextProcessor, load_image_text_processor
+from curr_reft.policy.image_text import load_image_text_processor, load_tile_processor
 from curr_reft.policy.policy import Policy, wrap_model
 
 __all__ = ["Policy", "load_policy", "load_processor", "model_folder", "save_policy", "wrap_model"]
@@ -61,13 +61,12 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
 
 
 def load_processor(path: str, family: Family, model_type: str, **options: Any) -> Any:
-    """The processor of transformers that a folder or hub name holds."""
-    if family.plain_processor:
-        return load_image_text_processor(path, model_type, **options)
+    """The processor that a folder or hub name holds. Raises UsageError."""
+    load = load_image_text_processor if "image_grid_thw" in family.pixel_axes else load_tile_processor
     try:
-        return AutoProcessor.from_pretrained(path, **options)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"model.path: the processor of {path} cannot be built in this environment: {error}") from error
+        return load(path, model_type, **options)
+    except (ImportError, OSError, ValueError) as error:
+        raise UsageError(f"model.path: the processor of {path} cannot be loaded: {error}") from error
 
 
 def save_policy(policy: Policy, folder: Path | str) -> None:
@@ -89,7 +88,7 @@ def save_policy(policy: Policy, folder: Path | str) -> None:
         policy.core.save_pretrained(folder)
     policy.processor.processor.save_pretrained(folder)
     video = Path(policy.source) / _VIDEO_FILE  # not ours to read, but the official processor class wants it
-    if isinstance(policy.processor.processor, ImageTextProcessor) and video.is_file():
+    if video.is_file():
         shutil.copyfile(video, folder / _VIDEO_FILE)
 
 
