@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # do not know each other.
 LEVELS = (
     ("cli", "commands", "recipe_docs"),
-    ("run",),
+    ("run", "check"),
     ("prepare",),
     ("report",),
     ("evaluate",),
@@ -33,8 +33,8 @@ LEVELS = (
     ("SECTIONS",),  # every room's config.py
     ("files", "parquet", "console", "seeding", "config", "errors", "VERSION"),
 )
-# The embedded model is made with the whole house, and its folder is known to the room that loads models.
-MAKING = ("embedded.build", "embedded.pretrain", "embedded.lessons")
+# The making of the embedded model uses the whole house; its folder is known to the room that loads models.
+ON_TOP = ("embedded.build", "embedded.pretrain", "embedded.lessons")
 # Sections may name the options of the rooms below them, as long as nothing heavy comes with it (tests/test_cli.py).
 SECTION_EXTRAS = {"rewards.config": {"tasks.base"}, "data.config": {"data.sampling"}}
 
@@ -66,7 +66,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 def level(module: str) -> int:
     """Place in LEVELS; smaller is higher."""
-    if module in MAKING:
+    if module in ON_TOP:
         return 1
     room, _, rest = module.partition(".")
     if room == "embedded":
@@ -124,7 +124,5 @@ def test_the_keys_of_a_recipe_are_these() -> None:
     frozen = (Path(__file__).parent / "recipe_keys.txt").read_text().split()
     found = [info.path for info in keys(Recipe)]
     gone, new = sorted({*frozen} - {*found}), sorted({*found} - {*frozen})
-    assert not (gone or new), (
-        f"gone: {gone}, new: {new}; if it is meant, note it in CHANGELOG.md and run: "
-        "python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt"
-    )
+    way = "note it in CHANGELOG.md and run: python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt"
+    assert (gone, new) == ([], []), f"keys gone: {gone}, new: {new}; if it is meant, {way}"

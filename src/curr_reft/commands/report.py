@@ -14,6 +14,6 @@ def execute(arguments: argparse.Namespace) -> None:
 
     if not (arguments.run_dir / STATE).is_file():
         raise UsageError(f"{arguments.run_dir} is not the directory of a run: it holds no {STATE}")
-    from curr_reft.report import build_report
+    from curr_reft.report.build import build_report
 
     print(build_report(arguments.run_dir))
