@@ -243,3 +243,19 @@ def test_the_makefile_refuses_an_old_python(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "is not Python 3.11 or newer" in done.stderr
+
+
+def test_grade_reads_rows_and_writes_them_back_graded() -> None:
+    rows = [
+        {"id": 7, "task": "math", "form": "open", "truth": "42", "completion": "<think>a</think><answer>42</answer>"},
+        {"task": "detection", "form": "open", "truth": [0, 0, 10, 10], "completion": "nothing"},
+        {"task": "math", "form": "binary", "truth": "yes", "completion": "<think>a</think><answer>no</answer>"},
+    ]
+    done = curr_reft("grade", stdin="\n".join(json.dumps(row) for row in rows))
+    assert done.returncode == 0, done.stderr
+    graded = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["format"], row["accuracy"]) for row in graded] == [(1, 1), (0, 0), (1, 0)]
+    assert graded[0]["id"] == 7
+    refused = curr_reft("grade", stdin=json.dumps(rows[0]) + "\n{}\n")
+    assert refused.returncode == 2
+    assert "<stdin>:2: " in refused.stderr
