@@ -12,10 +12,16 @@ from run_directory import make_run
 Browser = Callable[..., str]
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run directory, to be copied."""
+    return make_run(tmp_path_factory.mktemp("finished") / "demo")
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A fresh run directory."""
-    return make_run(tmp_path / "demo")
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A run directory of the test's own."""
+    return Path(shutil.copytree(finished_run, tmp_path / "demo"))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def make_run(path: Path, models: tuple[str, ...] = tuple(LEVELS)) -> Path:
     _lines(path / "metrics.jsonl", _metrics(rng))
     _json(path / "data" / "card.json", _card())
     _json(path / "eval" / "profile.json", {"cells": _profile()})
-    before = "aa" * 32
+    before: str | None = None  # the base of the embedded model has no published hash
     for number, (name, form, steps) in enumerate(STAGES):
         after = f"{number + 1}c" * 32
         checks = [
@@ -43,6 +43,11 @@ def make_run(path: Path, models: tuple[str, ...] = tuple(LEVELS)) -> Path:
             "chosen_step": checks[-1]["step"], "validation": checks, "weights_sha256": after, "start_sha256": before,
         })  # fmt: skip
         before = after
+    _json(path / "self-improve" / "manifest.json", {
+        "stage": "self_improvement", "form": "open", "steps": 30, "ended_by": "budget", "chosen_step": 30,
+        "validation": [{"step": 30, "score": 0.9, "accuracy": 0.9}], "weights_sha256": "9e" * 32,
+        "start_sha256": before,
+    })  # fmt: skip
     _json(path / "self-improve" / "account.json", {
         "queries": 240, "candidates": 1920, "kept": 150, "threshold": 85,
         "by_domain": {domain: {"queries": 60, "candidates": 480, "above": 300 - 40 * n, "kept": 38, "quota": 40}
@@ -128,14 +133,17 @@ def _card() -> dict[str, Any]:
         "letters": {task: {"A": 150, "B": 149, "C": 151, "D": 150} for task in TASKS}, "right_letters": {},
         "skipped": {"detection": {"choice": {"fewer than four separate boxes": 10}}}, "duplicates": 0,
     }  # fmt: skip
-    return {"seed": 0, "style": "plain", "leaks": 0, "splits": {"train": one, "validation": one}, "total": one}
+    compiled = {"seed": 0, "style": "plain", "leaks": 0, "splits": {"train": one, "validation": one}, "total": one}
+    counts = dict.fromkeys(("train", "validation", "test", "ood_test"), items)
+    return {"items": counts, "skipped_rows": 3, "skipped_first": [], "repaired_rows": 0, "questions": compiled}
 
 
 def _profile() -> list[dict[str, Any]]:
     rates = {"binary": (0.5, 0.8, 0.9), "choice": (0.27, 0.6, 0.7), "open": (0.05, 0.1, 0.12)}
     chances = {"binary": 0.5, "choice": 0.25, "open": 0.0}
     return [
-        {"task": task, "form": form, "pass_rate": rate, "chance": chances[form], "n": 240, "low": max(0, rate - 0.05),
+        {"task": task, "form": form, "pass_rate": rate, "chance": chances[form], "n": 240,
+         "solved_once": min(1, 2 * rate), "low": max(0, rate - 0.05),
          "high": min(1, rate + 0.05), "at_chance": abs(rate - chances[form]) < 0.03,
          "expected_successes": round(rate * 2400)}
         for position, task in enumerate(TASKS)
@@ -160,8 +168,8 @@ def _predictions(path: Path, models: tuple[str, ...], rng: random.Random) -> Non
                 answer = moved or (item.truth if right else "red circle")
                 answer = ", ".join(answer) if isinstance(answer, tuple) else str(answer)
                 rows.append({
-                    "id": item.id, "split": name, "task": item.task, "form": "open", "question": item.question,
-                    "prompt": f"{item.question}\nThink first, then answer.", "truth": item.truth,
+                    "id": item.id, "split": name, "task": item.task, "form": "open",
+                    "prompt": f"{item.question}\nThink first, then answer.", "truth": json.dumps(item.truth),
                     "completion": f"<think> I look at the picture </think><answer>{answer}</answer>",
                     "status": "ok", "format": 1.0, "score": float(right), "correct": right, "image": image,
                     "truth_box": truth_box, "predicted_box": moved,

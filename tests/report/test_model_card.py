@@ -5,13 +5,13 @@ from pathlib import Path
 
 import yaml
 
-from curr_reft.report.card import build_card, plain
+from curr_reft.report.card import plain, write_card
 
 
 def test_card(run: Path) -> None:
     (run / "model").mkdir()
     (run / "recipe.yaml").write_text("key: PLANTED-SECRET\n")
-    text = build_card(run).read_text()
+    text = write_card(run).read_text()
     front = text.split("---")[1]
     assert yaml.safe_load(front)["pipeline_tag"] == "image-text-to-text"
     for expected in (
@@ -35,7 +35,7 @@ def test_card(run: Path) -> None:
 def test_card_of_an_unfinished_run(run: Path) -> None:
     for name in ("summary.json", "data/card.json", "self-improve/account.json"):
         (run / name).unlink()
-    text = build_card(run).read_text()
+    text = write_card(run).read_text()
     assert "a base model that the run does not name" in text
     assert "## Scores" not in text
     assert "## Training" in text
@@ -44,7 +44,7 @@ def test_card_of_an_unfinished_run(run: Path) -> None:
 def test_hostile_names_are_text(run: Path) -> None:
     run_json = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(run_json | {"name": "a | b\n# <script> [x](http://example.com)"}))
-    text = build_card(run).read_text()
+    text = write_card(run).read_text()
     assert "<script>" not in text
     assert "# a \\| b \\# &lt;script&gt; \\[x\\](http" in text
 

@@ -82,7 +82,7 @@ def test_page_shows_the_run(run: Path) -> None:
         "latent by design",
         "In-domain, intervals overlap, so that this run does not tell apart: RL and Curr-RL",
         "gate", "budget", "✓ as handed over",
-        "at chance", "0 leaks between splits", "10 detection items have no choice question",
+        "at chance", "0 leaks between splits", "3 bad rows left out", "10 detection items have no choice question",
         "kept, above 85 of 100", "fluency",
     ):  # fmt: skip
         assert expected in text, expected
@@ -152,7 +152,7 @@ def test_hostile_names_of_tasks_stages_models_and_domains(run: Path) -> None:
     (run / "metrics.jsonl").write_text(metrics)
     (run / "self-improve" / "account.json").write_text(json.dumps({"by_domain": {name: {"kept": 1}}, "kept": 1}))
     (run / "data" / "card.json").write_text(
-        json.dumps({"splits": {name: {"items": {name: 1}, "questions": {name: {name: 2}}}}})
+        json.dumps({"items": {name: {name: 1}}, "questions": {"splits": {name: {"questions": {name: {name: 2}}}}}})
     )
     assert_harmless(build_report(run).read_text())
 
@@ -181,6 +181,21 @@ def test_what_is_missing_is_named_and_the_rest_is_shown(run: Path, name: str) ->
     assert ("Not in this run directory" in text) is (
         not name.startswith("eval/") or name in ("eval/profile.json", "eval/images")
     )
+
+
+def test_stages_left_out_are_named(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"stages_left_out": ["binary"]}))
+    assert "no better than chance: binary." in build_report(run).read_text()
+
+
+def test_broken_hand_over_is_marked(run: Path) -> None:
+    assert build_report(run).read_text().count("✓ as handed over") == 3
+    path = run / "stages" / "02-choice" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"start_sha256": "ff" * 32}))
+    text = build_report(run).read_text()
+    assert text.count("✓ as handed over") == 2
+    assert text.count("✗ not what was handed over") == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "17", '{"evaluation": 3, "cells": 4, "by_domain": []}\n'])
@@ -251,7 +266,7 @@ def test_hostile_text_does_nothing_in_a_browser(run: Path, browser: Callable[...
     path = run / "eval" / "curr_reft.predictions.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for index, row in enumerate(rows):
-        row["completion"] = row["question"] = HOSTILE[index % len(HOSTILE)]
+        row["completion"] = row["prompt"] = HOSTILE[index % len(HOSTILE)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     shown = browser(build_report(run), "--dump-dom")
     assert "<title>demo · curr-reft</title>" in shown

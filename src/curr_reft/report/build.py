@@ -62,6 +62,7 @@ def render(files: RunFiles) -> str:
         scores=score_charts(files),
         curves=training_charts(files),
         stages=views.stage_rows(files),
+        left_out=views.left_out(files),
         profile=views.profile_rows(files),
         card=views.card_view(files.card) if files.card else None,
         account=views.account_view(files),
@@ -80,7 +81,7 @@ def _facts(files: RunFiles) -> list[tuple[str, str]]:
         model = model.get("name") or model.get("path") or model.get("kind")
     facts = [
         ("Model", model),
-        ("Seed", run.get("seed")),
+        ("Seed", run.get("seed", summary.get("seed"))),
         ("Time", views.duration(summary.get("seconds")) if "seconds" in summary else None),
         ("State", run.get("state")),
         ("Started", _moment(run.get("started"))),

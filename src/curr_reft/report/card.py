@@ -15,7 +15,7 @@ from curr_reft.report.read import SPLITS, RunFiles, as_dict, read_run
 CARD = "README.md"
 
 
-def build_card(run_dir: Path) -> Path:
+def write_card(run_dir: Path) -> Path:
     """Writes ``run_dir/README.md`` and returns its path. Raises UsageError when ``run_dir`` is no run directory."""
     files = read_run(Path(run_dir))
     path = files.path / CARD
@@ -123,11 +123,10 @@ def _training(files: RunFiles) -> str:
 
 
 def _data(files: RunFiles) -> str:
-    splits = as_dict(files.card.get("splits"))
     lines = [
-        [name, task, views.whole(count)]
-        for name, split in splits.items()
-        for task, count in as_dict(as_dict(split).get("items")).items()
+        [split, task, views.whole(count)]
+        for split, tasks in as_dict(files.card.get("items")).items()
+        for task, count in as_dict(tasks).items()
     ]
     return "## Data\n\n" + table(["split", "task", "items"], lines, 2) if lines else ""
 

@@ -81,7 +81,7 @@ def training_charts(files: RunFiles) -> list[Chart]:
                 rl_runs,
                 "accuracy",
                 "Accuracy",
-                "Mean accuracy of sampled completions (lines) and greedy accuracy on held-out open questions (points). "
+                "Mean accuracy of sampled completions (lines) and greedy accuracy on held-out questions (points). "
                 "Each stage asks another form, so the level may fall where a stage begins.",
                 validation=True,
             ),

@@ -190,6 +190,12 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
     return rows
 
 
+def left_out(files: RunFiles) -> list[str]:
+    """Names of the stages that the run left out."""
+    names = files.summary.get("stages_left_out")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
 def _form(value: Any) -> str:
     """``open`` or, for a mixture, ``binary 0.3, open 0.7``."""
     if isinstance(value, dict):
@@ -214,6 +220,7 @@ def profile_rows(files: RunFiles) -> list[dict[str, Any]]:
                 "chance": percent(cell.get("chance")),
                 "n": whole(cell.get("n")),
                 "at_chance": bool(cell.get("at_chance")),
+                "solved_once": percent(cell.get("solved_once")),
                 "expected": whole(cell.get("expected_successes")),
             }
         )
@@ -222,19 +229,22 @@ def profile_rows(files: RunFiles) -> list[dict[str, Any]]:
 
 def card_view(card: dict[str, Any]) -> dict[str, Any]:
     """Counts of the compiled questions: a table by split and task, and the balances of the whole."""
-    splits = {name: as_dict(split) for name, split in as_dict(card.get("splits")).items()}
+    compiled = as_dict(card.get("questions"))
+    splits = {name: as_dict(split) for name, split in as_dict(compiled.get("splits")).items()}
     forms = _keys(tasks for split in splits.values() for tasks in as_dict(split.get("questions")).values())
     table = [
         {
             "split": name,
             "task": task,
             "items": whole(count),
-            "forms": [whole(as_dict(as_dict(split.get("questions")).get(task)).get(form)) for form in forms],
+            "forms": [
+                whole(as_dict(as_dict(splits.get(name, {}).get("questions")).get(task)).get(form)) for form in forms
+            ],
         }
-        for name, split in splits.items()
-        for task, count in as_dict(split.get("items")).items()
+        for name, tasks in as_dict(card.get("items")).items()
+        for task, count in as_dict(tasks).items()
     ]
-    total = as_dict(card.get("total"))
+    total = as_dict(compiled.get("total"))
     notes = []
     for task, counts in as_dict(total.get("decisions")).items():
         notes.append(f"{task}, binary: {_shares(as_dict(counts))}")
@@ -246,7 +256,12 @@ def card_view(card: dict[str, Any]) -> dict[str, Any]:
         for form, reasons in as_dict(by_form).items()
         for reason, count in as_dict(reasons).items()
     ]
-    facts = [("leaks between splits", card.get("leaks")), ("repeated items", total.get("duplicates"))]
+    facts = [
+        ("leaks between splits", compiled.get("leaks")),
+        ("repeated items", total.get("duplicates")),
+        ("bad rows left out", card.get("skipped_rows") or None),
+        ("repaired rows", card.get("repaired_rows") or None),
+    ]
     return {
         "forms": forms,
         "table": table,
@@ -269,6 +284,7 @@ def account_view(files: RunFiles) -> dict[str, Any]:
     """Self-improvement: how many queries became how many kept answers, by domain."""
     account = files.account or as_dict(files.summary.get("self_improvement"))
     keys = ("queries", "candidates", "above", "kept", "quota")
+    failed = number(account.get("failed_verdicts"))
     return {
         "steps": [
             ("queries asked", whole(account.get("queries"))),
@@ -277,6 +293,7 @@ def account_view(files: RunFiles) -> dict[str, Any]:
         ]
         if account
         else [],
+        "failed": whole(failed) if failed else "",
         "domains": [
             {"domain": str(domain)} | {key: whole(as_dict(counts).get(key)) for key in keys}
             for domain, counts in as_dict(account.get("by_domain")).items()
