@@ -315,3 +315,13 @@ def test_repeated_ids_unknown_tasks_forms_and_styles_are_refused() -> None:
         compile_questions([item], ["essay"], seed=0, frame=BoxFrame("pixels"))
     with pytest.raises(RecipeError, match="style 'loud' is unknown"):
         compile_questions([item], ALL, seed=0, frame=BoxFrame("pixels"), style="loud")
+
+
+def test_a_distractor_of_the_data_that_is_right_after_all_is_not_used() -> None:
+    given_wrong = ("\\sqrt{12}", "12^{1/2}", "3.4641016", "\\sqrt{13}")
+    item = Item(id="a", task="math", question="how long", truth="2\\sqrt{3}", distractors=given_wrong)
+    for seed in range(6):
+        made, _ = compile_questions([item], ["choice"], seed=seed, frame=BoxFrame("pixels"))
+        options = set(made["choice"][0].options)
+        assert options & set(given_wrong) == {"\\sqrt{13}"}
+        assert "2\\sqrt{3}" in options

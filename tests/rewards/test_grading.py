@@ -86,7 +86,9 @@ def test_a_batch_with_computer_algebra_equals_single_calls() -> None:
         "",
     ]
     rows = [(question, say(answer), False) for answer in answers * 3]
-    batch = grade_all(rows)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("curr_reft.tasks.math.verify", None)  # the batch has asked for everything beforehand
+        batch = grade_all(rows)
     assert batch == [grade(*row) for row in rows]
     assert [earned.accuracy for earned in batch[:8]] == [1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0]
 

@@ -4,7 +4,6 @@ A reward is never an exception and never NaN: a grader that fails or times out g
 Only the text of the one answer block is read for accuracy (the reference code often reads the whole completion).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -82,7 +81,8 @@ def _read(question: Question, answer: str, options: TaskOptions) -> AnswerScore:
     except Exception as error:  # a grader's own defect: the completion drops out, and the counters show it
         reason = f"{type(error).__name__}: {error}"[:300]
         return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=reason)
-    if score.accuracy is not None and not (math.isfinite(score.accuracy) and 0.0 <= score.accuracy <= 1.0):
+    # NaN is in no range, so it is caught here too.
+    if score.accuracy is not None and not 0.0 <= score.accuracy <= 1.0:
         reason = f"the grader returned {score.accuracy!r}, which is not in [0, 1]"
         return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=reason)
     return score
