@@ -168,6 +168,31 @@ def test_no_space_is_code_3(recipe: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_used_or_held_directory_is_refused_before_anything_heavy(recipe: Path, tmp_path: Path) -> None:
+    hold = """
+import sys
+from curr_reft.recipe import load_recipe
+from curr_reft.run_dir import RunDir
+with RunDir.open(sys.argv[1], load_recipe(sys.argv[2], ["--output", sys.argv[1]])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    output = tmp_path / "run"
+    command = [sys.executable, "-c", hold, str(output), str(recipe)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    seconds, done = best_of(2, "run", recipe, "--output", output, "--resume")
+    holder.communicate()
+    assert done.returncode == 2
+    assert f"held by another run (process {holder.pid} on " in done.stderr
+    assert seconds < 1
+    seconds, done = best_of(2, "run", recipe, "--output", output)
+    assert done.returncode == 2
+    assert "Three ways out" in done.stderr
+    assert seconds < 1
+
+
 def test_output_that_nobody_reads_is_no_error(recipe: Path) -> None:
     program = Path(sys.executable).with_name("curr-reft")
     done = subprocess.run(

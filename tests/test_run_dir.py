@@ -148,6 +148,8 @@ def test_one_process_at_a_time_and_a_dead_one_does_not_count(tmp_path: Path, rec
         for resume in (False, True):
             text = refusal(path, recipe, resume)
             assert f"process {holder.pid} on {socket.gethostname()}" in text
+            with pytest.raises(UsageError, match=f"process {holder.pid} on"):
+                RunDir.require_free(path, recipe, resume)
         assert time.monotonic() - started < 1
     finally:
         holder.send_signal(signal.SIGKILL)
@@ -183,6 +185,20 @@ def test_a_worker_that_outlives_a_killed_run_does_not_keep_the_lock(tmp_path: Pa
         RunDir.open(path, recipe, resume=True).close()
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+def test_asking_changes_nothing(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    RunDir.require_free(path, recipe)
+    assert not path.exists()
+    RunDir.open(path, recipe).close()
+    before = {each.name: each.read_bytes() for each in path.iterdir()}
+    RunDir.require_free(path, recipe, resume=True)
+    other = load_recipe(tmp_path / "recipe.yaml", ["--seed", "1"])
+    for asked, resume, text in ((recipe, False, "in use"), (other, True, "seed: 0 -> 1")):
+        with pytest.raises(UsageError, match=text):
+            RunDir.require_free(path, asked, resume)
+    assert {each.name: each.read_bytes() for each in path.iterdir()} == before
 
 
 def test_metrics_after_a_step_are_dropped_for_that_stage_only(tmp_path: Path, recipe: Recipe) -> None:

@@ -85,6 +85,15 @@ class RunDir:
             lock.release()
             raise
 
+    @staticmethod
+    def require_free(path: Path, recipe: Recipe, resume: bool = False) -> None:
+        """Raise what ``open`` would raise, and change nothing: for asking before the slow imports of a run."""
+        if (path / LOCK).exists():
+            _Lock.take(path / LOCK).release()
+        _require_usable(path, resume)
+        if (path / STATE).is_file():
+            _resumed(path, recipe, warn=False)
+
     def phase_done(self, name: str) -> bool:
         """Whether the phase ``name`` was marked done."""
         return name in self.run["phases"]
@@ -189,7 +198,7 @@ def _started(path: Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _resumed(path: Path, recipe: Recipe) -> dict[str, Any]:
+def _resumed(path: Path, recipe: Recipe, warn: bool = True) -> dict[str, Any]:
     try:
         run: dict[str, Any] = read_json(path / STATE)
         before = flatten(recipe_source.read(path / RECIPE).data)
@@ -209,7 +218,7 @@ def _resumed(path: Path, recipe: Recipe) -> dict[str, Any]:
         for name, version in _versions().items()
         if run["versions"].get(name) != version
     ]
-    if changed:
+    if changed and warn:
         logger.warning(
             "resuming with other versions (%s): the result may differ from an unbroken run", ", ".join(changed)
         )

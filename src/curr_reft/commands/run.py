@@ -12,6 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments)
+    from curr_reft.run_dir import RunDir
+
+    RunDir.require_free(recipe.output, recipe, arguments.resume)  # a refusal need not wait for torch
     from curr_reft.run import run
 
     run(recipe, resume=arguments.resume)
