@@ -73,7 +73,7 @@ def claim_of(question: Question) -> str:
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.kind)
 def test_claims_and_options_are_what_they_are_said_to_be(frame: BoxFrame) -> None:
-    items = make_items(60)
+    items = make_items(32)
     made, card = compile_questions(items, ALL, seed=3, frame=frame, style="short")
     truths = {question.origin: question for question in made["open"]}
     assert len(made["binary"]) + sum(card.total.skipped.values()) >= len(items)

@@ -248,4 +248,4 @@ def test_no_repeated_text_makes_grading_slow(piece: str) -> None:
             for question in QUESTIONS:
                 grade(question, say(answer), config=RewardsConfig(timeout=0.5))
                 grade(question, answer)
-            assert time.monotonic() - started < 5.0, (piece, length, end)
+            assert time.monotonic() - started < 20.0, (piece, length, end)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curr_reft.tasks import TASKS
-from curr_reft.tasks.expression import LatexPair, clean, compare, plain_number, split_unit, to_latex, too_costly
+from curr_reft.tasks.expression import LatexPair, clean, compare, to_latex, too_costly
+from curr_reft.tasks.quantities import plain_number, split_unit
 
 MATH = TASKS["math"]
 rationals = st.fractions(min_value=-(10**6), max_value=10**6, max_denominator=10**4)

@@ -12,7 +12,8 @@ from typing import Any
 
 from curr_reft.data.item import Box, Item, Truth
 from curr_reft.tasks.base import Frame, Pool, TaskOptions
-from curr_reft.tasks.expression import Equality, clean, normalised_text, plain_number, too_costly
+from curr_reft.tasks.expression import Equality, clean, normalised_text, too_costly
+from curr_reft.tasks.quantities import plain_number
 from curr_reft.tasks.status import GradingTimeoutError, VerificationError
 from curr_reft.tasks.symbolic import verify
 
