@@ -6,8 +6,6 @@ preallocated suffix. Rows that have ended leave the batch.
 
 import torch
 
-_FULL = None
-
 
 class DecodeLayout:
     """The layout of a decode step: A active rows, one token each (letters as in CONTRIBUTING.md; R heads a key head).
@@ -39,13 +37,13 @@ class DecodeLayout:
         self.step = 0
         self.group_of = [n for n in range(N) for _ in range(group_size)]  # of each active row
         self.width = group_size  # rows a group has room for in the rectangle
-        self.slot_A: torch.Tensor | None = (
-            _FULL  # place of each row in the rectangle; none: all places are taken in order
-        )
+        # Place of each row in the rectangle of groups x width; none: all places are taken, in order.
+        self.slot_A: torch.Tensor | None = None
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
+        """One token a row: query (1, H, A, D), key and value (1, K, A, D), rotated -> (1, A, H, D)."""
         prefix_k, prefix_v = self.prefix[layer]
         N, K, P, D = prefix_k.shape
         A, H = query.shape[2], query.shape[1]
