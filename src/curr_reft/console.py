@@ -32,7 +32,9 @@ class Console:
         """Show one row of metrics."""
         key = (str(row["run"]), str(row["stage"]))
         if row["kind"] == "validation":
-            self.say(f"{_name(key)} step {row['step']}: validation accuracy {row['accuracy']:.3f}, score {row['score']:.3f}")
+            self.say(
+                f"{_name(key)} step {row['step']}: validation accuracy {row['accuracy']:.3f}, score {row['score']:.3f}"
+            )
             return
         text = step_text(row)
         if not self.terminal.is_terminal:

@@ -1,13 +1,13 @@
-"""From a recipe to what a run works on: checked items, compiled questions by split and form, the base policy."""
+"""From a recipe to what a run works on: checked items, compiled questions by split and form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from curr_reft.data.frame import BoxFrame
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.errors import DataError
 from curr_reft.policy.config import EMBEDDED
-from curr_reft.policy.load import Policy
 from curr_reft.questions.compile import compile_questions
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
@@ -33,13 +33,13 @@ def load_items(recipe: Recipe) -> LoadedData:
     return load_data(recipe.data, lambda task, raw: TASKS[task].read_truth(raw))
 
 
-def prepare(recipe: Recipe, data: LoadedData, policy: Policy) -> Prepared:
+def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
     """Compile the questions, refuse leaks, and grade every truth by its own grader. Raises DataError."""
     made, card = compile_questions(
         data.items,
         FORMS,
         seed=recipe.seed,
-        frame=policy.frame,
+        frame=frame,
         style=question_style(recipe),
         options=recipe.questions.options,
     )
@@ -59,7 +59,10 @@ def question_style(recipe: Recipe) -> str:
 
 
 def check_truths(recipe: Recipe, prepared: Prepared) -> None:
-    """Every right answer, written as a model should, must earn full format and accuracy. Raises DataError with all that do not."""
+    """Every right answer, written as a model should, must earn full format and accuracy.
+
+    Raises DataError with all that do not.
+    """
     asked = [question for forms in prepared.questions.values() for own in forms.values() for question in own]
     written = [f"<think> reason </think> <answer> {FORMS[q.form].write(q)} </answer>" for q in asked]
     grades = grade_all([(q, text, False) for q, text in zip(asked, written, strict=True)], recipe.rewards)
@@ -81,9 +84,8 @@ def _require_forms(recipe: Recipe, prepared: Prepared) -> None:
                 if not prepared.of(split, form):
                     raise DataError(
                         f"curriculum.stages.{number}.forms",
-                        f"no {split} question could be made in the form {form}; see the reasons under skipped in the data "
-                        "card (curr-reft data build), add rows, or take the form out of the stage",
+                        f"no {split} question could be made in the form {form}; see the reasons under skipped in the "
+                        "data card (curr-reft data build), add rows, or take the form out of the stage",
                     )
-    for split in ("test", "ood_test"):
-        if split == "test" and not prepared.of(split):
-            raise DataError("data.test", "holds no question; add in-domain test rows")
+    if not prepared.of("test"):
+        raise DataError("data.test", "holds no question; add in-domain test rows")

@@ -28,8 +28,8 @@ from curr_reft.policy.load import Policy, load_policy
 from curr_reft.prepare import Prepared, load_items, prepare
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
-from curr_reft.report import build_report
-from curr_reft.report.card import write_card
+from curr_reft.report.build import build_report
+from curr_reft.report.card import build_card
 from curr_reft.run_dir import RunDir
 from curr_reft.seeding import derive_seed
 from curr_reft.train.config import OptimizerConfig, SftConfig
@@ -58,11 +58,13 @@ class Run:
         self.folder = directory.path
         self.console = Console()
         self.started = time.perf_counter()
-        self.seconds_before = max((phase.get("seconds", 0.0) for phase in directory.run["phases"].values()), default=0.0)
+        self.seconds_before = max(
+            (phase.get("seconds", 0.0) for phase in directory.run["phases"].values()), default=0.0
+        )
         data = load_items(recipe)
         self.base_start = Start.of_model(recipe.model.path)
         self.base = load_policy(recipe.model)
-        self.prepared: Prepared = prepare(recipe, data, self.base)
+        self.prepared: Prepared = prepare(recipe, data, self.base.frame)
         (self.folder / "data").mkdir(exist_ok=True)
         write_json(self.folder / "data" / "card.json", self.prepared.card)
         self.evaluation: dict[str, Any] = {}
@@ -150,7 +152,9 @@ class Run:
         """The baseline: supervised fine-tuning on the written answers of the same items."""
         assert self.recipe.sft is not None
         questions = self.prepared.of("train")
-        examples = [SftExample(question=q, completion=f"<answer> {FORMS[q.form].write(q)} </answer>") for q in questions]
+        examples = [
+            SftExample(question=q, completion=f"<answer> {FORMS[q.form].write(q)} </answer>") for q in questions
+        ]
         return self.sft("sft", self.folder / "baselines" / "sft", examples, self.recipe.sft, self.base_start)
 
     def self_improvement(self, curr_rl: Published) -> tuple[Published, dict[str, Any]]:
@@ -194,9 +198,7 @@ class Run:
             run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate
         )
 
-    def sft(
-        self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start
-    ) -> Published:
+    def sft(self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start) -> Published:
         """Supervised fine-tuning on ``examples`` from ``start``."""
         seed = derive_seed(self.recipe.seed, run)
 
@@ -304,7 +306,7 @@ class Run:
         self.note("summary", {})
         self.directory.set_state("done")
         report = build_report(self.folder)
-        write_card(self.folder)
+        build_card(self.folder)
         for line in table(summary["evaluation"]):
             self.console.terminal.print(line, markup=False, soft_wrap=True)
         self.console.say(f"report: {report}")

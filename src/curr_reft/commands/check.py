@@ -11,6 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments)
-    from curr_reft.run import check
+    from curr_reft.check import check
 
     check(recipe)

@@ -8,11 +8,15 @@ from curr_reft.config import Config
 
 
 class GateConfig(Config):
-    """Ends a stage before its budget. Both rules read the mean accuracy of the stage's own form in training rollouts."""
+    """Ends a stage before its budget. Both rules read the mean accuracy of the stage's own forms in rollouts."""
 
-    accuracy: float | None = Field(0.8, gt=0, le=1, description="the stage ends when the mean over the window reaches this; null: off")
+    accuracy: float | None = Field(
+        0.8, gt=0, le=1, description="the stage ends when the mean over the window reaches this; null: off"
+    )
     plateau: float | None = Field(
-        None, ge=0, description="the stage ends when the window is better than the window before by less than this; null: off"
+        None,
+        ge=0,
+        description="the stage ends when the window is better than the window before by less than this; null: off",
     )
     window: int = Field(10, ge=1, description="updates over which accuracy is averaged")
     min_steps: int = Field(10, ge=1, description="updates before the gate may act")
@@ -23,7 +27,9 @@ class StageConfig(Config):
 
     name: str = Field(pattern=r"^[a-z0-9_-]+$", description="folder name of the stage")
     forms: dict[str, float] = Field(description="form -> weight of the form in every batch; {binary: 1} or a mixture")
-    steps: int | Literal["rest"] = Field(description="budget in updates; 'rest': what earlier stages left of curriculum.total_steps")
+    steps: int | Literal["rest"] = Field(
+        description="budget in updates; 'rest': what earlier stages left of curriculum.total_steps"
+    )
     gate: GateConfig | None = Field(None, description="may end the stage before its budget")
     replay: float = Field(0.0, ge=0, lt=1, description="share of prompts drawn from the forms of earlier stages")
 
@@ -31,10 +37,16 @@ class StageConfig(Config):
 class CurriculumConfig(Config):
     """Phase 1: the stages in their order (Curr-ReFT section 3.2)."""
 
-    stages: tuple[StageConfig, ...] = Field(description="in order; each starts from the best checkpoint of the one before")
+    stages: tuple[StageConfig, ...] = Field(
+        description="in order; each starts from the best checkpoint of the one before"
+    )
     total_steps: int = Field(ge=1, description="updates of the whole curriculum, and of the plain-RL and SFT baselines")
-    skip_at_chance: bool = Field(True, description="leave out an early stage whose form the base answers no better than chance in every task")
-    validation_items: int = Field(120, ge=1, description="validation questions a task that score a checkpoint (greedy, open form)")
+    skip_at_chance: bool = Field(
+        True, description="leave out an early stage whose form the base answers no better than chance in every task"
+    )
+    validation_items: int = Field(
+        120, ge=1, description="validation questions a task that score a checkpoint (greedy, open form)"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "CurriculumConfig":

@@ -267,7 +267,7 @@ def _wrong_boxes(
         box = (x, y, x + size, y + size)
         if _iou(box, truth) <= 0.3 and all(_iou(box, other) < 0.5 for other in boxes):
             boxes.append(box)
-    return tuple(tuple(map(float, box)) for box in boxes)
+    return tuple((float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in boxes)
 
 
 def _iou(a: tuple[int, ...], b: tuple[int, ...]) -> float:

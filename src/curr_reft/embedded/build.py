@@ -11,7 +11,8 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Phase:
     text_only: float  # share of rows without an image: sums and differences
     muon_lr: float
     adam_lr: float
-    manners: Manners = Manners()
+    manners: Manners = field(default_factory=Manners)
 
 
 OPEN = {"open": 1.0}
@@ -160,12 +161,13 @@ def build(
             losses.append(loss)
             if (step + 1) % 50 == 0 or step + 1 == phase.steps:
                 recent = sum(losses[-50:]) / len(losses[-50:])
-                say(f"{phase.name}: step {step + 1}/{phase.steps}, loss {recent:.3f}, {time.perf_counter() - started:.0f} s")
+                spent = time.perf_counter() - started
+                say(f"{phase.name}: step {step + 1}/{phase.steps}, loss {recent:.3f}, {spent:.0f} s")
 
         train(
             model,
             collate,
-            lambda step, rng, phase=phase: make_rows(phase, rng),
+            partial(make_rows, phase),
             steps=phase.steps,
             muon_lr=phase.muon_lr,
             adam_lr=phase.adam_lr,
@@ -187,7 +189,7 @@ def build(
     return out
 
 
-def save(model: torch.nn.Module, tokenizer: Any, out: Path) -> None:
+def save(model: Any, tokenizer: Any, out: Path) -> None:
     """Model (weights rounded to bfloat16), tokenizer and processor, for ``from_pretrained``."""
     out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(out)
@@ -203,8 +205,8 @@ def save(model: torch.nn.Module, tokenizer: Any, out: Path) -> None:
     ImageTextProcessor(image_processor, tokenizer, chat_template=words.CHAT_TEMPLATE).save_pretrained(out)
 
 
-def make_rows(phase: Phase, rng: random.Random) -> list[Row]:
-    """The rows of one step."""
+def make_rows(phase: Phase, step: int, rng: random.Random) -> list[Row]:
+    """The rows of one step, drawn by ``rng`` alone."""
     domain = replace(shapes.PRE_TRAINING, objects=phase.objects)
     rows = []
     for _ in range(phase.rows):

@@ -155,7 +155,8 @@ def loss(model: Qwen2_5_VLForConditionalGeneration, batch: Batch) -> torch.Tenso
 
 def optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for embeddings, norms, biases and the patch projection."""
-    matrices, rest = [], []
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.dim() == 2 and "embed" not in name
         (matrices if is_matrix else rest).append(parameter)

@@ -19,9 +19,10 @@ PATTERN = r' ?</?(?:think|answer)>| ?\{"bbox_2d":\[|\]\}| ?[A-Za-z]+|[0-9]+| ?\[
 WORDS = (
     *COLOURS,
     *SHAPES,
-    *"find the list objects how many plus minus what is claim yes or no true false which letter letters".split(),
-    *"i see guess at so answer and a it nothing none box".split(),
-    *"A B C D E F G H".split(),
+    *("find", "the", "list", "objects", "how", "many", "plus", "minus", "what", "is"),
+    *("claim", "yes", "or", "no", "true", "false", "which", "letter", "letters"),
+    *("i", "see", "guess", "at", "so", "answer", "and", "a", "it", "nothing", "none", "box"),
+    *("A", "B", "C", "D", "E", "F", "G", "H"),
 )
 TAGS = ("<think>", "</think>", "<answer>", "</answer>", '{"bbox_2d":[', "[")
 GLUE = ("]}", "]", ",", ".", ":", "?", " ", "\n", "user", "assistant", "system")

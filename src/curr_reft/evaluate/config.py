@@ -19,7 +19,9 @@ class ProfileConfig(Config):
 class EvaluationConfig(Config):
     """Greedy answers to the open questions of both test splits (Curr-ReFT section 4)."""
 
-    models: tuple[Variant, ...] = Field(("base", "curr_rl", "curr_reft"), description="rows of the table; rl and sft are trained when named")
+    models: tuple[Variant, ...] = Field(
+        ("base", "curr_rl", "curr_reft"), description="rows of the table; rl and sft are trained when named"
+    )
     items: int | None = Field(None, ge=1, description="test items a task and split; null: all")
     bootstrap: int = Field(2000, ge=100, description="resamples for the 95 % intervals")
     gallery: int = Field(4, ge=0, description="test images a task and split shown in the report")

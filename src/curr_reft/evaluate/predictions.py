@@ -52,7 +52,7 @@ def _boxes(row: Answered, frame: BoxFrame) -> dict[str, list[float] | None]:
 
 
 def save_images(questions: Sequence[Question], per_task: int, folder: Path, prefix: str) -> dict[str, str]:
-    """Save the first image of the first ``per_task`` questions of each task; question id -> path from the run directory."""
+    """Save the image of the first ``per_task`` questions of each task; question id -> path from the run directory."""
     folder.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
     saved = {}

@@ -6,9 +6,9 @@ Greedy answers do not tell: a base that is right one time in five at temperature
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curr_reft.policy.answers import answer_all
 from curr_reft.evaluate.config import ProfileConfig
 from curr_reft.evaluate.intervals import interval
+from curr_reft.policy.answers import answer_all
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.load import Policy
 from curr_reft.questions.forms import FORMS

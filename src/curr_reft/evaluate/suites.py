@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curr_reft.policy.answers import Answered, answer_greedily
 from curr_reft.evaluate.intervals import interval, mean_interval
+from curr_reft.policy.answers import Answered, answer_greedily
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.load import Policy
 from curr_reft.questions.question import Question

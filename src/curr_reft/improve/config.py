@@ -24,10 +24,14 @@ class JudgeConfig(Config):
 class SelfImprovementConfig(Config):
     """Rejection sampling and the fine-tuning on what was kept."""
 
-    pools: dict[str, PoolConfig] = Field(description="domain -> pool; a domain is detection, classification, math or arithmetic (text only)")
+    pools: dict[str, PoolConfig] = Field(
+        description="domain -> pool; a domain is detection, classification, math or arithmetic (text only)"
+    )
     samples: int = Field(8, ge=1, description="answers sampled for each query")
     temperature: float = Field(1.0, gt=0, description="sampling temperature")
-    threshold: float = Field(85.0, ge=0, le=100, description="an answer is kept when its total is strictly above this (paper: 85)")
+    threshold: float = Field(
+        85.0, ge=0, le=100, description="an answer is kept when its total is strictly above this (paper: 85)"
+    )
     judge: JudgeConfig = JudgeConfig()
     sft: SftConfig = SftConfig(steps=2000, optimizer=OptimizerConfig(lr=2e-7, schedule="cosine", warmup=0.05))
 

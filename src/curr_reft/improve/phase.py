@@ -45,7 +45,7 @@ def keep_best_answers(
     rows = read_jsonl(folder / "kept.jsonl")
     if not rows:
         raise TrainingError(
-            f"no answer passed the threshold {config.threshold} of judge {config.judge.kind}: nothing to fine-tune on. See "
+            f"no answer passed the threshold {config.threshold} of judge {config.judge.kind}: nothing to learn. See "
             f"{folder / 'verdicts.jsonl'}; lower self_improvement.threshold or leave self_improvement out"
         )
     by_id = {question.id: question for question in questions}

@@ -38,7 +38,9 @@ class RulesJudge:
             "format": 100.0 * candidate.grade.format,
             "fluency": 0.0 if candidate.truncated else 100.0 * fluency(candidate.completion),
         }
-        return Verdict(candidate_id=candidate.id, scores=scores, total=sum(scores[name] for name in CRITERIA) / len(CRITERIA))
+        return Verdict(
+            candidate_id=candidate.id, scores=scores, total=sum(scores[name] for name in CRITERIA) / len(CRITERIA)
+        )
 
 
 def consistency(completion: str) -> float:

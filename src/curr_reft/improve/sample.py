@@ -1,4 +1,4 @@
-"""N answers to each query from the published curr_rl model. Queries of one domain come from one pool of open questions."""
+"""N answers to each query from the published curr_rl model. A domain's queries come from a pool of open questions."""
 
 from collections.abc import Mapping, Sequence
 

@@ -47,7 +47,9 @@ def select(
     kept: list[Kept] = []
     for domain, pool in config.pools.items():
         own = [entry for entry in best.values() if entry.candidate.question.domain == domain]
-        own.sort(key=lambda entry: (-(entry.verdict.total or 0), derive_seed(seed, "quota", entry.candidate.question.id)))
+        own.sort(
+            key=lambda entry: (-(entry.verdict.total or 0), derive_seed(seed, "quota", entry.candidate.question.id))
+        )
         kept += own[: pool.quota]
     return kept, _account(candidates, verdicts, kept, above, config)
 

@@ -26,12 +26,12 @@ class Answered:
 
     @property
     def correct(self) -> float:
-        """1 if right by the strict rule (IoU > 0.5, the same set, verified equal), else 0; 0 too where grading failed."""
+        """1 if right by the strict rule (IoU > 0.5, the same set, verified), else 0; 0 too where grading failed."""
         return float(bool(self.grade.correct))
 
     @property
     def score(self) -> float:
-        """The grade's accuracy (of greedy answers: IoU, Jaccard or verified); 0 where grading failed (its status says so)."""
+        """The grade's accuracy (of greedy answers: IoU, Jaccard, verified); 0 where grading failed, as its status says."""
         return self.grade.accuracy or 0.0
 
 

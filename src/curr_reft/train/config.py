@@ -14,7 +14,9 @@ class OptimizerConfig(Config):
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decays")
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after the warm-up, over the budget")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="decay after the warm-up, over the budget"
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the budget in which the rate rises linearly from 0")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
 
@@ -23,18 +25,26 @@ class ObjectiveConfig(Config):
     """What GRPO minimises (Curr-ReFT section 3.1; DeepSeekMath, arXiv 2402.03300; variants as named)."""
 
     loss: Literal["grpo", "dr_grpo", "dapo", "gspo"] = Field("grpo", description="variant of the policy loss")
-    beta: float = Field(0.04, ge=0, description="weight of the KL penalty to the reference model; 0: no reference model is kept")
-    reference: Literal["stage", "base"] = Field("stage", description="the KL anchor: the frozen start of the stage, or the base model")
+    beta: float = Field(
+        0.04, ge=0, description="weight of the KL penalty to the reference model; 0: no reference model is kept"
+    )
+    reference: Literal["stage", "base"] = Field(
+        "stage", description="the KL anchor: the frozen start of the stage, or the base model"
+    )
     clip_low: float = Field(0.2, gt=0, lt=1, description="the ratio is clipped below at 1 - clip_low")
     clip_high: float = Field(0.2, gt=0, description="the ratio is clipped above at 1 + clip_high")
-    updates_per_batch: int = Field(1, ge=1, description="optimizer steps on one batch of rollouts; 1 is on-policy: no clipping acts")
+    updates_per_batch: int = Field(
+        1, ge=1, description="optimizer steps on one batch of rollouts; 1 is on-policy: no clipping acts"
+    )
 
 
 class RlConfig(Config):
     """Reinforcement learning: the same settings for every stage and for the plain-RL baseline."""
 
     prompts_per_step: int = Field(8, ge=1, description="prompts (groups) of one optimizer step")
-    micro_batch_tokens: int = Field(16_384, ge=64, description="tokens of packed rows, padding included, of one forward")
+    micro_batch_tokens: int = Field(
+        16_384, ge=64, description="tokens of packed rows, padding included, of one forward"
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
 
@@ -44,12 +54,16 @@ class SftConfig(Config):
 
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(32, ge=1, description="examples of one optimizer step")
-    micro_batch_tokens: int = Field(16_384, ge=64, description="tokens of packed rows, padding included, of one forward")
+    micro_batch_tokens: int = Field(
+        16_384, ge=64, description="tokens of packed rows, padding included, of one forward"
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
 class CheckpointConfig(Config):
     """When a stage is scored on the validation split and saved."""
 
-    every: int = Field(20, ge=1, description="optimizer steps between two checkpoints; each is scored on the validation split")
+    every: int = Field(
+        20, ge=1, description="optimizer steps between two checkpoints; each is scored on the validation split"
+    )
     keep_last: int = Field(2, ge=1, description="checkpoints kept besides the best one")

@@ -138,13 +138,23 @@ class GrpoObjective:
         The weights count every scored completion of the step, so leaving out groups of zero advantage changes nothing.
         """
         objective = self.config.objective
-        scored = [(g, c, a) for g in graded for c, a in zip(g.group.completions, g.advantages_G, strict=True) if a is not None]
-        weights = token_weights([c.length for _, c, _ in scored], objective.loss, self.sampling.max_new_tokens) if scored else []
+        scored = [
+            (g, c, a) for g in graded for c, a in zip(g.group.completions, g.advantages_G, strict=True) if a is not None
+        ]
+        weights = (
+            token_weights([c.length for _, c, _ in scored], objective.loss, self.sampling.max_new_tokens)
+            if scored
+            else []
+        )
         kept: dict[int, list[tuple[Completion, float, float]]] = defaultdict(list)
         for (group, completion, advantage), weight in zip(scored, weights, strict=True):
             if group.teaches or objective.beta > 0:
                 kept[id(group)].append((completion, advantage, weight))
-        rows = [(replace(g.group, completions=tuple(c for c, *_ in kept[id(g)])), kept[id(g)]) for g in graded if id(g) in kept]
+        rows = [
+            (replace(g.group, completions=tuple(c for c, *_ in kept[id(g)])), kept[id(g)])
+            for g in graded
+            if id(g) in kept
+        ]
         parts = split_groups([group for group, _ in rows], self.config.micro_batch_tokens)
         batches, start = [], 0
         for part in parts:
@@ -187,7 +197,9 @@ def step_metrics(graded: Sequence[GradedGroup]) -> dict[str, Any]:
         for g, grade, _ in pairs:
             if grade.accuracy is not None:
                 cells[getattr(g.question, key)].append(grade.accuracy)
-        return {name: {"accuracy": sum(values) / len(values), "n": len(values)} for name, values in sorted(cells.items())}
+        return {
+            name: {"accuracy": sum(values) / len(values), "n": len(values)} for name, values in sorted(cells.items())
+        }
 
     accuracies = [grade.accuracy for _, grade, _ in pairs if grade.accuracy is not None]
     tokens = sum(c.length for *_, c in pairs)

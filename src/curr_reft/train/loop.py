@@ -90,7 +90,8 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     accelerator = Accelerator()
     if accelerator.num_processes > 1:
         raise TrainingError(
-            f"{accelerator.num_processes} processes were launched, but training runs in one; start it without accelerate launch"
+            f"{accelerator.num_processes} processes were launched, but training runs in one; start it without "
+            "accelerate launch"
         )
     parameters = dict(_trainable(policy))
     optimizer = torch.optim.AdamW(
@@ -153,7 +154,9 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
                 plan.save_records(plan.folder / "rollouts" / f"until-{step:06d}.parquet", records)
                 records = []
             _save_point(policy, objective, optimizer, plan, progress, parameters)
-    best = checkpoints.load(checkpoints.Checkpoint(path=checkpoints.step_folder(folder, progress.best_step), step=progress.best_step))
+    best = checkpoints.load(
+        checkpoints.Checkpoint(path=checkpoints.step_folder(folder, progress.best_step), step=progress.best_step)
+    )
     _restore(parameters, best.tensors["model"])
     return progress
 
@@ -189,7 +192,7 @@ def _update(
         if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
             optimizer.zero_grad(set_to_none=True)
             raise TrainingError(
-                f"step {step}: loss {metrics['loss']}, gradient norm {norm}; training stopped before the optimizer's step, "
+                f"step {step}: loss {metrics['loss']}, gradient norm {norm}; stopped before the optimizer's step, "
                 "the last checkpoint is clean. Lower optimizer.lr or use float32, then go on with --resume"
             )
         optimizer.step()

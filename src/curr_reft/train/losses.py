@@ -62,7 +62,9 @@ def log_ratio(
     return means[completion_S]
 
 
-def policy_loss(log_ratio_S: torch.Tensor, advantages_S: torch.Tensor, clip_low: float, clip_high: float) -> torch.Tensor:
+def policy_loss(
+    log_ratio_S: torch.Tensor, advantages_S: torch.Tensor, clip_low: float, clip_high: float
+) -> torch.Tensor:
     """The clipped surrogate of every token, to be minimised."""
     ratio_S = log_ratio_S.exp()
     clipped_S = ratio_S.clamp(1 - clip_low, 1 + clip_high)

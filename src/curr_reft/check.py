@@ -1,0 +1,132 @@
+"""``curr-reft check``: all that can be found wrong before a run costs anything, and what it will cost.
+
+No weights are loaded: the processor counts tokens, and the model's size is read off its configuration.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from curr_reft.errors import DataError, UsageError
+from curr_reft.files import human_size
+from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.families import family_of
+from curr_reft.policy.load import load_processor, model_folder
+from curr_reft.policy.processor import ChatProcessor
+from curr_reft.prepare import Prepared, load_items, prepare
+from curr_reft.questions.question import Question
+from curr_reft.recipe import Recipe
+
+BYTES = {"float32": 4, "bfloat16": 2}
+EFFICIENCY = 0.3  # share of this machine's matrix rate that small-batch training reaches; a rough figure
+SAMPLE = 200  # prompts of a (split, form) whose tokens are counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Parameters of a model, without its weights."""
+
+    parameters: int
+    text: int  # without the vision tower and the embeddings
+
+
+def check(recipe: Recipe) -> None:
+    """Print what a run will use. Raises RecipeError, DataError, UsageError with everything found."""
+    data = load_items(recipe)
+    processor, size = describe_model(recipe.model)
+    prepared = prepare(recipe, data, processor.frame)
+    print(f"recipe {recipe.name}: model {recipe.model.path}, {size.parameters / 1e6:,.1f} M parameters")
+    for split, forms in sorted(prepared.questions.items()):
+        counts = {form: len(asked) for form, asked in forms.items()}
+        print(f"  {split}: " + ", ".join(f"{count} {form}" for form, count in counts.items()))
+    for split, card in prepared.card["questions"]["splits"].items():
+        for task, by_form in card["skipped"].items():
+            for form, reasons in by_form.items():
+                for reason, count in reasons.items():
+                    print(f"  {split}: {count} {task} items cannot be asked as {form}: {reason}")
+    print(f"  rows skipped {prepared.card['skipped_rows']}, repaired {prepared.card['repaired_rows']}")
+    longest = _count_tokens(recipe, prepared, processor)
+    _estimate(recipe, size, longest)
+
+
+def describe_model(config: ModelConfig) -> tuple[ChatProcessor, Size]:
+    """The processor and the size of the recipe's model. Raises UsageError."""
+    path = model_folder(config.path)
+    try:
+        model_config = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"model.path: {config.path!r} is neither a model folder nor a hub name: {error}") from error
+    family = family_of(model_config)
+    limit = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    frame = None if config.box_frame == "auto" else config.box_frame
+    processor = ChatProcessor(
+        load_processor(path, family, model_config.model_type), family, max_length=limit, frame_kind=frame
+    )
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(model_config)
+    counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    text = sum(n for name, n in counts.items() if not name.startswith(family.vision) and "embed_tokens" not in name)
+    return processor, Size(parameters=sum(counts.values()), text=text)
+
+
+def _count_tokens(recipe: Recipe, prepared: Prepared, processor: ChatProcessor) -> int:
+    """Print tokens per prompt by form; the longest. Raises DataError with every prompt that is too long."""
+    problems: list[tuple[str, str]] = []
+    by_form: dict[str, list[int]] = {}
+    for forms in prepared.questions.values():
+        for form, asked in forms.items():
+            for question in _spread(asked, SAMPLE):
+                try:
+                    by_form.setdefault(form, []).append(processor.encode_question(question).length)
+                except DataError as error:
+                    problems.append((question.source or error.source, error.reason))
+    if problems:
+        raise DataError(*problems[0], tuple(problems))
+    for form, lengths in by_form.items():
+        middle = statistics.median(lengths)
+        print(f"  tokens of a {form} prompt: {min(lengths)} to {max(lengths)}, median {middle:.0f}")
+    return max(max(lengths) for lengths in by_form.values())
+
+
+def _spread(questions: list[Question], count: int) -> list[Question]:
+    step = max(1, len(questions) // count)
+    return questions[::step][:count]
+
+
+def _estimate(recipe: Recipe, size: Size, prompt: int) -> None:
+    """Print steps, memory, disk and time, roughly."""
+    steps = recipe.curriculum.total_steps
+    rollouts = steps * recipe.rl.prompts_per_step * recipe.sampling.group_size
+    weights = size.parameters * BYTES[recipe.model.dtype]
+    trained = size.parameters if recipe.model.lora is None else size.text // 50
+    state = trained * (BYTES[recipe.model.dtype] * 3)  # gradient and AdamW's two moments, in the weights' type
+    anchor = weights if recipe.rl.objective.beta > 0 and recipe.model.lora is None else 0
+    stages = len(recipe.curriculum.stages) + sum(
+        name in recipe.evaluation.models for name in ("sft", "rl", "curr_reft")
+    )
+    checkpoint = trained * BYTES[recipe.model.dtype] * 3
+    disk = stages * ((recipe.checkpoint.keep_last + 1) * checkpoint + weights) + weights
+    tokens = steps * recipe.rl.prompts_per_step * (prompt + recipe.sampling.group_size * recipe.sampling.max_new_tokens)
+    seconds = tokens * size.text * 8 / (_matrix_rate(recipe.model.dtype) * EFFICIENCY)
+    print(f"  curriculum: {steps} updates, {rollouts:,} completions of at most {recipe.sampling.max_new_tokens} tokens")
+    print(
+        f"  memory: weights, gradients, optimizer, reference {human_size(weights + state + anchor)}, activations on top"
+    )
+    print(f"  disk: at most {human_size(disk)} in {recipe.output}")
+    print(f"  time: very roughly {seconds / 60:.0f} min at most for the curriculum on this machine's default device")
+
+
+def _matrix_rate(dtype: str) -> float:
+    """Measured floating-point operations a second of a matrix product on the default device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    side = 4096 if device == "cuda" else 512
+    a = torch.randn(side, side, device=device, dtype=getattr(torch, dtype))
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        float((a @ a)[0, 0])
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
