@@ -1,6 +1,7 @@
 """The house's shape: imports run one way, and what users touch changes only on purpose."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,15 +40,18 @@ ON_TOP = ("embedded.build", "embedded.pretrain", "embedded.lessons")
 SECTION_EXTRAS = {"rewards.config": {"tasks.base"}, "data.config": {"data.sampling"}}
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    found = {}
     for path in sorted(SOURCE.rglob("*.py")):
         name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-        yield "VERSION" if name == "__init__" else name, ast.parse(path.read_text(encoding="utf-8"))
+        found["VERSION" if name == "__init__" else name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
     """Names of our modules that ``tree`` imports anywhere, in functions and for types too."""
-    known = {name for name, _ in modules()}
+    known = modules()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (
@@ -85,7 +89,7 @@ def violations(module: str, names: Iterator[str]) -> Iterator[str]:
 
 
 def test_no_room_imports_a_higher_one() -> None:
-    found = [line for module, tree in modules() for line in violations(module, imported(tree))]
+    found = [line for module, tree in modules().items() for line in violations(module, imported(tree))]
     assert not found, "\n".join(found)
 
 
