@@ -183,6 +183,18 @@ def test_what_is_missing_is_named_and_the_rest_is_shown(run: Path, name: str) ->
     )
 
 
+def test_models_that_are_not_told_apart_are_named(run: Path) -> None:
+    text = build_report(run).read_text()
+    assert "does not tell apart: SFT and RL" not in text
+    assert "their intervals overlap" not in text
+    summary = json.loads((run / "summary.json").read_text())
+    summary["evaluation"] = dict.fromkeys(summary["evaluation"], summary["evaluation"]["base"])
+    (run / "summary.json").write_text(json.dumps(summary))
+    text = build_report(run).read_text()
+    assert text.count("does not tell apart: any two of the models.") == 2
+    assert text.count("their intervals overlap") == 2
+
+
 def test_stages_left_out_are_named(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"stages_left_out": ["binary"]}))

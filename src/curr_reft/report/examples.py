@@ -40,8 +40,8 @@ class Example:
     """One question."""
 
     task: str
-    question: str
-    prompt: str
+    question: str  # the first line of the prompt
+    instructions: str  # what follows it
     truth: str
     picture: Markup | None  # one picture for both answers, where no box is asked for
     answers: list[Answer]
@@ -109,6 +109,7 @@ def _example(
     task = str(last.get("task", ""))
     with_boxes = _box(last.get("truth_box")) is not None
     shared = None if with_boxes else _picture(files, last, f"Test image of a {task} question")
+    question, _, instructions = str(last.get("prompt") or "").strip().partition("\n")
     answers = []
     for model in models:
         row = rows[model].get(identifier)
@@ -132,8 +133,8 @@ def _example(
         )
     return Example(
         task=task,
-        question=str(last.get("question") or last.get("prompt") or ""),
-        prompt=str(last.get("prompt", "")),
+        question=question,
+        instructions=instructions.strip(),
         truth=_text(last.get("truth")),
         picture=shared,
         answers=answers,

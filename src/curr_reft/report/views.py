@@ -5,6 +5,8 @@ Text that comes from a model or a row stays plain ``str`` here; the template esc
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 from typing import Any
 
 from curr_reft.report.read import MODELS, SPLITS, RunFiles, as_dict, number
@@ -43,6 +45,7 @@ class Headline:
     first: str
     last_label: str
     last: str
+    overlap: bool  # of the two intervals
 
 
 def percent(value: Any, digits: int = 1) -> str:
@@ -123,25 +126,31 @@ def headlines(files: RunFiles) -> list[Headline]:
                     first=percent(score(files.evaluation[first], split, "mean", "score")),
                     last_label=MODELS.get(last, last),
                     last=percent(score(files.evaluation[last], split, "mean", "score")),
+                    overlap=_overlap(files, first, last, split),
                 )
             )
     return found
 
 
 def unresolved(files: RunFiles) -> list[str]:
-    """A sentence a split on the trained models whose intervals overlap: what this run does not show."""
-    models = [model for model in files.evaluation if model != "base"]
+    """A sentence a split on the models whose intervals overlap: what this run does not show."""
     sentences = []
     for split, label in SPLITS.items():
-        pairs = []
-        for position, first in enumerate(models):
-            for second in models[position + 1 :]:
-                one, two = (_bounds(files.evaluation[model], split) for model in (first, second))
-                if one and two and one[0] <= two[1] and two[0] <= one[1]:
-                    pairs.append(f"{MODELS.get(first, first)} and {MODELS.get(second, second)}")
+        pairs = [
+            f"{MODELS.get(first, first)} and {MODELS.get(second, second)}"
+            for first, second in combinations(files.evaluation, 2)
+            if _overlap(files, first, second, split)
+        ]
         if pairs:
-            sentences.append(f"{label}, intervals overlap, so that this run does not tell apart: {'; '.join(pairs)}.")
+            everything = len(pairs) == comb(len(files.evaluation), 2) > 1
+            named = "any two of the models" if everything else "; ".join(pairs)
+            sentences.append(f"{label}, intervals overlap, so that this run does not tell apart: {named}.")
     return sentences
+
+
+def _overlap(files: RunFiles, first: str, second: str, split: str) -> bool:
+    one, two = (_bounds(files.evaluation[model], split) for model in (first, second))
+    return one is not None and two is not None and one[0] <= two[1] and two[0] <= one[1]
 
 
 def score(scores: dict[str, Any], split: str, column: str, key: str) -> float | None:
