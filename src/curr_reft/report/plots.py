@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from curr_reft.report.read import MODELS, SPLITS, RunFiles, as_dict, number
 
@@ -184,6 +185,7 @@ def _training(
         if not drawn:
             return None
         axis.set_xlabel("step")
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axis.margins(x=0.02)
         if unit or key == "accuracy":
             axis.set_ylim(-0.02, 1.02)

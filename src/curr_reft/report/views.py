@@ -189,7 +189,7 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
                 "ended_by": {"gate": "gate", "budget": "budget"}.get(str(manifest.get("ended_by")), DASH),
                 "chosen_step": whole(manifest.get("chosen_step")),
                 "validation": percent(chosen.get("accuracy", summary.get("validation_accuracy"))),
-                "accuracy": f"{percent(summary.get('accuracy_first'))} → {percent(summary.get('accuracy_last'))}",
+                "accuracy": _from_to(summary.get("accuracy_first"), summary.get("accuracy_last")),
                 "start": short_hash(start),
                 "end": short_hash(end),
                 "continues": None if before is None or not start else start == before,
@@ -197,6 +197,10 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
         )
         before = str(end) if end else None
     return rows
+
+
+def _from_to(first: Any, last: Any) -> str:
+    return DASH if number(first) is None and number(last) is None else f"{percent(first)} → {percent(last)}"
 
 
 def left_out(files: RunFiles) -> list[str]:
