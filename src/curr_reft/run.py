@@ -13,28 +13,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging as transformers_logging
+
 from curr_reft.console import Console
 from curr_reft.curriculum.config import StageConfig
 from curr_reft.curriculum.gate import AccuracyGate
 from curr_reft.curriculum.sampler import QuestionSampler, stage_shares
-from curr_reft.curriculum.stage import Journal, Start, Training, run_training
+from curr_reft.curriculum.stage import Start, Training, run_training
 from curr_reft.evaluate.profile import profile, stages_at_chance
 from curr_reft.evaluate.suites import SUITES, validate
 from curr_reft.evaluate.summary import summarise, table
 from curr_reft.evaluate.variants import evaluate_variant, first_of_each_task
 from curr_reft.files import read_json, write_json
 from curr_reft.improve.phase import keep_best_answers
-from curr_reft.policy.load import Policy, load_policy
+from curr_reft.policy.load import load_policy
+from curr_reft.policy.policy import Policy
+from curr_reft.policy.rollout import rollout
+from curr_reft.policy.selfcheck import check_packed
 from curr_reft.prepare import Prepared, load_items, prepare
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
-from curr_reft.report.build import build_report
-from curr_reft.report.card import build_card
+from curr_reft.report import build_report, write_card
 from curr_reft.run_dir import RunDir
 from curr_reft.seeding import derive_seed
 from curr_reft.train.config import OptimizerConfig, SftConfig
 from curr_reft.train.grpo import GrpoObjective
-from curr_reft.train.loop import Gate
+from curr_reft.train.loop import Gate, Journal
 from curr_reft.train.objective import Objective
 from curr_reft.train.publish import Published
 from curr_reft.train.sft import SftExample, SftObjective
@@ -53,6 +57,7 @@ class Run:
     """One walk through the phases. What has been done stands in the run directory, not here."""
 
     def __init__(self, recipe: Recipe, directory: RunDir) -> None:
+        transformers_logging.disable_progress_bar()
         self.recipe = recipe
         self.directory = directory
         self.folder = directory.path
@@ -71,6 +76,7 @@ class Run:
 
     def carry_out(self) -> Path:
         wanted = self.recipe.evaluation.models
+        self.check_policy()
         cells = self.profile_base()
         if "base" in wanted:
             self.evaluate("base", self.base, self.base_start.sha256)
@@ -86,6 +92,13 @@ class Run:
             if "curr_reft" in wanted:
                 self.evaluate_published("curr_reft", last)
         return self.finish(stages, left_out, account, last)
+
+    def check_policy(self) -> None:
+        """One group, packed and plain, must give the same log-probabilities on this very model and machine."""
+        if self.base.packed:
+            prompt = self.base.processor.encode_question(self.prepared.of("train")[0])
+            sampling = self.recipe.sampling.model_copy(update={"group_size": 2, "temperature": 1.0})
+            check_packed(self.base, rollout(self.base, [prompt], sampling, seed=0)[0])
 
     def profile_base(self) -> list[dict[str, Any]]:
         """What the base can do in each (task, form), by sampling."""
@@ -245,7 +258,11 @@ class Run:
                 checkpoint=recipe.checkpoint,
                 seed=seed,
                 validate=partial(validate, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
-                journal=Journal(log=log, rewind=partial(self.directory.truncate_after, run, name)),
+                journal=Journal(
+                    log=log,
+                    rewind=partial(self.directory.truncate_after, run, name),
+                    sync=self.directory.sync_metrics,
+                ),
                 gate=gate,
                 record={"run": run, "stage": name, "form": "+".join(forms)},
             )
@@ -306,7 +323,7 @@ class Run:
         self.note("summary", {})
         self.directory.set_state("done")
         report = build_report(self.folder)
-        build_card(self.folder)
+        write_card(self.folder)
         for line in table(summary["evaluation"]):
             self.console.terminal.print(line, markup=False, soft_wrap=True)
         self.console.say(f"report: {report}")

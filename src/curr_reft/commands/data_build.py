@@ -22,12 +22,20 @@ def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.data.frame import BoxFrame
     from curr_reft.data.load import load_data
     from curr_reft.files import write_json
+    from curr_reft.prepare import question_style
     from curr_reft.questions.compile import compile_questions
     from curr_reft.questions.forms import FORMS
     from curr_reft.tasks import TASKS
 
     data = load_data(recipe.data, lambda task, raw: TASKS[task].read_truth(raw))
-    _, card = compile_questions(data.items, FORMS, seed=recipe.seed, frame=BoxFrame("pixels"))
+    _, card = compile_questions(
+        data.items,
+        FORMS,
+        seed=recipe.seed,
+        frame=BoxFrame("pixels"),
+        style=question_style(recipe),
+        options=recipe.questions.options,
+    )
     files = export_rows(data.items, out)
     write_json(out / "card.json", {**data.account(), "questions": card.to_dict()})
     for split, path in files.items():

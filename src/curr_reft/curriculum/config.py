@@ -45,7 +45,9 @@ class CurriculumConfig(Config):
         True, description="leave out an early stage whose form the base answers no better than chance in every task"
     )
     validation_items: int = Field(
-        120, ge=1, description="validation questions a task that score a checkpoint (greedy, open form)"
+        120,
+        ge=1,
+        description="validation questions a task and form that score a checkpoint (greedy, the stage's own forms)",
     )
 
     @model_validator(mode="after")

@@ -12,9 +12,10 @@ from typing import Any
 from curr_reft.errors import CheckpointError
 from curr_reft.parquet import write_rows
 from curr_reft.policy.config import ModelConfig
-from curr_reft.policy.load import Policy, load_policy, model_folder, save_policy
+from curr_reft.policy.load import load_policy, model_folder, save_policy
+from curr_reft.policy.policy import Policy
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
-from curr_reft.train.loop import Gate, Plan, Validation, train_loop
+from curr_reft.train.loop import Gate, Journal, Plan, Validation, train_loop
 from curr_reft.train.objective import Objective
 from curr_reft.train.publish import Published, publish, read_published, weights_hash
 
@@ -35,14 +36,6 @@ class Start:
     @classmethod
     def of_published(cls, published: Published) -> "Start":
         return cls(path=str(published.model), sha256=published.weights_sha256)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Journal:
-    """Where a training notes its metrics."""
-
-    log: Callable[[Mapping[str, Any]], None]
-    rewind: Callable[[int], None]  # forget what was noted after this step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +82,7 @@ def run_training(training: Training) -> Published:
             checkpoint=training.checkpoint,
             seed=training.seed,
             validate=training.validate,
-            log=training.journal.log,
-            rewind_log=training.journal.rewind,
+            journal=training.journal,
             save_records=write_rows,
             gate=training.gate,
         ),

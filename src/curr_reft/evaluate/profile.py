@@ -10,7 +10,7 @@ from curr_reft.evaluate.config import ProfileConfig
 from curr_reft.evaluate.intervals import interval
 from curr_reft.policy.answers import answer_all
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.load import Policy
+from curr_reft.policy.policy import Policy
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig

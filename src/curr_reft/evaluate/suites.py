@@ -6,7 +6,7 @@ from typing import Any
 from curr_reft.evaluate.intervals import interval, mean_interval
 from curr_reft.policy.answers import Answered, answer_greedily
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.load import Policy
+from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.train.loop import Validation

@@ -9,7 +9,7 @@ from curr_reft.evaluate.predictions import prediction_rows, save_images
 from curr_reft.evaluate.suites import SUITES, evaluate
 from curr_reft.files import read_json, write_json, write_jsonl
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.load import Policy
+from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
 

@@ -13,7 +13,7 @@ from curr_reft.improve.sample import draw_queries, sample_candidates
 from curr_reft.improve.select import select
 from curr_reft.parquet import write_rows
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.load import Policy
+from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.train.sft import SftExample

@@ -7,7 +7,7 @@ from curr_reft.improve.config import PoolConfig, SelfImprovementConfig
 from curr_reft.improve.records import Candidate
 from curr_reft.policy.answers import Answered, answer_all
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.load import Policy
+from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.seeding import derive_seed, stream

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.load import Policy
+from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
@@ -31,7 +31,7 @@ class Answered:
 
     @property
     def score(self) -> float:
-        """The grade's accuracy (of greedy answers: IoU, Jaccard, verified); 0 where grading failed, as its status says."""
+        """The grade's accuracy (of greedy answers: IoU, Jaccard, verified); 0 where grading failed (see its status)."""
         return self.grade.accuracy or 0.0
 
 

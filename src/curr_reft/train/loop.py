@@ -6,7 +6,7 @@ checkpoint gives the same weights, bit for bit on a CPU in float32.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from curr_reft.errors import TrainingError
-from curr_reft.policy.load import Policy
+from curr_reft.policy.policy import Policy
 from curr_reft.train import checkpoint as checkpoints
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
 from curr_reft.train.objective import Objective, StepBatch
@@ -31,11 +31,6 @@ class Validation:
     score: float
     tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What the best checkpoint is chosen by."""
-        return (self.accuracy, self.score)
-
 
 class Gate(Protocol):
     """May end the loop before its budget."""
@@ -50,6 +45,15 @@ class Gate(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Journal:
+    """Where a loop notes its metrics."""
+
+    log: Callable[[Mapping[str, Any]], None]
+    rewind: Callable[[int], None]  # forget what was noted after this step
+    sync: Callable[[], None]  # force it to the disk: a checkpoint must not be ahead of its metrics
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a loop is to do, apart from the policy and the objective."""
 
@@ -59,8 +63,7 @@ class Plan:
     checkpoint: CheckpointConfig
     seed: int  # of this loop: derived from the run's seed and the loop's name
     validate: Callable[[Policy], Validation]
-    log: Callable[[Mapping[str, Any]], None]
-    rewind_log: Callable[[int], None]  # forget lines after this step
+    journal: Journal
     save_records: Callable[[Path, Iterable[Mapping[str, Any]]], None] | None = None
     gate: Gate | None = None
 
@@ -105,7 +108,7 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     progress = Progress()
     saved = checkpoints.last_complete(folder)
     if saved is None:
-        plan.rewind_log(-1)
+        plan.journal.rewind(-1)
         _save_point(policy, objective, optimizer, plan, progress, parameters)
     else:
         loaded = checkpoints.load(saved)
@@ -115,7 +118,7 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
         objective.load_state_dict(loaded.state["objective"])
         if plan.gate is not None:
             plan.gate.load_state_dict(loaded.state["gate"])
-        plan.rewind_log(progress.step)
+        plan.journal.rewind(progress.step)
     records: list[Mapping[str, Any]] = []
     while progress.ended_by is None:
         step = progress.step + 1
@@ -138,7 +141,7 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
         total = time.perf_counter() - started
         known = {**batch.seconds, "train": trained - prepared}
         seconds = {**known, "rest": total - sum(known.values())}
-        plan.log(
+        plan.journal.log(
             {
                 "kind": "train",
                 "step": step,
@@ -154,9 +157,7 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
                 plan.save_records(plan.folder / "rollouts" / f"until-{step:06d}.parquet", records)
                 records = []
             _save_point(policy, objective, optimizer, plan, progress, parameters)
-    best = checkpoints.load(
-        checkpoints.Checkpoint(path=checkpoints.step_folder(folder, progress.best_step), step=progress.best_step)
-    )
+    best = checkpoints.load(checkpoints.at_step(folder, progress.best_step))
     _restore(parameters, best.tensors["model"])
     return progress
 
@@ -212,9 +213,8 @@ def _save_point(
     """Score the weights on the validation split, remember the best, save, remove what is no longer needed."""
     validation = plan.validate(policy)
     progress.validations.append({"step": progress.step, **asdict(validation)})
-    best = max(progress.validations, key=lambda entry: (entry["accuracy"], entry["score"], -entry["step"]))
-    progress.best_step = best["step"]
-    plan.log({"kind": "validation", "step": progress.step, **asdict(validation)})
+    progress.best_step = _best(progress.validations)
+    plan.journal.log({"kind": "validation", "step": progress.step, **asdict(validation)})
     tensors = {"model": parameters, "optimizer": optimizer_tensors(optimizer, parameters.items())}
     state = {
         "progress": asdict(progress),
@@ -222,8 +222,18 @@ def _save_point(
         "gate": plan.gate.state_dict() if plan.gate is not None else None,
     }
     folder = plan.folder / "checkpoints"
+    plan.journal.sync()
     checkpoints.save_checkpoint(folder, progress.step, {k: v for k, v in tensors.items() if v}, state)
-    checkpoints.prune(folder, plan.checkpoint.keep_last, [progress.best_step])
+    # The best as of each kept checkpoint stays too: a run that has to fall back to one still finds it.
+    kept = sorted(checkpoints.steps(folder))[-plan.checkpoint.keep_last :]
+    bests = [_best([entry for entry in progress.validations if entry["step"] <= step]) for step in kept]
+    checkpoints.prune(folder, plan.checkpoint.keep_last, bests)
+
+
+def _best(validations: Sequence[Mapping[str, Any]]) -> int:
+    """The step of the best validation: by accuracy, then score, then the earlier one."""
+    best = max(validations, key=lambda entry: (entry["accuracy"], entry["score"], -entry["step"]))
+    return int(best["step"])
 
 
 def _remember(progress: Progress, batch: StepBatch) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from curr_reft.policy.load import Policy
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack, split_groups
+from curr_reft.policy.policy import Policy
 from curr_reft.policy.types import Completion, Group
 from curr_reft.questions.question import Question
 from curr_reft.seeding import stream
