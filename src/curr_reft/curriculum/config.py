@@ -47,7 +47,7 @@ class CurriculumConfig(Config):
     validation_items: int = Field(
         120,
         ge=1,
-        description="validation questions a task and form that score a checkpoint (greedy, the stage's own forms)",
+        description="validation questions a task and form that score a checkpoint (greedy)",
     )
 
     @model_validator(mode="after")

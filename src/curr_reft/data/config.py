@@ -24,7 +24,7 @@ class ShapesConfig(Config):
     ood_test: Counts = Field(_each(300), description="task -> out-of-domain test items")
     pool: dict[Literal["detection", "classification", "math", "arithmetic"], int] = Field(
         {"detection": 150, "classification": 150, "math": 150, "arithmetic": 100},
-        description="domain -> queries of self-improvement on images that are in no other split; arithmetic is text only",
+        description="domain -> queries of self-improvement, on images of their own; arithmetic is text only",
     )
     seed: int = Field(
         0, ge=0, description="names the drawn world; apart from the run's seed, so that seeds share their data"
