@@ -8,13 +8,12 @@ import time
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText
 
-from curr_reft.errors import DataError, UsageError
+from curr_reft.errors import DataError
 from curr_reft.files import human_size
 from curr_reft.policy.config import ModelConfig
-from curr_reft.policy.families import family_of
-from curr_reft.policy.load import load_processor, model_folder
+from curr_reft.policy.load import load_chat_processor, load_config
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.prepare import Prepared, load_items, prepare
 from curr_reft.questions.question import Question
@@ -54,19 +53,10 @@ def check(recipe: Recipe) -> None:
 
 def describe_model(config: ModelConfig) -> tuple[ChatProcessor, Size]:
     """The processor and the size of the recipe's model. Raises UsageError."""
-    path = model_folder(config.path)
-    try:
-        model_config = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"model.path: {config.path!r} is neither a model folder nor a hub name: {error}") from error
-    family = family_of(model_config)
-    limit = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    frame = None if config.box_frame == "auto" else config.box_frame
-    processor = ChatProcessor(
-        load_processor(path, family, model_config.model_type), family, max_length=limit, frame_kind=frame
-    )
+    processor = load_chat_processor(config)
+    family = processor.family
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(model_config)
+        model = AutoModelForImageTextToText.from_config(load_config(config), trust_remote_code=config.trust_remote_code)
     counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
     text = sum(n for name, n in counts.items() if not name.startswith(family.vision) and "embed_tokens" not in name)
     return processor, Size(parameters=sum(counts.values()), text=text)

@@ -16,9 +16,19 @@ from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.policy.config import EMBEDDED, ModelConfig
 from curr_reft.policy.families import Family, check_shared_prefix, family_of
 from curr_reft.policy.image_text import load_image_text_processor, load_tile_processor
-from curr_reft.policy.policy import Policy, wrap_model
+from curr_reft.policy.policy import Policy, limit_pixels, wrap_model
+from curr_reft.policy.processor import ChatProcessor
 
-__all__ = ["Policy", "load_policy", "load_processor", "model_folder", "save_policy", "wrap_model"]
+__all__ = [
+    "Policy",
+    "load_chat_processor",
+    "load_config",
+    "load_policy",
+    "load_processor",
+    "model_folder",
+    "save_policy",
+    "wrap_model",
+]
 
 _VIDEO_FILE = "video_preprocessor_config.json"
 
@@ -42,22 +52,46 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
     """
     if not isinstance(config, ModelConfig):
         config = ModelConfig(path=str(config))
-    path = model_folder(config.path)
-    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    if config.revision:
-        options["revision"] = config.revision
-    try:
-        model_config = AutoConfig.from_pretrained(path, **options)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"model.path: {config.path!r} is neither a model folder nor a hub name that can be read: {error}"
-        ) from error
+    path, options = model_folder(config.path), _options(config)
+    model_config = load_config(config)
     family = family_of(model_config)
     if config.packed:
         check_shared_prefix(model_config)  # before gigabytes of weights are read
     core = _load_weights(path, config.dtype, options)
     processor = load_processor(path, family, model_config.model_type, **options)
     return wrap_model(core, processor, config, source=path)
+
+
+def load_config(config: ModelConfig) -> Any:
+    """The transformers configuration of the model that ``config`` names. Raises UsageError."""
+    try:
+        return AutoConfig.from_pretrained(model_folder(config.path), **_options(config))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"model.path: {config.path!r} is neither a model folder nor a hub name that can be read: {error}"
+        ) from error
+
+
+def load_chat_processor(config: ModelConfig) -> ChatProcessor:
+    """The processor and box frame of ``load_policy(config)``, without its weights: prompts with images carry no rotary
+    positions. Raises UsageError."""
+    path, model_config = model_folder(config.path), load_config(config)
+    family = family_of(model_config)
+    processor = load_processor(path, family, model_config.model_type, **_options(config))
+    limit_pixels(processor.image_processor, family, config)
+    return ChatProcessor(
+        processor,
+        family,
+        max_length=getattr(model_config.get_text_config(), "max_position_embeddings", None),
+        frame_kind=None if config.box_frame == "auto" else config.box_frame,
+    )
+
+
+def _options(config: ModelConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    if config.revision:
+        options["revision"] = config.revision
+    return options
 
 
 def load_processor(path: str, family: Family, model_type: str, **options: Any) -> Any:

@@ -98,7 +98,7 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
     if config.packed:
         check_shared_prefix(core.config)
         core.set_attn_implementation({"text_config": NAME})
-    _limit_pixels(processor.image_processor, family, config)
+    limit_pixels(processor.image_processor, family, config)
     device = _device(config.device)
     core.to(device)
     if config.gradient_checkpointing:
@@ -128,7 +128,7 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
     )
 
 
-def _limit_pixels(image_processor: Any, family: Family, config: ModelConfig) -> None:
+def limit_pixels(image_processor: Any, family: Family, config: ModelConfig) -> None:
     """Sets the bounds of the image processor; what is saved with the model carries them on."""
     if config.min_pixels is None and config.max_pixels is None:
         return
