@@ -43,12 +43,13 @@ def check_leaks(train_items: Sequence[Item], test_items: Sequence[Item]) -> None
 
 
 def check_splits(items: Sequence[Item]) -> None:
-    """Checks training items against all others, and validation items (they choose checkpoints) against the tests."""
+    """Checks training items against all others, and validation items (they choose checkpoints) and pool items (their
+    answers are learned) against the tests."""
     by_split: dict[str, list[Item]] = {}
     for item in items:
         by_split.setdefault(item.split, []).append(item)
     seen: list[Item] = []
-    for split in ("train", "validation"):
+    for split in ("train", "validation", "pool"):
         seen += by_split.pop(split, [])
         check_leaks(seen, [item for rest in by_split.values() for item in rest])
 
