@@ -1,12 +1,15 @@
 """From a recipe to what a run works on: checked items, compiled questions by split and form."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from curr_reft.data.frame import BoxFrame
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.errors import DataError
+from curr_reft.improve.sample import draw_queries
 from curr_reft.policy.config import EMBEDDED
 from curr_reft.questions.compile import compile_questions
 from curr_reft.questions.forms import FORMS
@@ -26,6 +29,19 @@ class Prepared:
 
     def of(self, split: str, form: str = "open") -> list[Question]:
         return self.questions.get(split, {}).get(form, [])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all that is asked: a resumed run must ask the same."""
+        lines = (
+            repr(
+                (split, form, q.id, q.prompt, _plain(q.truth), q.options, [(i.key, i.size) for i in q.images], q.domain)
+            )
+            for split, forms in sorted(self.questions.items())
+            for form, asked in sorted(forms.items())
+            for q in asked
+        )
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 def load_items(recipe: Recipe) -> LoadedData:
@@ -49,8 +65,19 @@ def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
             questions.setdefault(question.split, {}).setdefault(form, []).append(question)
     prepared = Prepared(data=data, questions=questions, card={**data.account(), "questions": card.to_dict()})
     _require_forms(recipe, prepared)
+    if recipe.self_improvement is not None:
+        draw_queries(query_pool(prepared), recipe.self_improvement.pools, recipe.seed)  # refuses a pool too small
     check_truths(recipe, prepared)
     return prepared
+
+
+def query_pool(prepared: Prepared) -> list[Question]:
+    """What self-improvement asks: the pool, or without one the training questions again."""
+    return prepared.of("pool") or prepared.of("train")
+
+
+def _plain(truth: Any) -> Any:
+    return sorted(truth) if isinstance(truth, frozenset) else truth  # a set has no order of its own
 
 
 def question_style(recipe: Recipe) -> str:

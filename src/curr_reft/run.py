@@ -24,13 +24,13 @@ from curr_reft.evaluate.profile import profile, stages_at_chance
 from curr_reft.evaluate.suites import SUITES, validate
 from curr_reft.evaluate.summary import summarise, table
 from curr_reft.evaluate.variants import evaluate_variant, first_of_each_task
-from curr_reft.files import read_json, write_json
+from curr_reft.files import read_json, reporting_full_disk, sync_tree, write_json
 from curr_reft.improve.phase import keep_best_answers
-from curr_reft.policy.load import load_policy
+from curr_reft.policy.load import load_chat_processor, load_policy
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.selfcheck import check_packed
-from curr_reft.prepare import Prepared, load_items, prepare
+from curr_reft.prepare import Prepared, load_items, prepare, query_pool
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
@@ -50,6 +50,9 @@ def run(recipe: Recipe, resume: bool = False) -> Path:
     Raises UsageError, DataError, RecipeError before anything expensive; TrainingError, CheckpointError, DiskFullError.
     """
     with RunDir.open(recipe.output, recipe, resume) as directory:
+        if directory.finished:
+            Console().say(f"this run is finished, nothing is left to do; report: {directory.path / 'report.html'}")
+            return directory.path / "report.html"
         return Run(recipe, directory).carry_out()
 
 
@@ -63,23 +66,20 @@ class Run:
         self.folder = directory.path
         self.console = Console()
         self.started = time.perf_counter()
-        self.seconds_before = max(
-            (phase.get("seconds", 0.0) for phase in directory.run["phases"].values()), default=0.0
-        )
+        self.seconds_before = directory.seconds
         data = load_items(recipe)
         self.base_start = Start.of_model(recipe.model.path)
-        self.base = load_policy(recipe.model)
-        self.prepared: Prepared = prepare(recipe, data, self.base.frame)
+        # All that can be wrong with the data is found before weights are read.
+        self.prepared: Prepared = prepare(recipe, data, load_chat_processor(recipe.model).frame)
+        directory.require_same("the base model", "model_sha256", self.base_start.sha256)
+        directory.require_same("the data", "data_sha256", self.prepared.sha256)
         (self.folder / "data").mkdir(exist_ok=True)
         write_json(self.folder / "data" / "card.json", self.prepared.card)
         self.evaluation: dict[str, Any] = {}
 
     def carry_out(self) -> Path:
         wanted = self.recipe.evaluation.models
-        self.check_policy()
-        cells = self.profile_base()
-        if "base" in wanted:
-            self.evaluate("base", self.base, self.base_start.sha256)
+        cells = self.measure_base()
         stages, left_out = self.curriculum(cells)
         for name, train in (("rl", self.plain_rl), ("sft", self.plain_sft)):
             if name in wanted:
@@ -93,14 +93,23 @@ class Run:
                 self.evaluate_published("curr_reft", last)
         return self.finish(stages, left_out, account, last)
 
-    def check_policy(self) -> None:
-        """One group, packed and plain, must give the same log-probabilities on this very model and machine."""
-        if self.base.packed:
-            prompt = self.base.processor.encode_question(self.prepared.of("train")[0])
-            sampling = self.recipe.sampling.model_copy(update={"group_size": 2, "temperature": 1.0})
-            check_packed(self.base, rollout(self.base, [prompt], sampling, seed=0)[0])
+    def measure_base(self) -> list[dict[str, Any]]:
+        """Check the base, profile it, evaluate it. Its weights are held no longer than that."""
+        base = self.load(self.base_start)
+        self.check_policy(base)
+        cells = self.profile_base(base)
+        if "base" in self.recipe.evaluation.models:
+            self.evaluate("base", lambda: base, self.base_start.sha256)
+        return cells
 
-    def profile_base(self) -> list[dict[str, Any]]:
+    def check_policy(self, policy: Policy) -> None:
+        """One group, packed and plain, must give the same log-probabilities on this very model and machine."""
+        if policy.packed:
+            prompt = policy.processor.encode_question(self.prepared.of("train")[0])
+            sampling = self.recipe.sampling.model_copy(update={"group_size": 2, "temperature": 1.0})
+            check_packed(policy, rollout(policy, [prompt], sampling, seed=0)[0])
+
+    def profile_base(self, base: Policy) -> list[dict[str, Any]]:
         """What the base can do in each (task, form), by sampling."""
         path = self.folder / "eval" / "profile.json"
         if not path.is_file():
@@ -115,7 +124,7 @@ class Run:
                     planned[form] += steps * weight / sum(stage.forms.values())
             per_step = recipe.rl.prompts_per_step * recipe.sampling.group_size
             cells = profile(
-                self.base,
+                base,
                 {form: self.prepared.of("train", form) for form in FORMS if self.prepared.of("train", form)},
                 recipe.evaluation.profile,
                 recipe.sampling,
@@ -180,14 +189,21 @@ class Run:
         start = Start.of_published(curr_rl)
         examples, account = keep_best_answers(
             partial(self.load, start),
-            self.prepared.of("pool") or self.prepared.of("train"),
+            query_pool(self.prepared),
             folder,
             config,
             self.recipe.sampling,
             self.recipe.rewards,
             self.recipe.seed,
+            start.sha256,
         )
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
+        if not examples:
+            self.console.say(
+                f"no answer passed the threshold {config.threshold} of judge {config.judge.kind}: nothing to learn, "
+                f"curr_reft is curr_rl (see {folder / 'verdicts.jsonl'})"
+            )
+            return curr_rl, account
         return self.sft("self_improvement", folder, examples, config.sft, start), account
 
     def rl(
@@ -247,27 +263,28 @@ class Run:
             self.directory.append_metrics([full])
             self.console.row(full)
 
-        done = run_training(
-            Training(
-                folder=folder,
-                model=recipe.model,
-                start=start,
-                objective=objective,
-                budget=budget,
-                optimizer=optimizer,
-                checkpoint=recipe.checkpoint,
-                seed=seed,
-                validate=partial(validate, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
-                journal=Journal(
-                    log=log,
-                    rewind=partial(self.directory.truncate_after, run, name),
-                    sync=self.directory.sync_metrics,
-                ),
-                gate=gate,
-                record={"run": run, "stage": name, "form": "+".join(forms)},
-            )
+        training = Training(
+            folder=folder,
+            model=recipe.model,
+            start=start,
+            objective=objective,
+            budget=budget,
+            optimizer=optimizer,
+            checkpoint=recipe.checkpoint,
+            seed=seed,
+            validate=partial(validate, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
+            journal=Journal(
+                log=log,
+                rewind=partial(self.directory.truncate_after, run, name),
+                sync=self.sync,
+            ),
+            gate=gate,
+            record={"run": run, "stage": name, "form": "+".join(forms)},
         )
-        self.console.close()
+        try:
+            done = run_training(training)
+        finally:
+            self.console.close()  # a bar that stays would leave the terminal without its cursor
         self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
         return done
 
@@ -289,13 +306,13 @@ class Run:
     def evaluate_published(self, name: str, published: Published) -> None:
         self.evaluate(name, partial(self.load, Start.of_published(published)), published.weights_sha256)
 
-    def evaluate(self, name: str, policy: Policy | Callable[[], Policy], sha256: str | None) -> None:
-        """Greedy answers to both test splits; a variant evaluated before is read."""
+    def evaluate(self, name: str, load: Callable[[], Policy], sha256: str | None) -> None:
+        """Greedy answers to both test splits; a variant evaluated before is read, and its weights are not."""
         self.console.say(f"evaluating {name}")
         recipe = self.recipe
         self.evaluation[name] = evaluate_variant(
             name,
-            policy if isinstance(policy, Policy) else policy(),
+            load,
             {split: self.prepared.of(split) for split in SUITES},
             self.folder / "eval",
             recipe.evaluation,
@@ -320,10 +337,10 @@ class Run:
             evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models},
         )
         write_json(self.folder / "summary.json", summary)
-        self.note("summary", {})
-        self.directory.set_state("done")
         report = build_report(self.folder)
         write_card(self.folder)
+        self.note("summary", {})
+        self.directory.set_state("done")  # last: a finished run is not entered again
         for line in table(summary["evaluation"]):
             self.console.terminal.print(line, markup=False, soft_wrap=True)
         self.console.say(f"report: {report}")
@@ -332,15 +349,24 @@ class Run:
     def elapsed(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
 
+    def sync(self) -> None:
+        """Metrics and the time so far are on the disk before the checkpoint that they belong to."""
+        self.directory.sync_metrics()
+        self.directory.note_seconds(self.elapsed())
+
     def note(self, phase: str, record: Mapping[str, Any]) -> None:
         """Mark a phase done, once, with the seconds of work so far."""
         if not self.directory.phase_done(phase):
             self.directory.mark_done(phase, {**record, "seconds": round(self.elapsed(), 1)})
+            self.directory.note_seconds(self.elapsed())
 
 
 def _copy_model(source: Path, target: Path) -> None:
+    for leftover in target.parent.glob(f".{target.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     aside = target.with_name(f".{target.name}-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(source, aside)
+    with reporting_full_disk(target):
+        shutil.copytree(source, aside)
+        sync_tree(aside)
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)

@@ -94,6 +94,33 @@ class RunDir:
         if (path / STATE).is_file():
             _resumed(path, recipe, warn=False)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end; nothing is left for a resumed one."""
+        return bool(self.run["state"] == "done")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work that earlier processes noted."""
+        return float(self.run.get("seconds", 0.0))
+
+    def note_seconds(self, seconds: float) -> None:
+        """Keep the seconds of work so far, so that those of a killed process count up to its last checkpoint."""
+        self._write({**self.run, "seconds": round(seconds, 1)})
+
+    def require_same(self, what: str, key: str, value: str | None) -> None:
+        """Store the hash ``value`` of ``what`` under ``key``, or compare it with the one stored when the run began.
+
+        Raises UsageError when they differ: going on would mix two runs.
+        """
+        if key not in self.run:
+            self._write({**self.run, key: value})
+        elif self.run[key] != value:
+            raise UsageError(
+                f"{self.path}: {what} changed since this run began ({key} {self.run[key]} -> {value}); "
+                "put the old one back and --resume, or choose another --output"
+            )
+
     def phase_done(self, name: str) -> bool:
         """Whether the phase ``name`` was marked done."""
         return name in self.run["phases"]
@@ -222,6 +249,8 @@ def _resumed(path: Path, recipe: Recipe, warn: bool = True) -> dict[str, Any]:
         logger.warning(
             "resuming with other versions (%s): the result may differ from an unbroken run", ", ".join(changed)
         )
+    if run["state"] == "done":
+        return run
     return {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
 
 

@@ -17,19 +17,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments)
+    from curr_reft.errors import UsageError
     from curr_reft.evaluate.suites import SUITES, evaluate
     from curr_reft.evaluate.summary import table
     from curr_reft.evaluate.variants import first_of_each_task
     from curr_reft.files import write_json
-    from curr_reft.policy.load import load_policy
+    from curr_reft.policy.load import load_chat_processor, load_policy
     from curr_reft.prepare import load_items, prepare
 
     data = load_items(recipe)
-    policy = load_policy(recipe.model.model_copy(update={"path": arguments.model, "lora": None}))
-    prepared = prepare(recipe, data, policy.frame)
+    model = recipe.model.model_copy(update={"path": arguments.model, "lora": None})
+    prepared = prepare(recipe, data, load_chat_processor(model).frame)
     asked = {split: first_of_each_task(prepared.of(split), recipe.evaluation.items) for split in SUITES}
     wanted = arguments.split or SPLITS
     suites = {SUITES[split]: own for split, own in asked.items() if own and SUITES[split] in wanted}
+    if not suites:
+        raise UsageError(f"--split {' '.join(wanted)}: the recipe's data holds no item of it")
+    policy = load_policy(model)
     scores, _ = evaluate(policy, suites, recipe.sampling, recipe.rewards, recipe.evaluation.bootstrap)
     print("\n".join(table({Path(arguments.model).name: scores})))
     if arguments.json is not None:

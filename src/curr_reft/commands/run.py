@@ -1,6 +1,7 @@
 """Carry out the whole method as the recipe says: curriculum, self-improvement, evaluation, report."""
 
 import argparse
+import signal
 
 from curr_reft.commands.common import add_recipe, read_recipe
 
@@ -14,7 +15,13 @@ def execute(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments)
     from curr_reft.run_dir import RunDir
 
+    signal.signal(signal.SIGTERM, _interrupt)
     RunDir.require_free(recipe.output, recipe, arguments.resume)  # a refusal need not wait for torch
     from curr_reft.run import run
 
     run(recipe, resume=arguments.resume)
+
+
+def _interrupt(*_: object) -> None:
+    """A polite end (a scheduler's, a container's) is Ctrl-C by another name: the run is marked, its workers end."""
+    raise KeyboardInterrupt

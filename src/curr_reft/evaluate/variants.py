@@ -1,6 +1,6 @@
 """Evaluates one variant of a run (base, sft, rl, curr_rl, curr_reft) and writes its files under ``eval/``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def first_of_each_task(questions: Sequence[Question], count: int | None) -> list
 
 def evaluate_variant(
     name: str,
-    policy: Policy,
+    load: Callable[[], Policy],
     tests: dict[str, list[Question]],
     folder: Path,
     config: EvaluationConfig,
@@ -37,13 +37,15 @@ def evaluate_variant(
 ) -> dict[str, Any]:
     """Scores by suite, written as ``NAME.json``, with every answer in ``NAME.predictions.jsonl``.
 
-    ``tests`` holds the open questions by split. A variant that was evaluated before, with the same weights, is read.
+    ``tests`` holds the open questions by split. A variant that was evaluated before, with the same weights, is read;
+    else ``load`` gives its policy.
     """
     path = folder / f"{name}.json"
     if path.is_file():
         record = read_json(path)
         if record["weights_sha256"] == weights_sha256:
             return dict(record["splits"])
+    policy = load()
     suites = {SUITES[split]: first_of_each_task(asked, config.items) for split, asked in tests.items() if asked}
     scores, answers = evaluate(policy, suites, sampling, rewards, config.bootstrap)
     images: dict[str, str] = {}

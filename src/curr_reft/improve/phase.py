@@ -1,10 +1,9 @@
-"""Phase 2 up to the fine-tuning: sample, judge, select. Each step's file, once whole, is not made again."""
+"""Phase 2 up to the fine-tuning: sample, judge, select. Once the account, written last, is there, none is repeated."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from curr_reft.errors import TrainingError
 from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
 from curr_reft.improve.config import SelfImprovementConfig
 from curr_reft.improve.judge import judge_all
@@ -27,12 +26,17 @@ def keep_best_answers(
     sampling: SamplingConfig,
     rewards: RewardsConfig,
     seed: int,
+    weights_sha256: str | None,
 ) -> tuple[list[SftExample], dict[str, Any]]:
     """(examples to learn, the account). ``load`` gives the curr_rl policy when sampling is still to be done.
 
-    Raises DataError for a pool that is too small, TrainingError when nothing was kept.
+    What was kept before from answers of other weights than ``weights_sha256`` is made again.
+
+    There may be no examples: that no answer passes is a finding of the run, not its failure. Raises DataError for a
+    pool that is too small.
     """
-    if not (folder / "account.json").is_file():
+    path = folder / "account.json"
+    if not path.is_file() or read_json(path).get("weights_sha256") != weights_sha256:
         queries = draw_queries(questions, config.pools, seed)
         candidates = sample_candidates(load(), queries, config, sampling, rewards, seed)
         write_rows(folder / "candidates.parquet", map(candidate_row, candidates))
@@ -40,13 +44,8 @@ def keep_best_answers(
         write_jsonl(folder / "verdicts.jsonl", (verdict.to_dict() for verdict in verdicts))
         kept, account = select(candidates, verdicts, config, seed)
         write_jsonl(folder / "kept.jsonl", (entry.to_dict() for entry in kept))
-        write_json(folder / "account.json", account)  # last: it says that the others are whole
-    account = read_json(folder / "account.json")
+        write_json(path, {**account, "weights_sha256": weights_sha256})  # last: it says that the others are whole
+    account = read_json(path)
     rows = read_jsonl(folder / "kept.jsonl")
-    if not rows:
-        raise TrainingError(
-            f"no answer passed the threshold {config.threshold} of judge {config.judge.kind}: nothing to learn. See "
-            f"{folder / 'verdicts.jsonl'}; lower self_improvement.threshold or leave self_improvement out"
-        )
     by_id = {question.id: question for question in questions}
     return [SftExample(question=by_id[row["id"]], completion=row["completion"]) for row in rows], account
