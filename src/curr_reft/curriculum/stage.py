@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curr_reft.errors import CheckpointError
+import torch
+
+from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.parquet import write_rows
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_policy, model_folder, save_policy
@@ -29,9 +31,14 @@ class Start:
 
     @classmethod
     def of_model(cls, path: str) -> "Start":
-        """The base model of a recipe: ``embedded``, a folder or a hub name."""
+        """The base model of a recipe: ``embedded``, a folder or a hub name. Raises UsageError."""
         folder = model_folder(path)
-        return cls(path=folder, sha256=weights_hash(Path(folder)) if Path(folder).is_dir() else None)
+        if not Path(folder).is_dir():
+            return cls(path=folder, sha256=None)
+        try:
+            return cls(path=folder, sha256=weights_hash(Path(folder)))
+        except CheckpointError as error:
+            raise UsageError(f"model.path: {error}; give the folder of a model saved as safetensors") from error
 
     @classmethod
     def of_published(cls, published: Published) -> "Start":
@@ -71,6 +78,8 @@ def run_training(training: Training) -> Published:
         return finished
     if training.start.sha256 is not None and weights_hash(Path(training.start.path)) != training.start.sha256:
         raise CheckpointError(f"{training.start.path} changed since it was published; remove it and resume")
+    # An adapter is drawn from the global generator, whose state depends on what this process did before.
+    torch.manual_seed(training.seed)
     policy = load_policy(training.model.model_copy(update={"path": training.start.path}))
     progress = train_loop(
         policy,
@@ -85,6 +94,7 @@ def run_training(training: Training) -> Published:
             journal=training.journal,
             save_records=write_rows,
             gate=training.gate,
+            start_sha256=training.start.sha256,
         ),
     )
     record = {

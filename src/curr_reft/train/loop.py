@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 
-from curr_reft.errors import TrainingError
+from curr_reft.errors import CheckpointError, TrainingError, UsageError
 from curr_reft.policy.policy import Policy
 from curr_reft.train import checkpoint as checkpoints
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
@@ -66,6 +66,7 @@ class Plan:
     journal: Journal
     save_records: Callable[[Path, Iterable[Mapping[str, Any]]], None] | None = None
     gate: Gate | None = None
+    start_sha256: str | None = None  # of the weights the policy comes with; a checkpoint from others is refused
 
 
 @dataclass
@@ -97,6 +98,8 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
             "accelerate launch"
         )
     parameters = dict(_trainable(policy))
+    if not parameters:
+        raise UsageError("model.freeze freezes every part and model.lora is not set: nothing is left to train")
     optimizer = torch.optim.AdamW(
         parameters.values(),
         lr=plan.optimizer.lr,
@@ -112,6 +115,11 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
         _save_point(policy, objective, optimizer, plan, progress, parameters)
     else:
         loaded = checkpoints.load(saved)
+        if loaded.state["start_sha256"] != plan.start_sha256:
+            raise CheckpointError(
+                f"{saved.path} was trained from weights {loaded.state['start_sha256']}, but its start now has "
+                f"{plan.start_sha256}; remove {plan.folder} and go on with --resume"
+            )
         _restore(parameters, loaded.tensors["model"])
         restore_optimizer(optimizer, parameters.items(), loaded.tensors.get("optimizer", {}))
         progress = Progress(**loaded.state["progress"])
@@ -194,7 +202,8 @@ def _update(
             optimizer.zero_grad(set_to_none=True)
             raise TrainingError(
                 f"step {step}: loss {metrics['loss']}, gradient norm {norm}; stopped before the optimizer's step, "
-                "the last checkpoint is clean. Lower optimizer.lr or use float32, then go on with --resume"
+                "the last checkpoint is clean. --resume would meet the same again: begin a new run (--output) with a "
+                "lower optimizer.lr or model.dtype float32"
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -220,6 +229,7 @@ def _save_point(
         "progress": asdict(progress),
         "objective": objective.state_dict(),
         "gate": plan.gate.state_dict() if plan.gate is not None else None,
+        "start_sha256": plan.start_sha256,
     }
     folder = plan.folder / "checkpoints"
     plan.journal.sync()
