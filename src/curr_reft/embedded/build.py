@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from curr_reft.data import shapes
@@ -56,6 +57,7 @@ class Phase:
 
 
 OPEN = {"open": 1.0}
+EVEN = {"detection": 1 / 3, "classification": 1 / 3, "math": 1 / 3}
 ALL_FORMS = {"binary": 0.35, "choice": 0.35, "open": 0.3}
 PLAN: tuple[Phase, ...] = (
     Phase(
@@ -98,13 +100,26 @@ PLAN: tuple[Phase, ...] = (
         adam_lr=0.003,
     ),
     Phase(
+        name="decisions",
+        steps=1300,
+        rows=16,
+        lessons=5,
+        describe=False,
+        objects=(2, 3, 4),
+        tasks=EVEN,
+        forms={"binary": 0.4, "choice": 0.4, "open": 0.2},
+        text_only=0.08,
+        muon_lr=0.005,
+        adam_lr=0.003,
+    ),
+    Phase(
         name="manners",
         steps=100,
         rows=16,
         lessons=5,
         describe=False,
         objects=(2, 3, 4),
-        tasks={"detection": 1 / 3, "classification": 1 / 3, "math": 1 / 3},
+        tasks=EVEN,
         forms={"binary": 1 / 3, "choice": 1 / 3, "open": 1 / 3},
         text_only=0.1,
         muon_lr=0.001,
@@ -148,51 +163,65 @@ def build(
 ) -> Path:
     """Train the embedded model and write it, with its card, into ``out``. Returns ``out``.
 
-    With ``phases`` the model after each phase is written into a folder of its name there.
+    A phase hands over weights rounded to bfloat16, as they are saved. With ``phases`` the model after each phase is
+    kept in a folder of its name there, and a phase that is there is not trained again.
     """
     tokenizer = words.build_tokenizer()
     model = build_model(SEED)
     collate = Collator(tokenizer, DECIDING_WEIGHT)
     started = time.perf_counter()
     for number, phase in enumerate(plan):
-        losses: list[float] = []
-
-        def log(step: int, loss: float, phase: Phase = phase, losses: list[float] = losses) -> None:
-            losses.append(loss)
-            if (step + 1) % 50 == 0 or step + 1 == phase.steps:
-                recent = sum(losses[-50:]) / len(losses[-50:])
-                spent = time.perf_counter() - started
-                say(f"{phase.name}: step {step + 1}/{phase.steps}, loss {recent:.3f}, {spent:.0f} s")
-
-        train(
-            model,
-            collate,
-            partial(make_rows, phase),
-            steps=phase.steps,
-            muon_lr=phase.muon_lr,
-            adam_lr=phase.adam_lr,
-            seed=SEED * 100 + number,
-            log=log,
-        )
-        if phases is not None:
-            save(copy.deepcopy(model), tokenizer, phases / phase.name)
+        kept = phases / phase.name if phases is not None else None
+        if kept is not None and (kept / WEIGHTS).is_file():
+            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(kept, dtype=torch.float32)
+            say(f"{phase.name}: taken from {kept}")
+            continue
+        _train_phase(model, collate, phase, SEED * 100 + number, say, started)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+        if kept is not None:
+            save(model, tokenizer, kept)
     save(model, tokenizer, out)
     card = {
         "about": "Random weights, then the pre-training of curr_reft.embedded.build. Its ability is latent by design.",
         "recipe_sha256": recipe_hash() if plan is PLAN else None,
         "weights_sha256": sha256_file(out / WEIGHTS),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": round(time.perf_counter() - started),
         "torch": torch.__version__,
     }
     write_json(out / CARD, card)
     return out
 
 
+def _train_phase(
+    model: Any, collate: Collator, phase: Phase, seed: int, say: Callable[[str], None], started: float
+) -> None:
+    losses: list[float] = []
+
+    def log(step: int, loss: float) -> None:
+        losses.append(loss)
+        if (step + 1) % 50 == 0 or step + 1 == phase.steps:
+            recent = sum(losses[-50:]) / len(losses[-50:])
+            say(
+                f"{phase.name}: step {step + 1}/{phase.steps}, loss {recent:.3f}, {time.perf_counter() - started:.0f} s"
+            )
+
+    train(
+        model,
+        collate,
+        partial(make_rows, phase),
+        steps=phase.steps,
+        muon_lr=phase.muon_lr,
+        adam_lr=phase.adam_lr,
+        seed=seed,
+        log=log,
+    )
+
+
 def save(model: Any, tokenizer: Any, out: Path) -> None:
     """Model (weights rounded to bfloat16), tokenizer and processor, for ``from_pretrained``."""
     out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(out)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(out)
     side = shapes.SIDE**2
     image_processor = Qwen2VLImageProcessorPil(
         patch_size=PATCH,

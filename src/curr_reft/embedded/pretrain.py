@@ -133,9 +133,10 @@ class Collator:
         """Places of the yes/no or letter tokens in the answer; empty for the open form."""
         if lesson.form == "open":
             return set()
-        decisive = set(self.ids(" " + lesson.decides)) - set(self.ids(","))
-        last = len(answer) - 2 - len(self.ids(" </answer>"))
-        return {k for k in range(last - len(self.ids(" " + lesson.decides)) + 1, last + 1) if answer[k] in decisive}
+        decides = self.ids((" " if lesson.completion != lesson.decides else "") + lesson.decides)
+        tail = self.end if lesson.completion == lesson.decides else self.ids(" </answer>") + self.end
+        first = len(answer) - len(tail) - len(decides)
+        return {first + k for k, token in enumerate(decides) if token not in self.ids(",")}
 
 
 def loss(model: Qwen2_5_VLForConditionalGeneration, batch: Batch) -> torch.Tensor:
