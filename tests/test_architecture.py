@@ -35,7 +35,7 @@ LEVELS = (
     ("files", "parquet", "console", "seeding", "config", "errors", "VERSION"),
 )
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.
-ON_TOP = ("embedded.build", "embedded.pretrain", "embedded.lessons")
+ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.lessons")
 # Sections may name the options of the rooms below them, as long as nothing heavy comes with it (tests/test_cli.py).
 SECTION_EXTRAS = {"rewards.config": {"tasks.base"}, "data.config": {"data.sampling"}}
 

@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, required=True, help="folder for the model; must be new or empty"
     )
     parser.add_argument(
-        "--phases", metavar="DIR", type=Path, help="keep the model after each phase here; a build cut off goes on from it"
+        "--phases", metavar="DIR", type=Path, help="keep the model after each phase here; a build goes on from them"
     )
 
 

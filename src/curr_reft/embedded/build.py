@@ -26,6 +26,7 @@ from curr_reft.data.shapes import Scene
 from curr_reft.embedded import tokenizer as words
 from curr_reft.embedded.architecture import MERGE, PATCH, TEMPORAL, build_config, build_model
 from curr_reft.embedded.lessons import Lesson, Manners, description, lesson
+from curr_reft.embedded.measure import measure
 from curr_reft.embedded.pretrain import IMAGE_MEAN, IMAGE_STD, Collator, Row, train
 from curr_reft.files import sha256_file, write_json
 from curr_reft.policy.image_text import ImageTextProcessor
@@ -188,6 +189,7 @@ def build(
         "weights_sha256": sha256_file(out / WEIGHTS),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "torch": torch.__version__,
+        "validation": measure(out),
     }
     write_json(out / CARD, card)
     return out

@@ -85,9 +85,9 @@ class GrpoObjective:
         prompts = [self.policy.processor.encode_question(question) for question in questions]
         groups = rollout(self.policy, prompts, self.sampling, seed=derive_seed(self.seed, "rollout", step))
         rolled = time.perf_counter()
-        graded = self._grade(questions, groups)
+        graded = self.grade(questions, groups)
         grading = time.perf_counter()
-        micro_batches = self._pack(graded)
+        micro_batches = self.pack(graded)
         return StepBatch(
             micro_batches=micro_batches,
             metrics=step_metrics(graded),
@@ -115,7 +115,7 @@ class GrpoObjective:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.sampler.load_state_dict(state["sampler"])
 
-    def _grade(self, questions: Sequence[Question], groups: Sequence[Group]) -> list[GradedGroup]:
+    def grade(self, questions: Sequence[Question], groups: Sequence[Group]) -> list[GradedGroup]:
         flat = [
             (question, completion.text, completion.truncated)
             for question, group in zip(questions, groups, strict=True)
@@ -132,7 +132,7 @@ class GrpoObjective:
             )
         return graded
 
-    def _pack(self, graded: Sequence[GradedGroup]) -> tuple[MicroBatch, ...]:
+    def pack(self, graded: Sequence[GradedGroup]) -> tuple[MicroBatch, ...]:
         """Micro-batches of the groups that teach; with a KL penalty, of all that have a score.
 
         The weights count every scored completion of the step, so leaving out groups of zero advantage changes nothing.
