@@ -79,7 +79,8 @@ class RunDir:
             _require_usable(path, resume)
             remove_leftovers(path)
             run = _resumed(path, recipe) if (path / STATE).is_file() else _started(path, recipe)
-            write_json(path / STATE, run)
+            if run["state"] != "done":
+                write_json(path / STATE, run)
             return cls(path=path, run=run, _lock=lock)
         except BaseException:
             lock.release()

@@ -1,0 +1,23 @@
+"""One finished run of the tiny recipe for all tests that read one."""
+
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+
+class Finished:
+    """A run directory with what its command printed. Tests do not change it."""
+
+    def __init__(self, path: Path, output: str) -> None:
+        self.path = path
+        self.output = output
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """``curr-reft run tests/recipes/tiny.yaml``, uninterrupted."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    done = tiny_run.curr_reft("run", tiny_run.RECIPE, "--output", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Finished(path, done.stdout)
