@@ -104,7 +104,7 @@ def sft(policy: Policy, prepared: Prepared) -> SftObjective:
 def test_resumed_from_any_event_it_ends_with_the_same_bits(
     grpo: Grpo, fresh: Fresh, prepared: Prepared, random_model: Path, tmp_path: Path, kind: str
 ) -> None:
-    """KilledError at every n-th log, validation, save of rollouts and sync, and gone on with by a new process each time."""
+    """Killed at every n-th log, validation, save of rollouts and sync, and each time gone on with by a new process."""
     anchor = load_policy(random_model)
 
     def train(folder: Path, record: Record) -> tuple[dict[str, torch.Tensor], Progress]:

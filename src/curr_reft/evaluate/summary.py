@@ -54,7 +54,7 @@ def table(evaluation: Mapping[str, Any]) -> list[str]:
         for suite in suites:
             own = scores.get(suite, {})
             mean = own.get("mean")
-            cells += f"{mean['score']:>8.3f} [{mean['low']:.3f}, {mean['high']:.3f}]" if mean else f"{'-':>22}"
+            cells += f"{mean['score']:>7.3f} [{mean['low']:.3f}, {mean['high']:.3f}]" if mean else f"{'-':>22}"
             for task, width in (("detection", 8), ("classification", 7), ("math", 7)):
                 cells += f"{own[task]['score']:>{width}.3f}" if task in own else f"{'-':>{width}}"
         lines.append(f"{model:10}{cells}")
