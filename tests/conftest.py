@@ -1,9 +1,13 @@
 """One finished run of the tiny recipe for all tests that read one."""
 
+import os
 from pathlib import Path
 
 import pytest
 import tiny_run
+
+# Before torch is imported: tiny tensors on several threads are many times slower where another process works too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Finished:

