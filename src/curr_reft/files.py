@@ -111,9 +111,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writes that were killed left in ``folder``. Only for the one process that writes there."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    """Remove what writes that were killed left in and below ``folder``. Only for the one process that writes there."""
+    for leftover in folder.rglob(".*.tmp"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

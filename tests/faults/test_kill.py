@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import tiny_run
 
+from curr_reft.recipe import load_recipe
+from curr_reft.run_dir import RunDir
+
 
 def trained(run: Path, stage: str, step: int) -> bool:
     return any(row["stage"] == stage and row["kind"] == "train" and row["step"] == step for row in tiny_run.rows(run))
@@ -63,6 +66,20 @@ def test_a_run_killed_at_many_moments_ends_where_an_unbroken_one_ends(finished: 
     assert len(record["resumed"]) == kills >= len(MOMENTS) - LATE
     # What killed processes had done up to their last checkpoint counts as time of the run.
     assert json.loads((run / "summary.json").read_text())["seconds"] >= record["phases"]["curr_rl/01-binary"]["seconds"]
+
+
+def test_what_cut_off_writes_left_goes_with_the_next_resume(tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_run.RECIPE, ["--output", str(tmp_path / "run")])
+    RunDir.open(recipe.output, recipe).close()
+    for name in (
+        ".run.json.77.tmp",
+        "eval/.base.json.77.tmp",
+        "stages/01-binary/rollouts/.until-000002.parquet.77.tmp",
+    ):
+        (recipe.output / name).parent.mkdir(parents=True, exist_ok=True)
+        (recipe.output / name).write_text("{")
+    RunDir.open(recipe.output, recipe, resume=True).close()
+    assert set(tiny_run.files(recipe.output)) == {".lock", "run.json", "recipe.yaml"}
 
 
 @pytest.mark.slow
