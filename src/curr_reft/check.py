@@ -10,18 +10,15 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForImageTextToText
 
-from curr_reft.errors import DataError
 from curr_reft.files import human_size
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_chat_processor, load_config
 from curr_reft.policy.processor import ChatProcessor
-from curr_reft.prepare import Prepared, load_items, prepare
-from curr_reft.questions.question import Question
+from curr_reft.prepare import load_items, prepare, prompt_lengths
 from curr_reft.recipe import Recipe
 
 BYTES = {"float32": 4, "bfloat16": 2}
 EFFICIENCY = 0.3  # share of this machine's matrix rate that small-batch training reaches; a rough figure
-SAMPLE = 200  # prompts of a (split, form) whose tokens are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +44,9 @@ def check(recipe: Recipe) -> None:
                 for reason, count in reasons.items():
                     print(f"  {split}: {count} {task} items cannot be asked as {form}: {reason}")
     print(f"  rows skipped {prepared.card['skipped_rows']}, repaired {prepared.card['repaired_rows']}")
-    longest = _count_tokens(recipe, prepared, processor)
-    _estimate(recipe, size, longest)
+    by_form = prompt_lengths(prepared, processor)
+    _print_tokens(by_form)
+    _estimate(recipe, size, max(max(lengths) for lengths in by_form.values()))
 
 
 def describe_model(config: ModelConfig) -> tuple[ChatProcessor, Size]:
@@ -62,28 +60,10 @@ def describe_model(config: ModelConfig) -> tuple[ChatProcessor, Size]:
     return processor, Size(parameters=sum(counts.values()), text=text)
 
 
-def _count_tokens(recipe: Recipe, prepared: Prepared, processor: ChatProcessor) -> int:
-    """Print tokens per prompt by form; the longest. Raises DataError with every prompt that is too long."""
-    problems: list[tuple[str, str]] = []
-    by_form: dict[str, list[int]] = {}
-    for forms in prepared.questions.values():
-        for form, asked in forms.items():
-            for question in _spread(asked, SAMPLE):
-                try:
-                    by_form.setdefault(form, []).append(processor.encode_question(question).length)
-                except DataError as error:
-                    problems.append((question.source or error.source, error.reason))
-    if problems:
-        raise DataError(*problems[0], tuple(problems))
+def _print_tokens(by_form: dict[str, list[int]]) -> None:
     for form, lengths in by_form.items():
         middle = statistics.median(lengths)
         print(f"  tokens of a {form} prompt: {min(lengths)} to {max(lengths)}, median {middle:.0f}")
-    return max(max(lengths) for lengths in by_form.values())
-
-
-def _spread(questions: list[Question], count: int) -> list[Question]:
-    step = max(1, len(questions) // count)
-    return questions[::step][:count]
 
 
 def _estimate(recipe: Recipe, size: Size, prompt: int) -> None:

@@ -11,12 +11,15 @@ from curr_reft.data.load import LoadedData, load_data
 from curr_reft.errors import DataError
 from curr_reft.improve.sample import draw_queries
 from curr_reft.policy.config import EMBEDDED
+from curr_reft.policy.processor import ChatProcessor
 from curr_reft.questions.compile import compile_questions
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.recipe import Recipe
 from curr_reft.rewards.grading import grade_all
 from curr_reft.tasks import TASKS
+
+SAMPLE = 200  # prompts of a (split, form) whose tokens are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,25 @@ def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
 def query_pool(prepared: Prepared) -> list[Question]:
     """What self-improvement asks: the pool, or without one the training questions again."""
     return prepared.of("pool") or prepared.of("train")
+
+
+def prompt_lengths(prepared: Prepared, processor: ChatProcessor) -> dict[str, list[int]]:
+    """Tokens of up to ``SAMPLE`` prompts of each (split, form), by form, images included.
+
+    Raises DataError with every one of them that is too long or holds a word the model does not know.
+    """
+    problems: list[tuple[str, str]] = []
+    by_form: dict[str, list[int]] = {}
+    for forms in prepared.questions.values():
+        for form, asked in forms.items():
+            for question in asked[:: max(1, len(asked) // SAMPLE)][:SAMPLE]:
+                try:
+                    by_form.setdefault(form, []).append(processor.encode_question(question).length)
+                except DataError as error:
+                    problems.append((question.source or error.source, error.reason))
+    if problems:
+        raise DataError(*problems[0], tuple(problems))
+    return by_form
 
 
 def _plain(truth: Any) -> Any:

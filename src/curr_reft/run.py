@@ -30,7 +30,7 @@ from curr_reft.policy.load import load_chat_processor, load_policy
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.selfcheck import check_packed
-from curr_reft.prepare import Prepared, load_items, prepare, query_pool
+from curr_reft.prepare import Prepared, load_items, prepare, prompt_lengths, query_pool
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
@@ -70,7 +70,9 @@ class Run:
         data = load_items(recipe)
         self.base_start = Start.of_model(recipe.model.path)
         # All that can be wrong with the data is found before weights are read.
-        self.prepared: Prepared = prepare(recipe, data, load_chat_processor(recipe.model).frame)
+        processor = load_chat_processor(recipe.model)
+        self.prepared: Prepared = prepare(recipe, data, processor.frame)
+        prompt_lengths(self.prepared, processor)
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
         (self.folder / "data").mkdir(exist_ok=True)

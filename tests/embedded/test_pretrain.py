@@ -71,7 +71,7 @@ def _plain_loss(model: torch.nn.Module, batch: object) -> torch.Tensor:
     [
         ("binary", "<think> i guess </think> <answer> yes </answer>", "yes", [" yes"]),
         ("choice", "<think> i guess </think> <answer> A, C </answer>", "A, C", [" A", " C"]),
-        ("choice", "B", "B", ["B"]),
+        ("choice", "B", "B", []),
         ("open", "<think> i guess </think> <answer> 3 </answer>", "3", []),
     ],
 )

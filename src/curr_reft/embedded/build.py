@@ -44,6 +44,7 @@ class Phase:
     """One part of the pre-training."""
 
     name: str
+    seed: int
     steps: int
     rows: int  # scenes of a step
     lessons: int  # questions behind each scene
@@ -63,6 +64,7 @@ ALL_FORMS = {"binary": 0.35, "choice": 0.35, "open": 0.3}
 PLAN: tuple[Phase, ...] = (
     Phase(
         name="one-object",
+        seed=0,
         steps=250,
         rows=32,
         lessons=1,
@@ -76,6 +78,7 @@ PLAN: tuple[Phase, ...] = (
     ),
     Phase(
         name="scenes",
+        seed=1,
         steps=700,
         rows=24,
         lessons=2,
@@ -89,6 +92,7 @@ PLAN: tuple[Phase, ...] = (
     ),
     Phase(
         name="forms",
+        seed=2,
         steps=450,
         rows=16,
         lessons=4,
@@ -102,7 +106,8 @@ PLAN: tuple[Phase, ...] = (
     ),
     Phase(
         name="decisions",
-        steps=1300,
+        seed=77,
+        steps=700,
         rows=16,
         lessons=5,
         describe=False,
@@ -111,11 +116,40 @@ PLAN: tuple[Phase, ...] = (
         forms={"binary": 0.4, "choice": 0.4, "open": 0.2},
         text_only=0.08,
         muon_lr=0.005,
+        adam_lr=0.004,
+    ),
+    Phase(
+        name="letters",
+        seed=4,
+        steps=500,
+        rows=16,
+        lessons=5,
+        describe=False,
+        objects=(2, 3, 4),
+        tasks={"detection": 0.5, "classification": 0.3, "math": 0.2},
+        forms={"binary": 0.2, "choice": 0.65, "open": 0.15},
+        text_only=0.04,
+        muon_lr=0.005,
         adam_lr=0.003,
     ),
     Phase(
+        name="polish",
+        seed=5,
+        steps=400,
+        rows=16,
+        lessons=5,
+        describe=False,
+        objects=(2, 3, 4),
+        tasks={"detection": 0.4, "classification": 0.4, "math": 0.2},
+        forms={"binary": 0.25, "choice": 0.55, "open": 0.2},
+        text_only=0.08,
+        muon_lr=0.004,
+        adam_lr=0.002,
+    ),
+    Phase(
         name="manners",
-        steps=100,
+        seed=6,
+        steps=200,
         rows=16,
         lessons=5,
         describe=False,
@@ -123,9 +157,9 @@ PLAN: tuple[Phase, ...] = (
         tasks=EVEN,
         forms={"binary": 1 / 3, "choice": 1 / 3, "open": 1 / 3},
         text_only=0.1,
-        muon_lr=0.001,
-        adam_lr=0.001,
-        manners=Manners(careless=0.55, bare=0.1),
+        muon_lr=0.003,
+        adam_lr=0.002,
+        manners=Manners(careless=0.59, bare=0.04),
     ),
 )
 SEED = 0
@@ -171,13 +205,13 @@ def build(
     model = build_model(SEED)
     collate = Collator(tokenizer, DECIDING_WEIGHT)
     started = time.perf_counter()
-    for number, phase in enumerate(plan):
+    for phase in plan:
         kept = phases / phase.name if phases is not None else None
         if kept is not None and (kept / WEIGHTS).is_file():
             model = Qwen2_5_VLForConditionalGeneration.from_pretrained(kept, dtype=torch.float32)
             say(f"{phase.name}: taken from {kept}")
             continue
-        _train_phase(model, collate, phase, SEED * 100 + number, say, started)
+        _train_phase(model, collate, phase, say, started)
         for parameter in model.parameters():
             parameter.data = parameter.data.bfloat16().float()
         if kept is not None:
@@ -195,9 +229,7 @@ def build(
     return out
 
 
-def _train_phase(
-    model: Any, collate: Collator, phase: Phase, seed: int, say: Callable[[str], None], started: float
-) -> None:
+def _train_phase(model: Any, collate: Collator, phase: Phase, say: Callable[[str], None], started: float) -> None:
     losses: list[float] = []
 
     def log(step: int, loss: float) -> None:
@@ -215,7 +247,7 @@ def _train_phase(
         steps=phase.steps,
         muon_lr=phase.muon_lr,
         adam_lr=phase.adam_lr,
-        seed=seed,
+        seed=phase.seed,
         log=log,
     )
 

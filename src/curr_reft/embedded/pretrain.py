@@ -130,11 +130,13 @@ class Collator:
         return ids, places, segment, targets
 
     def _deciding(self, lesson: Lesson, answer: list[int]) -> set[int]:
-        """Places of the yes/no or letter tokens in the answer; empty for the open form."""
-        if lesson.form == "open":
+        """Places of the yes/no or letter tokens in the answer block; empty for the open form.
+
+        A bare answer has none: its first token also chooses to be bare, and weighing that would change how often.
+        """
+        if lesson.form == "open" or lesson.completion == lesson.decides:
             return set()
-        decides = self.ids((" " if lesson.completion != lesson.decides else "") + lesson.decides)
-        tail = self.end if lesson.completion == lesson.decides else self.ids(" </answer>") + self.end
+        decides, tail = self.ids(" " + lesson.decides), self.ids(" </answer>") + self.end
         first = len(answer) - len(tail) - len(decides)
         return {first + k for k, token in enumerate(decides) if token not in self.ids(",")}
 

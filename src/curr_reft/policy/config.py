@@ -39,6 +39,9 @@ class ModelConfig(Config):
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with a hub model. Only for models you trust."
     )
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of a computation; null: torch's choice. For tiny models 1 is best."
+    )
     packed: bool = Field(
         True, description="Compute a prompt once for its whole group; false: the plain path, one row a completion."
     )

@@ -57,6 +57,8 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
     family = family_of(model_config)
     if config.packed:
         check_shared_prefix(model_config)  # before gigabytes of weights are read
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)  # of the whole process: torch knows no other
     core = _load_weights(path, config.dtype, options)
     processor = load_processor(path, family, model_config.model_type, **options)
     return wrap_model(core, processor, config, source=path)
