@@ -1,6 +1,6 @@
 """Where the time of a GRPO step at the demo's size goes: medians over steps, for each form of question.
 
-    python benchmarks/profile_step.py [--steps 15] [--threads 1] [--json FILE]
+    python benchmarks/profile_step.py [--steps 15] [--threads 1] [--plain] [--json FILE]
 
 The parts are timed one by one; a step of a run does the same and nothing else but logging.
 """
@@ -26,10 +26,10 @@ PARTS = ("encode", "rollout", "grade", "pack", "forward", "backward", "optimizer
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
 
-def profile(form: str, steps: int) -> dict[str, float]:
+def profile(form: str, steps: int, packed: bool) -> dict[str, float]:
     """Median seconds of every part over ``steps`` steps (after two to warm up), and tokens per step."""
     recipe = load_recipe(RECIPE)
-    policy = load_policy(recipe.model)
+    policy = load_policy(recipe.model.model_copy(update={"packed": packed, "threads": None}))
     prepared = prepare(recipe, load_items(recipe), policy.frame)
     sampler = QuestionSampler({form: prepared.of("train", form)}, {form: 1.0}, recipe.rl.prompts_per_step, 0)
     objective = GrpoObjective(policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=0, reference=None)
@@ -74,10 +74,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--plain", action="store_true", help="one row a completion: what sharing the prompt is against")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    found = {form: profile(form, arguments.steps) for form in ("binary", "choice", "open")}
+    found = {form: profile(form, arguments.steps, not arguments.plain) for form in ("binary", "choice", "open")}
     print(f"torch {torch.__version__}, {arguments.threads} thread(s), {platform.machine()}; milliseconds, medians")
     print(f"{'form':8}" + "".join(f"{part:>11}" for part in PARTS) + f"{'sum':>8}{'tokens':>8}{'groups':>8}")
     for form, row in found.items():
@@ -85,7 +86,9 @@ def main() -> None:
         cells = "".join(f"{1000 * row[part]:>11.1f}" for part in PARTS)
         print(f"{form:8}{cells}{1000 * total:>8.0f}{row['tokens']:>8.0f}{row['teaching_groups']:>8.0f}")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"threads": arguments.threads, "forms": found}, indent=2) + "\n")
+        arguments.json.write_text(
+            json.dumps({"threads": arguments.threads, "packed": not arguments.plain, "forms": found}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""What the demo shows over seeds: runs it (or reads finished runs) and prints scores, gains and times.
+
+    python benchmarks/demo_evidence.py --seeds 0 1 2 --out runs/evidence [--json FILE]
+
+A run that is finished in OUT/seed-N is read, one that was cut off goes on.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
+SUITES = ("in_domain", "out_of_domain")
+
+
+def finished_run(seed: int, out: Path) -> dict[str, Any]:
+    """The summary of the demo with ``seed``, run now if it is not there."""
+    folder = out / f"seed-{seed}"
+    if not (folder / "summary.json").is_file():
+        command = [sys.executable, "-m", "curr_reft.cli", "run", str(RECIPE), "--seed", str(seed)]
+        subprocess.run([*command, "--output", str(folder), "--resume"], check=True)
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    runs = {seed: finished_run(seed, arguments.out) for seed in arguments.seeds}
+    models = list(next(iter(runs.values()))["evaluation"])
+    rows: dict[str, dict[str, Any]] = {}
+    print(
+        "| model | "
+        + " | ".join(f"{suite.replace('_', '-')}, seeds {', '.join(map(str, runs))}" for suite in SUITES)
+        + " |"
+    )
+    print("|---|---|---|")
+    for model in models:
+        rows[model] = {}
+        cells = []
+        for suite in SUITES:
+            means = [run["evaluation"][model][suite]["mean"]["score"] for run in runs.values()]
+            rows[model][suite] = means
+            cells.append(f"{statistics.mean(means):.3f} ({' '.join(f'{mean:.3f}' for mean in means)})")
+        print(f"| {model} | {' | '.join(cells)} |")
+    for model in models[1:]:
+        gains = {
+            suite: [after - before for after, before in zip(rows[model][suite], rows["base"][suite], strict=True)]
+            for suite in SUITES
+        }
+        text = "; ".join(
+            f"{suite.replace('_', '-')} " + " ".join(f"{gain:+.3f}" for gain in own) for suite, own in gains.items()
+        )
+        print(f"{model} over base: {text}")
+    for seed, run in runs.items():
+        stages = ", ".join(
+            f"{s['name']} {s['steps']} steps ({s['ended_by']}, chose {s['chosen_step']})" for s in run["stages"]
+        )
+        kept = run["self_improvement"]
+        print(f"seed {seed}: {run['seconds']:.0f} s; {stages}; kept {kept['kept']} of {kept['candidates']}")
+    if arguments.json:
+        facts = {"scores": rows, "seconds": {seed: run["seconds"] for seed, run in runs.items()}}
+        arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
