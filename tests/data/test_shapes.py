@@ -3,13 +3,18 @@
 import random
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from curr_reft.data import shapes
+from curr_reft.data.config import DataConfig, FileEntry, FilesConfig
+from curr_reft.data.export import export_rows
+from curr_reft.data.load import load_data
 from curr_reft.data.shapes import COLOURS, IN_DOMAIN_PAIRS, NOVEL_PAIRS, Scene, Thing, shapes_items
 from curr_reft.errors import DataError
+from curr_reft.tasks import TASKS
 
 COUNTS = {"detection": 60, "classification": 60, "math": 60}
 SPLITS = ("train", "validation", "test", "pool", "ood_train", "ood_validation", "ood_test")
@@ -32,6 +37,15 @@ def test_every_split_holds_the_promised_number_of_items() -> None:
     for split, count in {"train": 1500, "validation": 300, "test": 300, "ood_train": 1500, "ood_test": 300}.items():
         items = shapes_items(0, split, {"detection": count, "classification": count, "math": count})
         assert Counter(item.task for item in items) == dict.fromkeys(COUNTS, count)
+
+
+def test_equal_pictures_have_equal_keys_and_so_stand_in_one_split() -> None:
+    one, other = Thing("red", "circle", 0, 0, 14), Thing("blue", "cross", 28, 28, 21)
+    assert Scene((one, other)).key == Scene((other, one)).key
+    pictures: dict[bytes, str] = {}
+    for split in SPLITS:
+        for item in shapes_items(0, split, {"detection": 400, "classification": 400, "math": 400}):
+            assert pictures.setdefault(item.images[0].open().tobytes(), split) == split
 
 
 @pytest.mark.parametrize("split", ["test", "ood_test"])
@@ -118,3 +132,19 @@ def test_random_scenes_hold_different_things() -> None:
     for _ in range(200):
         names = shapes.random_scene(rng, shapes.PRE_TRAINING).names
         assert len(set(names)) == len(names)
+
+
+def test_the_exported_world_comes_back_through_the_loader_of_real_data(tmp_path: Path) -> None:
+    items = [item for split in ("train", "test") for item in shapes_items(0, split, COUNTS)]
+    files = export_rows(items, tmp_path)
+    entries = {split: (FileEntry(path=str(path)),) for split, path in files.items()}
+    config = DataConfig(kind="files", files=FilesConfig(validation=entries["test"], **entries))
+    with pytest.raises(DataError, match="stands in validation and in test"):
+        load_data(config, lambda task, raw: TASKS[task].read_truth(raw))
+    config = DataConfig(kind="files", files=FilesConfig(**entries, validation_fraction=0.2))
+    back = load_data(config, lambda task, raw: TASKS[task].read_truth(raw)).items
+    assert len(back) == len(items)
+    for item, read in zip(items, back, strict=True):
+        assert (read.task, read.question, read.truth) == (item.task, item.question, item.truth)
+        assert set(read.distractors) == set(item.distractors)
+        assert read.images[0].open().tobytes() == item.images[0].open().tobytes()

@@ -77,7 +77,8 @@ class Scene:
 
     @cached_property
     def key(self) -> str:
-        things = ";".join(f"{t.name}@{t.x},{t.y},{t.size}" for t in self.things)
+        # Sorted: the order of things is who was asked for, not what is seen.
+        things = ";".join(sorted(f"{t.name}@{t.x},{t.y},{t.size}" for t in self.things))
         return f"shapes:{things}|{self.texture}:{self.texture_seed if self.texture else 0}"
 
     @property
