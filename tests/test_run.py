@@ -16,6 +16,7 @@ from curr_reft.errors import UsageError
 from curr_reft.policy.load import load_policy, model_folder
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
+from curr_reft.train.checkpoint import last_complete, load
 from curr_reft.train.publish import read_published, weights_hash
 
 STAGES = ("01-binary", "02-choice", "03-open")
@@ -113,11 +114,15 @@ def test_every_stage_starts_from_what_the_one_before_published(finished: Any) ->
 
 def test_training_trained(finished: Any) -> None:
     """Else everything below that compares weights would compare the base with itself."""
-    for folder in ("baselines/rl", "baselines/sft", "self-improve"):
-        saved = {
-            path.read_bytes() for path in (finished.path / folder / "checkpoints").glob("step-*/model.safetensors")
-        }
-        assert len(saved) > 1, folder
+    starts = {"baselines/rl": model_folder("embedded"), "baselines/sft": model_folder("embedded")}
+    starts["self-improve"] = str(finished.path / "stages" / STAGES[-1] / "model")
+    for folder, start in starts.items():
+        saved = last_complete(finished.path / folder / "checkpoints")
+        assert saved is not None
+        trained = load(saved).tensors["model"]
+        before = dict(load_policy(start).model.named_parameters())
+        assert set(trained) <= set(before)
+        assert any(not torch.equal(tensor, before[name]) for name, tensor in trained.items()), folder
 
 
 def test_every_step_is_in_the_metrics_once_and_the_best_validation_was_chosen(finished: Any) -> None:
