@@ -18,6 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 LEVELS = (
     ("cli", "commands", "recipe_docs"),
     ("run", "check"),
+    ("trainings",),
     ("prepare",),
     ("report",),
     ("evaluate",),

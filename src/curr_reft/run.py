@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,14 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from curr_reft.console import Console
-from curr_reft.curriculum.config import StageConfig
-from curr_reft.curriculum.gate import AccuracyGate
-from curr_reft.curriculum.sampler import QuestionSampler, stage_shares
-from curr_reft.curriculum.stage import Start, Training, run_training
+from curr_reft.curriculum.stage import Start
 from curr_reft.evaluate.profile import profile, stages_at_chance
-from curr_reft.evaluate.suites import SUITES, validate
+from curr_reft.evaluate.suites import SUITES
 from curr_reft.evaluate.summary import summarise, table
-from curr_reft.evaluate.variants import evaluate_variant, first_of_each_task
+from curr_reft.evaluate.variants import evaluate_variant
 from curr_reft.files import read_json, reporting_full_disk, sync_tree, write_json
 from curr_reft.improve.phase import keep_best_answers
-from curr_reft.policy.load import load_chat_processor, load_policy
+from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.selfcheck import check_packed
@@ -35,13 +31,9 @@ from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
 from curr_reft.run_dir import LAST_PHASE, RunDir
-from curr_reft.seeding import derive_seed
-from curr_reft.train.config import OptimizerConfig, SftConfig
-from curr_reft.train.grpo import GrpoObjective
-from curr_reft.train.loop import Gate, Journal
-from curr_reft.train.objective import Objective
 from curr_reft.train.publish import Published
-from curr_reft.train.sft import SftExample, SftObjective
+from curr_reft.train.sft import SftExample
+from curr_reft.trainings import Trainings
 
 
 def run(recipe: Recipe, resume: bool = False) -> Path:
@@ -78,6 +70,15 @@ class Run:
         (self.folder / "data").mkdir(exist_ok=True)
         write_json(self.folder / "data" / "card.json", self.prepared.card)
         self.evaluation: dict[str, Any] = {}
+        self.trainings = Trainings(
+            recipe=recipe,
+            prepared=self.prepared,
+            directory=directory,
+            console=self.console,
+            base_start=self.base_start,
+            sync=self.sync,
+            note=self.note,
+        )
 
     def carry_out(self) -> Path:
         wanted = self.recipe.evaluation.models
@@ -97,7 +98,7 @@ class Run:
 
     def measure_base(self) -> list[dict[str, Any]]:
         """Check the base, profile it, evaluate it. Its weights are held no longer than that."""
-        base = self.load(self.base_start)
+        base = self.trainings.load(self.base_start)
         self.check_policy(base)
         cells = self.profile_base(base)
         if "base" in self.recipe.evaluation.models:
@@ -116,14 +117,7 @@ class Run:
         path = self.folder / "eval" / "profile.json"
         if not path.is_file():
             self.console.say("profiling the base by sampling")
-            recipe, total = self.recipe, self.recipe.curriculum.total_steps
-            planned = dict.fromkeys(FORMS, 0.0)
-            left = total
-            for stage in recipe.curriculum.stages:
-                steps = left if stage.steps == "rest" else stage.steps
-                left -= steps
-                for form, weight in stage.forms.items():
-                    planned[form] += steps * weight / sum(stage.forms.values())
+            recipe = self.recipe
             per_step = recipe.rl.prompts_per_step * recipe.sampling.group_size
             cells = profile(
                 base,
@@ -132,7 +126,7 @@ class Run:
                 recipe.sampling,
                 recipe.rewards,
                 recipe.seed,
-                {form: round(steps * per_step) for form, steps in planned.items()},
+                {form: round(steps * per_step) for form, steps in recipe.curriculum.planned_updates().items()},
             )
             path.parent.mkdir(exist_ok=True)
             write_json(path, {"cells": cells})
@@ -160,7 +154,7 @@ class Run:
             used = sum(int(done.record["steps"]) for done in published)
             budget = config.total_steps - used if stage.steps == "rest" else stage.steps
             name = f"{number:02d}-{stage.name}"
-            done = self.rl("curr_rl", name, self.folder / "stages" / name, stage, budget, earlier, start)
+            done = self.trainings.rl("curr_rl", name, self.folder / "stages" / name, stage, budget, earlier, start)
             published.append(done)
             earlier += stage.forms
             start = Start.of_published(done)
@@ -170,7 +164,7 @@ class Run:
         """The baseline: the last stage's forms only, all updates, from the base."""
         stage = self.recipe.curriculum.stages[-1].model_copy(update={"replay": 0.0, "gate": None, "name": "rl"})
         budget = self.recipe.curriculum.total_steps
-        return self.rl("rl", "rl", self.folder / "baselines" / "rl", stage, budget, [], self.base_start)
+        return self.trainings.rl("rl", "rl", self.folder / "baselines" / "rl", stage, budget, [], self.base_start)
 
     def plain_sft(self) -> Published:
         """The baseline: supervised fine-tuning on the written answers of the same items."""
@@ -179,7 +173,7 @@ class Run:
         examples = [
             SftExample(question=q, completion=f"<answer> {FORMS[q.form].write(q)} </answer>") for q in questions
         ]
-        return self.sft("sft", self.folder / "baselines" / "sft", examples, self.recipe.sft, self.base_start)
+        return self.trainings.sft("sft", self.folder / "baselines" / "sft", examples, self.recipe.sft, self.base_start)
 
     def self_improvement(self, curr_rl: Published) -> tuple[Published, dict[str, Any]]:
         """Phase 2: the curr_rl model answers, a judge scores, the best are kept and learned."""
@@ -190,7 +184,7 @@ class Run:
         self.console.say("self-improvement: sampling, judging, selecting")
         start = Start.of_published(curr_rl)
         examples, account = keep_best_answers(
-            partial(self.load, start),
+            partial(self.trainings.load, start),
             query_pool(self.prepared),
             folder,
             config,
@@ -206,107 +200,10 @@ class Run:
                 f"curr_reft is curr_rl (see {folder / 'verdicts.jsonl'})"
             )
             return curr_rl, account
-        return self.sft("self_improvement", folder, examples, config.sft, start), account
-
-    def rl(
-        self, run: str, name: str, folder: Path, stage: StageConfig, budget: int, earlier: Sequence[str], start: Start
-    ) -> Published:
-        """GRPO on a mixture of forms from ``start``."""
-        recipe = self.recipe
-        seed = derive_seed(recipe.seed, run, name)
-        shares = stage_shares(stage.forms, stage.replay, earlier)
-        questions = {form: self.prepared.of("train", form) for form in shares}
-
-        def objective(policy: Policy) -> Objective:
-            sampler = QuestionSampler(questions, shares, recipe.rl.prompts_per_step, seed)
-            reference = self.reference(policy, start)
-            return GrpoObjective(
-                policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=seed, reference=reference
-            )
-
-        gate = AccuracyGate(stage.gate, list(stage.forms)) if stage.gate is not None else None
-        return self.train(
-            run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate
-        )
-
-    def sft(self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start) -> Published:
-        """Supervised fine-tuning on ``examples`` from ``start``."""
-        seed = derive_seed(self.recipe.seed, run)
-
-        def objective(policy: Policy) -> Objective:
-            return SftObjective(policy, examples, config, seed=seed)
-
-        return self.train(run, run, folder, start, objective, config.steps, config.optimizer, seed, ["open"], None)
-
-    def train(
-        self,
-        run: str,
-        name: str,
-        folder: Path,
-        start: Start,
-        objective: Callable[[Policy], Objective],
-        budget: int,
-        optimizer: OptimizerConfig,
-        seed: int,
-        forms: Sequence[str],
-        gate: Gate | None,
-    ) -> Published:
-        """Train, validate on the same forms, publish."""
-        recipe = self.recipe
-        self.console.begin(run, name, budget)
-        asked = [
-            question
-            for form in forms
-            for question in first_of_each_task(self.prepared.of("validation", form), recipe.curriculum.validation_items)
-        ]
-
-        def log(row: Mapping[str, Any]) -> None:
-            full = {"run": run, "stage": name, "form": "+".join(forms), **row}
-            self.directory.append_metrics([full])
-            self.console.row(full)
-
-        training = Training(
-            folder=folder,
-            model=recipe.model,
-            start=start,
-            objective=objective,
-            budget=budget,
-            optimizer=optimizer,
-            checkpoint=recipe.checkpoint,
-            seed=seed,
-            validate=partial(validate, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
-            journal=Journal(
-                log=log,
-                rewind=partial(self.directory.truncate_after, run, name),
-                sync=self.sync,
-            ),
-            gate=gate,
-            record={"run": run, "stage": name, "form": "+".join(forms)},
-        )
-        try:
-            done = run_training(training)
-        finally:
-            self.console.close()  # a bar that stays would leave the terminal without its cursor
-        self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
-        return done
-
-    def load(self, start: Start) -> Policy:
-        return load_policy(self.recipe.model.model_copy(update={"path": start.path}))
-
-    def reference(self, policy: Policy, start: Start) -> Callable[[], Any] | None:
-        """The KL anchor: the frozen start of the stage (with LoRA: the adapter switched off), or the base."""
-        objective = self.recipe.rl.objective
-        if objective.beta == 0:
-            return None
-        if self.recipe.model.lora is not None and objective.reference == "stage":
-            return policy.reference
-        anchor = self.load(start if objective.reference == "stage" else self.base_start)
-        anchor.model.requires_grad_(False)
-        anchor.model.eval()
-        return lambda: nullcontext(anchor)
+        return self.trainings.sft("self_improvement", folder, examples, config.sft, start), account
 
     def evaluate_published(self, name: str, published: Published) -> None:
-        self.evaluate(name, partial(self.load, Start.of_published(published)), published.weights_sha256)
+        self.evaluate(name, partial(self.trainings.load, Start.of_published(published)), published.weights_sha256)
 
     def evaluate(self, name: str, load: Callable[[], Policy], sha256: str | None) -> None:
         """Greedy answers to both test splits; a variant evaluated before is read, and its weights are not."""

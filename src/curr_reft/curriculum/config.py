@@ -63,3 +63,14 @@ class CurriculumConfig(Config):
         if any(stage.steps == "rest" for stage in self.stages[:-1]):
             raise ValueError("only the last stage may have steps: rest")
         return self
+
+    def planned_updates(self) -> dict[str, float]:
+        """Form -> updates planned for it, when no gate ends a stage early; replay left out."""
+        planned: dict[str, float] = {}
+        left = self.total_steps
+        for stage in self.stages:
+            steps = left if stage.steps == "rest" else stage.steps
+            left -= steps
+            for form, weight in stage.forms.items():
+                planned[form] = planned.get(form, 0.0) + steps * weight / sum(stage.forms.values())
+        return planned

@@ -1,0 +1,141 @@
+"""The trainings of a run: GRPO on a mixture of forms, or supervised fine-tuning, from a start to a published model.
+
+A stage, a baseline and the fine-tuning of phase 2 are the same thing here; what differs is handed in.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from curr_reft.console import Console
+from curr_reft.curriculum.config import StageConfig
+from curr_reft.curriculum.gate import AccuracyGate
+from curr_reft.curriculum.sampler import QuestionSampler, stage_shares
+from curr_reft.curriculum.stage import Start, Training, run_training
+from curr_reft.evaluate.suites import validate
+from curr_reft.evaluate.variants import first_of_each_task
+from curr_reft.policy.load import load_policy
+from curr_reft.policy.policy import Policy
+from curr_reft.prepare import Prepared
+from curr_reft.recipe import Recipe
+from curr_reft.run_dir import RunDir
+from curr_reft.seeding import derive_seed
+from curr_reft.train.config import OptimizerConfig, SftConfig
+from curr_reft.train.grpo import GrpoObjective
+from curr_reft.train.loop import Gate, Journal
+from curr_reft.train.objective import Objective
+from curr_reft.train.publish import Published
+from curr_reft.train.sft import SftExample, SftObjective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainings:
+    """Trains what it is asked to, as the recipe says, and notes it in the run directory."""
+
+    recipe: Recipe
+    prepared: Prepared
+    directory: RunDir
+    console: Console
+    base_start: Start
+    sync: Callable[[], None]  # metrics and time so far to the disk, before the checkpoint they belong to
+    note: Callable[[str, Mapping[str, Any]], None]  # marks a phase done
+
+    def rl(
+        self, run: str, name: str, folder: Path, stage: StageConfig, budget: int, earlier: Sequence[str], start: Start
+    ) -> Published:
+        """GRPO on a mixture of forms from ``start``."""
+        recipe = self.recipe
+        seed = derive_seed(recipe.seed, run, name)
+        shares = stage_shares(stage.forms, stage.replay, earlier)
+        questions = {form: self.prepared.of("train", form) for form in shares}
+
+        def objective(policy: Policy) -> Objective:
+            sampler = QuestionSampler(questions, shares, recipe.rl.prompts_per_step, seed)
+            reference = self._reference(policy, start)
+            return GrpoObjective(
+                policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=seed, reference=reference
+            )
+
+        gate = AccuracyGate(stage.gate, list(stage.forms)) if stage.gate is not None else None
+        return self._train(
+            run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate
+        )
+
+    def sft(self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start) -> Published:
+        """Supervised fine-tuning on ``examples`` from ``start``."""
+        seed = derive_seed(self.recipe.seed, run)
+
+        def objective(policy: Policy) -> Objective:
+            return SftObjective(policy, examples, config, seed=seed)
+
+        return self._train(run, run, folder, start, objective, config.steps, config.optimizer, seed, ["open"], None)
+
+    def _train(
+        self,
+        run: str,
+        name: str,
+        folder: Path,
+        start: Start,
+        objective: Callable[[Policy], Objective],
+        budget: int,
+        optimizer: OptimizerConfig,
+        seed: int,
+        forms: Sequence[str],
+        gate: Gate | None,
+    ) -> Published:
+        """Train, validate on the same forms, publish."""
+        recipe = self.recipe
+        self.console.begin(run, name, budget)
+        asked = [
+            question
+            for form in forms
+            for question in first_of_each_task(self.prepared.of("validation", form), recipe.curriculum.validation_items)
+        ]
+
+        def log(row: Mapping[str, Any]) -> None:
+            full = {"run": run, "stage": name, "form": "+".join(forms), **row}
+            self.directory.append_metrics([full])
+            self.console.row(full)
+
+        training = Training(
+            folder=folder,
+            model=recipe.model,
+            start=start,
+            objective=objective,
+            budget=budget,
+            optimizer=optimizer,
+            checkpoint=recipe.checkpoint,
+            seed=seed,
+            validate=partial(validate, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
+            journal=Journal(
+                log=log,
+                rewind=partial(self.directory.truncate_after, run, name),
+                sync=self.sync,
+            ),
+            gate=gate,
+            record={"run": run, "stage": name, "form": "+".join(forms)},
+        )
+        try:
+            done = run_training(training)
+        finally:
+            self.console.close()  # a bar that stays would leave the terminal without its cursor
+        self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
+        return done
+
+    def load(self, start: Start) -> Policy:
+        return load_policy(self.recipe.model.model_copy(update={"path": start.path}))
+
+    def _reference(self, policy: Policy, start: Start) -> Callable[[], Any] | None:
+        """The KL anchor: the frozen start of the stage (with LoRA: the adapter switched off), or the base."""
+        objective = self.recipe.rl.objective
+        if objective.beta == 0:
+            return None
+        if self.recipe.model.lora is not None and objective.reference == "stage":
+            return policy.reference
+        anchor = self.load(start if objective.reference == "stage" else self.base_start)
+        anchor.model.requires_grad_(False)
+        anchor.model.eval()
+        return lambda: nullcontext(anchor)
