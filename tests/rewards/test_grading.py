@@ -1,5 +1,7 @@
 """Grades: the batch equals single calls, states are no scores, nothing a model writes raises."""
 
+import io
+import json
 import math
 import time
 from typing import Any
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
+from curr_reft.rewards.command import grade_lines
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.rewards.format import answer_block, format_reward
 from curr_reft.rewards.grade import Grade, Status
@@ -249,3 +252,12 @@ def test_no_repeated_text_makes_grading_slow(piece: str) -> None:
                 grade(question, say(answer), config=RewardsConfig(timeout=0.5))
                 grade(question, answer)
             assert time.monotonic() - started < 20.0, (piece, length, end)
+
+
+def test_the_names_of_the_reference_data_are_understood_and_given_back() -> None:
+    row = {"task": "classify", "form": "open", "truth": "dog", "completion": "<think>a</think><answer>Dog</answer>"}
+    out = io.StringIO()
+    grade_lines([json.dumps(row)], out)
+    back = json.loads(out.getvalue())
+    assert back["task"] == "classify"
+    assert (back["format"], back["accuracy"]) == (1.0, 1.0)

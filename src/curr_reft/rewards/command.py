@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from curr_reft.data.styles import TASK_ALIASES
 from curr_reft.errors import DataError
 from curr_reft.questions.forms import DECISIONS, FORMS
 from curr_reft.questions.question import Question
@@ -32,7 +33,8 @@ def grade_lines(lines: Iterable[str], out: TextIO, config: RewardsConfig | None 
             continue
         try:
             row = _read_row(line)
-            questions.append(_question(row, f"{source}:{number}"))
+            # The row goes back as it came; the reference data calls classification "classify".
+            questions.append(_question({**row, "task": _task(row)}, f"{source}:{number}"))
             rows.append(row)
         except ValueError as error:
             problems.append((f"{source}:{number}", str(error)))
@@ -61,12 +63,16 @@ def _read_row(line: str) -> dict[str, Any]:
     missing = [field for field in FIELDS if field not in row]
     if missing:
         raise ValueError(f"{missing[0]} is missing; a row has the fields {', '.join(FIELDS)}")
-    for field, known in (("task", TASKS), ("form", FORMS)):
-        if not isinstance(row[field], str) or row[field] not in known:
+    for field, value, known in (("task", _task(row), TASKS), ("form", row["form"], FORMS)):
+        if not isinstance(value, str) or value not in known:
             raise ValueError(f"{field} {row[field]!r} is unknown; write one of {', '.join(known)}")
     if not isinstance(row["completion"], str):
         raise ValueError(f"completion {row['completion']!r} is no text; write the whole completion as one string")
     return row
+
+
+def _task(row: dict[str, Any]) -> Any:
+    return TASK_ALIASES.get(row["task"], row["task"]) if isinstance(row["task"], str) else row["task"]
 
 
 def _question(row: dict[str, Any], source: str) -> Question:
