@@ -54,7 +54,7 @@ class Trainings:
 
         def objective(policy: Policy) -> Objective:
             sampler = QuestionSampler(questions, shares, recipe.rl.prompts_per_step, seed)
-            reference = self._reference(policy, start)
+            reference = self.reference(policy, start)
             return GrpoObjective(
                 policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=seed, reference=reference
             )
@@ -128,7 +128,7 @@ class Trainings:
     def load(self, start: Start) -> Policy:
         return load_policy(self.recipe.model.model_copy(update={"path": start.path}))
 
-    def _reference(self, policy: Policy, start: Start) -> Callable[[], Any] | None:
+    def reference(self, policy: Policy, start: Start) -> Callable[[], Any] | None:
         """The KL anchor: the frozen start of the stage (with LoRA: the adapter switched off), or the base."""
         objective = self.recipe.rl.objective
         if objective.beta == 0:

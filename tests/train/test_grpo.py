@@ -70,10 +70,10 @@ def test_the_anchor_is_what_the_recipe_names(
     flags += ["--model.lora", "{rank: 4}"] if lora else []
     recipe = load_recipe(tiny_run.RECIPE, flags)
     with RunDir.open(recipe.output, recipe) as directory:
-        run = Run(recipe, directory)
+        trainings = Run(recipe, directory).trainings
         begin = Start.of_model(str(start))
-        policy = run.load(begin)
-        reference = run.reference(policy, begin)
+        policy = trainings.load(begin)
+        reference = trainings.reference(policy, begin)
         assert reference is not None
         objective = grpo(policy, reference=reference)
         if anchor == "stage":
