@@ -72,12 +72,13 @@ def _estimate(recipe: Recipe, size: Size, prompt: int) -> None:
     rollouts = steps * recipe.rl.prompts_per_step * recipe.sampling.group_size
     weights = size.parameters * BYTES[recipe.model.dtype]
     trained = size.parameters if recipe.model.lora is None else size.text // 50
-    state = trained * (BYTES[recipe.model.dtype] * 3)  # gradient and AdamW's two moments, in the weights' type
+    masters = 4 if recipe.model.dtype == "bfloat16" and recipe.model.lora is None else 0  # float32 copies
+    state = trained * (BYTES[recipe.model.dtype] + masters + 8)  # gradients, copies, AdamW's two moments
     anchor = weights if recipe.rl.objective.beta > 0 and recipe.model.lora is None else 0
     stages = len(recipe.curriculum.stages) + sum(
         name in recipe.evaluation.models for name in ("sft", "rl", "curr_reft")
     )
-    checkpoint = trained * BYTES[recipe.model.dtype] * 3
+    checkpoint = trained * 12  # float32: weights and two moments
     disk = stages * ((recipe.checkpoint.keep_last + 1) * checkpoint + weights) + weights
     tokens = steps * recipe.rl.prompts_per_step * (prompt + recipe.sampling.group_size * recipe.sampling.max_new_tokens)
     seconds = tokens * size.text * 8 / (_matrix_rate(recipe.model.dtype) * EFFICIENCY)

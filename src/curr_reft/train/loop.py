@@ -18,6 +18,7 @@ from curr_reft.errors import CheckpointError, TrainingError, UsageError
 from curr_reft.policy.policy import Policy
 from curr_reft.train import checkpoint as checkpoints
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
+from curr_reft.train.master_weights import MasterWeights
 from curr_reft.train.objective import Objective, StepBatch
 from curr_reft.train.optimizer_state import optimizer_tensors, restore_optimizer
 from curr_reft.train.schedule import learning_rate
@@ -97,7 +98,8 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
             f"{accelerator.num_processes} processes were launched, but training runs in one; start it without "
             "accelerate launch"
         )
-    parameters = dict(_trainable(policy))
+    weights = MasterWeights(policy.model)
+    parameters = weights.held
     if not parameters:
         raise UsageError("model.freeze freezes every part and model.lora is not set: nothing is left to train")
     optimizer = torch.optim.AdamW(
@@ -120,7 +122,7 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
                 f"{saved.path} was trained from weights {loaded.state['start_sha256']}, but its start now has "
                 f"{plan.start_sha256}; remove {plan.folder} and go on with --resume"
             )
-        _restore(parameters, loaded.tensors["model"])
+        weights.restore(loaded.tensors["model"])
         restore_optimizer(optimizer, parameters.items(), loaded.tensors.get("optimizer", {}))
         progress = Progress(**loaded.state["progress"])
         objective.load_state_dict(loaded.state["objective"])
@@ -135,7 +137,7 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
         batch = objective.prepare(step)
         prepared = time.perf_counter()
         rate = learning_rate(plan.optimizer, step, plan.budget)
-        update = _update(policy, objective, optimizer, accelerator, batch, rate, plan.optimizer.max_grad_norm, step)
+        update = _update(policy, weights, objective, optimizer, accelerator, batch, rate, plan, step)
         trained = time.perf_counter()
         progress.step = step
         _remember(progress, batch)
@@ -166,18 +168,19 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
                 records = []
             _save_point(policy, objective, optimizer, plan, progress, parameters)
     best = checkpoints.load(checkpoints.at_step(folder, progress.best_step))
-    _restore(parameters, best.tensors["model"])
+    weights.restore(best.tensors["model"])
     return progress
 
 
 def _update(
     policy: Policy,
+    weights: MasterWeights,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     batch: StepBatch,
     rate: float,
-    max_grad_norm: float,
+    plan: Plan,
     step: int,
 ) -> dict[str, float]:
     """Optimizer steps on one batch; the metrics of the last. A batch without micro-batches leaves the weights alone."""
@@ -195,8 +198,8 @@ def _update(
             metrics["loss"] += float(loss.detach())
             for name, value in parts.items():
                 metrics[name] = metrics.get(name, 0.0) + value
-        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        norm = float(accelerator.clip_grad_norm_(held, max_grad_norm))
+        weights.take_gradients()
+        norm = float(accelerator.clip_grad_norm_(weights.held.values(), plan.optimizer.max_grad_norm))
         metrics["grad_norm"] = norm
         if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
             optimizer.zero_grad(set_to_none=True)
@@ -207,6 +210,7 @@ def _update(
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        weights.give_back()
     policy.model.eval()
     return metrics
 
@@ -256,17 +260,3 @@ def _remember(progress: Progress, batch: StepBatch) -> None:
     progress.last = means
     if progress.step <= WINDOW:
         progress.first = means
-
-
-def _trainable(policy: Policy) -> Iterable[tuple[str, torch.nn.Parameter]]:
-    return ((name, parameter) for name, parameter in policy.model.named_parameters() if parameter.requires_grad)
-
-
-def _restore(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give the parameters their saved values. Raises TrainingError when the names are not the same."""
-    if set(parameters) != set(tensors):
-        odd = sorted(set(parameters) ^ set(tensors))[:5]
-        raise TrainingError(f"the checkpoint and the model do not train the same parameters; they differ in {odd}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
