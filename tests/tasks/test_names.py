@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curr_reft.tasks import TASKS, TaskOptions
-from curr_reft.tasks.classification import normalise_name
+from curr_reft.tasks.names import normalise_name
 
 CLASSIFICATION = TASKS["classification"]
 OPTIONS = TaskOptions()
