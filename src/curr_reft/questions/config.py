@@ -15,3 +15,7 @@ class QuestionsConfig(Config):
         description="short: the bare question; full: with the form of the answer explained; null: as fits the model",
     )
     options: int = Field(4, ge=2, le=26, description="options of a choice question")
+    families: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="categories that are easily confused, as {animal: [dog, cat]}: false claims come from there first",
+    )

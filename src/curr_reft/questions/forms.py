@@ -2,7 +2,7 @@
 
 A form turns an item into a question and reads an answer to it. It knows no stage, and tasks only by their interface.
 Making a question has two steps, so that balance is exact by construction: ``draft`` collects what is needed (or says
-why it cannot), then ``build`` lays the draft out by its rank among all drafts that succeeded.
+why it cannot), then ``build`` lays the draft out in the way ``layout.Layouts`` deals to it.
 
 The released reference code holds no generator for these forms; the rules are this project's.
 """
@@ -11,17 +11,19 @@ import random
 import re
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 from typing import Protocol
 
 from curr_reft.data.item import Item, Truth
 from curr_reft.questions.question import Question
 from curr_reft.questions.templates import Style
 from curr_reft.tasks import TASKS
-from curr_reft.tasks.base import Pool, TaskOptions
+from curr_reft.tasks.base import Pool, Task, TaskOptions
 from curr_reft.tasks.letters import letter_of, read_letters
 from curr_reft.tasks.status import GradingTimeoutError, Status, VerificationError
 
 OPTION_COUNT = 4
+DEFAULT_GRADING = TaskOptions()
 MOST_RIGHT = 4  # right letters of a choice question with several
 PARTLY_RIGHT = 0.2  # a non-empty strict subset of the right letters (Curr-ReFT section 3.2)
 
@@ -54,6 +56,7 @@ class Draft:
     item: Item
     right: tuple[Truth, ...] = ()
     wrong: tuple[Truth, ...] = ()
+    kinds: tuple[str, ...] = ()  # of ``wrong``: where each false claim came from, for the card
     own_options: bool = False  # the question lists its options itself
 
 
@@ -63,17 +66,29 @@ class Form(Protocol):
     @property
     def name(self) -> str: ...
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
+    def draft(
+        self,
+        item: Item,
+        pool: Pool,
+        rng: random.Random,
+        options: int = OPTION_COUNT,
+        grading: TaskOptions = DEFAULT_GRADING,
+    ) -> Draft | Skip:
         """What a question of this form needs; ``item`` and ``pool`` are in the model's frame, ``options`` is how many a
-        choice shows."""
+        choice shows, ``grading`` the rules by which false claims are verified wrong."""
         ...
 
     def group(self, draft: Draft) -> str:
-        """Drafts with one group share a count of ranks, over which the form is balanced."""
+        """Drafts of one group are balanced among themselves."""
         ...
 
-    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
-        """The question; ``rank`` counts from 0 in the draft's group, ``kind`` is that of the box frame."""
+    def layouts(self, draft: Draft) -> int:
+        """In how many ways the draft can be laid out: yes or no, the places of the right letters."""
+        ...
+
+    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
+        """The question in one of its layouts (counted on from 0 again beyond the last); ``kind`` is that of the box
+        frame."""
         ...
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
@@ -89,7 +104,47 @@ def _unparsable(reason: str) -> AnswerScore:
     return AnswerScore(status=Status.UNPARSABLE, accuracy=0.0, correct=False, reason=reason)
 
 
-def _question(draft: Draft, form: str, prompt: str, truth: object, options: tuple[str, ...] = ()) -> Question:
+def _wrong_claims(
+    task: Task, item: Item, pool: Pool, rng: random.Random, n: int, grading: TaskOptions, apart: bool = False
+) -> list[Truth]:
+    """Up to ``n`` false claims that the task's own scorer, with the recipe's options, finds wrong.
+
+    A task's claims are wrong by its own rules; the options can make one right all the same (a lower IoU threshold, an
+    alias). Such a claim is dropped and more are asked for.
+    """
+    claims: list[Truth] = []
+    for asked in (n, 2 * n + 2, 4 * n + 8):
+        offered = task.false_claims(item, pool, rng, asked, apart)
+        claims = []
+        for claim in offered:
+            against = [*task.singles(item.truth), *(claims if apart else ())]
+            if not any(_earns(task, claim, other, grading) for other in against):
+                claims.append(claim)
+        if len(claims) >= n or len(offered) < asked:
+            break
+    return claims[:n]
+
+
+def _earns(task: Task, claim: Truth, truth: Truth, grading: TaskOptions) -> bool:
+    """Whether ``claim`` as an answer would be right for ``truth``, or could not be shown to be wrong."""
+    parsed = task.parse(task.write(claim))
+    if parsed is None:
+        return False
+    try:
+        return task.correct(parsed, truth, grading) or task.score(parsed, truth, grading) >= 1.0
+    except (GradingTimeoutError, VerificationError):
+        return True
+
+
+def _question(
+    draft: Draft,
+    form: str,
+    prompt: str,
+    truth: object,
+    options: tuple[str, ...] = (),
+    claims: tuple[Truth, ...] = (),
+    kinds: tuple[str, ...] = (),
+) -> Question:
     item = draft.item
     return Question(
         id=f"{item.id}/{form}",
@@ -100,6 +155,8 @@ def _question(draft: Draft, form: str, prompt: str, truth: object, options: tupl
         truth=truth,
         images=item.images,
         options=options,
+        claims=claims,
+        wrong_kinds=kinds,
         split=item.split,
         source=item.source,
         domain=item.domain,
@@ -111,21 +168,37 @@ class Binary:
 
     name = "binary"
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
+    def draft(
+        self,
+        item: Item,
+        pool: Pool,
+        rng: random.Random,
+        options: int = OPTION_COUNT,
+        grading: TaskOptions = DEFAULT_GRADING,
+    ) -> Draft | Skip:
         task = TASKS[item.task]
-        wrong = task.false_claims(item, pool, rng, 1)
+        wrong = _wrong_claims(task, item, pool, rng, 1, grading)
         if not wrong:
             return Skip(task.absent)
-        return Draft(item=item, right=(rng.choice(task.singles(item.truth)),), wrong=(wrong[0],))
+        return Draft(
+            item=item,
+            right=(rng.choice(task.singles(item.truth)),),
+            wrong=(wrong[0],),
+            kinds=(task.claim_kind(item, wrong[0], pool),),
+        )
 
     def group(self, draft: Draft) -> str:
         return ""
 
-    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
-        item, truth = draft.item, rank % 2 == 0
-        claim = TASKS[item.task].claim(draft.right[0] if truth else draft.wrong[0])
+    def layouts(self, draft: Draft) -> int:
+        return 2
+
+    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
+        item, truth = draft.item, layout % 2 == 0
+        claimed = draft.right[0] if truth else draft.wrong[0]
+        claim = TASKS[item.task].claim(claimed)
         prompt = style.prompt(item.task, self.name, question=item.question, claim=claim, kind=kind)
-        return _question(draft, self.name, prompt, truth)
+        return _question(draft, self.name, prompt, truth, claims=(claimed,), kinds=() if truth else draft.kinds)
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
         """Exactly one decision word. (The reference searches substrings: "No, that is not true" counts as yes.)"""
@@ -144,7 +217,14 @@ class Choice:
 
     name = "choice"
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
+    def draft(
+        self,
+        item: Item,
+        pool: Pool,
+        rng: random.Random,
+        options: int = OPTION_COUNT,
+        grading: TaskOptions = DEFAULT_GRADING,
+    ) -> Draft | Skip:
         task = TASKS[item.task]
         if isinstance(item.truth, str) and _LETTER.fullmatch(item.truth):
             # The question is a choice already (Geo170K and the like): it keeps its own options and their order.
@@ -152,7 +232,7 @@ class Choice:
                 return Draft(item=item, right=(item.truth,), own_options=True)
             return Skip("the truth is an option letter, but the question does not list options A, B, ...")
         singles = task.singles(item.truth)
-        absent = task.false_claims(item, pool, rng, options - 1, apart=True)
+        absent = _wrong_claims(task, item, pool, rng, options - 1, grading, apart=True)
         if not task.several:
             singles = singles[:1]
         least, most = max(1, options - len(absent)), min(MOST_RIGHT, options, len(singles))
@@ -160,25 +240,33 @@ class Choice:
             return Skip(f"fewer than {options} options: {task.absent}")
         count = rng.randint(least, most)
         right = tuple(rng.sample(singles, count))
-        return Draft(item=item, right=right, wrong=tuple(absent[: options - count]))
+        wrong = tuple(absent[: options - count])
+        return Draft(
+            item=item, right=right, wrong=wrong, kinds=tuple(task.claim_kind(item, claim, pool) for claim in wrong)
+        )
 
     def group(self, draft: Draft) -> str:
         return "own" if draft.own_options else str(len(draft.right))
 
-    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
+    def layouts(self, draft: Draft) -> int:
+        return 1 if draft.own_options else comb(len(draft.right) + len(draft.wrong), len(draft.right))
+
+    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
         item = draft.item
         if draft.own_options:
             prompt = style.prompt(item.task, "choice_own", question=item.question, kind=kind)
             return _question(draft, self.name, prompt, frozenset(str(truth) for truth in draft.right))
         task = TASKS[item.task]
         options = range(len(draft.right) + len(draft.wrong))
-        places = list(combinations(options, len(draft.right)))
-        right_places = places[rank % len(places)]  # all placings in turn: the letters are balanced
+        placings = list(combinations(options, len(draft.right)))
+        right_places = placings[layout % len(placings)]
         right, wrong = iter(draft.right), iter(draft.wrong)
-        texts = tuple(task.option(next(right) if place in right_places else next(wrong)) for place in options)
+        shown = tuple(next(right) if place in right_places else next(wrong) for place in options)
+        texts = tuple(task.option(claim) for claim in shown)
         line = "choices" if task.several else "choice"
         prompt = style.prompt(item.task, line, question=item.question, options=style.list_options(texts), kind=kind)
-        return _question(draft, self.name, prompt, frozenset(letter_of(place) for place in right_places), texts)
+        truth = frozenset(letter_of(place) for place in right_places)
+        return _question(draft, self.name, prompt, truth, texts, shown, draft.kinds)
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
         """1 for the same set of letters, 0.2 for a part of it, 0 as soon as one letter is wrong."""
@@ -199,13 +287,23 @@ class Open:
 
     name = "open"
 
-    def draft(self, item: Item, pool: Pool, rng: random.Random, options: int = OPTION_COUNT) -> Draft | Skip:
+    def draft(
+        self,
+        item: Item,
+        pool: Pool,
+        rng: random.Random,
+        options: int = OPTION_COUNT,
+        grading: TaskOptions = DEFAULT_GRADING,
+    ) -> Draft | Skip:
         return Draft(item=item, right=(item.truth,))
 
     def group(self, draft: Draft) -> str:
         return ""
 
-    def build(self, draft: Draft, rank: int, style: Style, kind: str) -> Question:
+    def layouts(self, draft: Draft) -> int:
+        return 1
+
+    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
         item = draft.item
         return _question(
             draft, self.name, style.prompt(item.task, self.name, question=item.question, kind=kind), item.truth

@@ -6,7 +6,7 @@ The forms that build and score questions stand in ``forms.py``; this file holds 
 from dataclasses import dataclass
 from typing import Any
 
-from curr_reft.data.item import ImageSource
+from curr_reft.data.item import ImageSource, Truth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Question:
     truth: Any  # binary: bool; choice: frozenset of letters; open: the task's truth, boxes in the model's frame
     images: tuple[ImageSource, ...] = ()
     options: tuple[str, ...] = ()  # choice: the text of options A, B, C, ... as shown
+    claims: tuple[Truth, ...] = ()  # binary: what is claimed; choice: what options A, B, C, ... claim
+    wrong_kinds: tuple[str, ...] = ()  # of the false ones among the claims: where they came from, for the card
     split: str = "train"
     source: str = ""
     domain: str = ""
