@@ -75,13 +75,16 @@ def _estimate(recipe: Recipe, size: Size, prompt: int) -> None:
     masters = 4 if recipe.model.dtype == "bfloat16" and recipe.model.lora is None else 0  # float32 copies
     state = trained * (BYTES[recipe.model.dtype] + masters + 8)  # gradients, copies, AdamW's two moments
     anchor = weights if recipe.rl.objective.beta > 0 and recipe.model.lora is None else 0
-    stages = len(recipe.curriculum.stages) + sum(
+    stages = len(recipe.curriculum.scheduled()) + sum(
         name in recipe.evaluation.models for name in ("sft", "rl", "curr_reft")
     )
     checkpoint = trained * 12  # float32: weights and two moments
     disk = stages * ((recipe.checkpoint.keep_last + 1) * checkpoint + weights) + weights
     tokens = steps * recipe.rl.prompts_per_step * (prompt + recipe.sampling.group_size * recipe.sampling.max_new_tokens)
     seconds = tokens * size.text * 8 / (_matrix_rate(recipe.model.dtype) * EFFICIENCY)
+    for stage in recipe.curriculum.scheduled():
+        forms = ", ".join(f"{form} {share:.0%}" for form, share in stage.shares([]).items())
+        print(f"  stage {stage.name}: {forms}; {stage.steps} updates, replay {stage.replay:.0%}")
     print(f"  curriculum: {steps} updates, {rollouts:,} completions of at most {recipe.sampling.max_new_tokens} tokens")
     print(
         f"  memory: weights, gradients, optimizer, reference {human_size(weights + state + anchor)}, activations on top"

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from curr_reft.data.frame import BoxFrame
+from curr_reft.data.item import Item
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.errors import DataError
 from curr_reft.improve.sample import draw_queries
@@ -48,8 +49,16 @@ class Prepared:
 
 
 def load_items(recipe: Recipe) -> LoadedData:
-    """The items of the recipe, every row checked. Raises DataError."""
-    return load_data(recipe.data, lambda task, raw: TASKS[task].read_truth(raw))
+    """The items of the recipe, every row checked, truths in the one spelling that grading counts. Raises DataError."""
+    data = load_data(recipe.data, lambda task, raw: TASKS[task].read_truth(raw))
+    options = recipe.rewards.task_options()
+
+    def canonical(item: Item) -> Item:
+        task = TASKS[item.task]
+        others = tuple(task.canonical(other, options) for other in item.distractors)
+        return replace(item, truth=task.canonical(item.truth, options), distractors=others)
+
+    return replace(data, items=tuple(map(canonical, data.items)))
 
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
@@ -61,6 +70,8 @@ def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
         frame=frame,
         style=question_style(recipe),
         options=recipe.questions.options,
+        families=recipe.questions.families,
+        grading=recipe.rewards.task_options(),
     )
     questions: dict[str, dict[str, list[Question]]] = {}
     for form, asked in made.items():
@@ -127,12 +138,16 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
 
 def _require_forms(recipe: Recipe, prepared: Prepared) -> None:
     """A stage needs training and validation questions of its forms. Raises DataError."""
-    for number, stage in enumerate(recipe.curriculum.stages):
-        for form in stage.forms:
+    stages = recipe.curriculum.stages
+    trained = {f"curriculum.stages.{number}.forms": stage.forms for number, stage in enumerate(stages)}
+    if recipe.curriculum.schedule != "forward":
+        trained["curriculum.schedule"] = {form: 1 for stage in recipe.curriculum.scheduled() for form in stage.forms}
+    for key, forms in trained.items():
+        for form in forms:
             for split in ("train", "validation"):
                 if not prepared.of(split, form):
                     raise DataError(
-                        f"curriculum.stages.{number}.forms",
+                        key,
                         f"no {split} question could be made in the form {form}; see the reasons under skipped in the "
                         "data card (curr-reft data build), add rows, or take the form out of the stage",
                     )

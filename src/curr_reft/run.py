@@ -139,15 +139,19 @@ class Run:
         return found
 
     def curriculum(self, cells: Sequence[Mapping[str, Any]]) -> tuple[list[Published], list[str]]:
-        """(the published stages in order, the names of those left out). Each starts from the one before."""
+        """(the published stages in order, the names of those left out). Each starts from the one before.
+
+        What the curriculum is for, its last stage as written, is never left out, wherever the schedule puts it.
+        """
         config = self.recipe.curriculum
+        scheduled = config.scheduled()
         published: list[Published] = []
         left_out: list[str] = []
         earlier: list[str] = []
         start = self.base_start
-        for number, stage in enumerate(config.stages, start=1):
-            last = number == len(config.stages)
-            if config.skip_at_chance and not last and stages_at_chance(cells, list(stage.forms)):
+        for number, stage in enumerate(scheduled, start=1):
+            needed = stage.name == config.stages[-1].name or stage is scheduled[-1]
+            if config.skip_at_chance and not needed and stages_at_chance(cells, list(stage.forms)):
                 left_out.append(stage.name)
                 self.console.say(f"stage {stage.name} is left out: the base is at chance in every task of its forms")
                 continue
@@ -161,7 +165,7 @@ class Run:
         return published, left_out
 
     def plain_rl(self) -> Published:
-        """The baseline: the last stage's forms only, all updates, from the base."""
+        """The baseline: the forms of the last stage as written, whatever the schedule; all updates, from the base."""
         stage = self.recipe.curriculum.stages[-1].model_copy(update={"replay": 0.0, "gate": None, "name": "rl"})
         budget = self.recipe.curriculum.total_steps
         return self.trainings.rl("rl", "rl", self.folder / "baselines" / "rl", stage, budget, [], self.base_start)

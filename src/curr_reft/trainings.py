@@ -13,7 +13,7 @@ from typing import Any
 from curr_reft.console import Console
 from curr_reft.curriculum.config import StageConfig
 from curr_reft.curriculum.gate import AccuracyGate
-from curr_reft.curriculum.sampler import QuestionSampler, stage_shares
+from curr_reft.curriculum.sampler import QuestionSampler
 from curr_reft.curriculum.stage import Start, Training, run_training
 from curr_reft.evaluate.suites import validate
 from curr_reft.evaluate.variants import first_of_each_task
@@ -49,19 +49,29 @@ class Trainings:
         """GRPO on a mixture of forms from ``start``."""
         recipe = self.recipe
         seed = derive_seed(recipe.seed, run, name)
-        shares = stage_shares(stage.forms, stage.replay, earlier)
+        shares = stage.shares(earlier)
         questions = {form: self.prepared.of("train", form) for form in shares}
+        sampler = QuestionSampler(questions, shares, recipe.rl.prompts_per_step, seed)
+        gate = AccuracyGate(stage.gate, list(stage.forms)) if stage.gate is not None else None
 
         def objective(policy: Policy) -> Objective:
-            sampler = QuestionSampler(questions, shares, recipe.rl.prompts_per_step, seed)
             reference = self.reference(policy, start)
             return GrpoObjective(
-                policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=seed, reference=reference
+                policy,
+                sampler,
+                recipe.rl,
+                recipe.sampling,
+                recipe.rewards,
+                seed=seed,
+                budget=budget,
+                reference=reference,
             )
 
-        gate = AccuracyGate(stage.gate, list(stage.forms)) if stage.gate is not None else None
+        def account() -> dict[str, Any]:
+            return {"shares": shares, "asked": sampler.asked, "gate": gate.account() if gate is not None else None}
+
         return self._train(
-            run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate
+            run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate, account
         )
 
     def sft(self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start) -> Published:
@@ -85,6 +95,7 @@ class Trainings:
         seed: int,
         forms: Sequence[str],
         gate: Gate | None,
+        account: Callable[[], Mapping[str, Any]] = dict,
     ) -> Published:
         """Train, validate on the same forms, publish."""
         recipe = self.recipe
@@ -117,6 +128,7 @@ class Trainings:
             ),
             gate=gate,
             record={"run": run, "stage": name, "form": "+".join(forms)},
+            account=account,
         )
         try:
             done = run_training(training)

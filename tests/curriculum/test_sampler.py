@@ -1,7 +1,13 @@
 import json
 from collections import Counter
+from itertools import accumulate
 
-from curr_reft.curriculum.sampler import QuestionSampler, stage_shares
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curr_reft.curriculum.config import StageConfig
+from curr_reft.curriculum.sampler import QuestionSampler
 from curr_reft.questions.question import Question
 
 
@@ -47,7 +53,25 @@ def test_state_goes_on_where_it_was() -> None:
     assert [[q.id for q in second.draw(step)] for step in range(3, 6)] == expected[3:]
 
 
-def test_replay_is_spread_over_earlier_forms_only() -> None:
-    assert stage_shares({"open": 1}, 0.3, ["binary", "choice"]) == {"open": 0.7, "binary": 0.15, "choice": 0.15}
-    assert stage_shares({"binary": 1}, 0.3, []) == {"binary": 1.0}
-    assert stage_shares({"open": 2, "binary": 2}, 0.3, ["binary"]) == {"open": 0.5, "binary": 0.5}
+@given(
+    weights=st.lists(st.floats(0.01, 1), min_size=1, max_size=3),
+    prompts=st.integers(1, 16),
+    steps=st.integers(1, 40),
+)
+def test_the_share_of_every_form_is_met_after_every_prompt(weights: list[float], prompts: int, steps: int) -> None:
+    """Replay too is a share: after n prompts a form was asked n * share times, give or take less than one."""
+    shares = {form: weight / sum(weights) for form, weight in zip(SETS, weights, strict=False)}
+    one = sampler(shares, prompts)
+    drawn = [question.form for step in range(steps) for question in one.draw(step)]
+    for form, share in shares.items():
+        asked = list(accumulate(drawn, lambda count, each, form=form: count + (each == form), initial=0))
+        assert max(abs(count - n * share) for n, count in enumerate(asked)) < 1 + 1e-6
+
+
+@pytest.mark.parametrize("replay", [0.05, 0.3, 0.5, 0.9])
+def test_replay_has_its_share_of_a_stage(replay: float) -> None:
+    stage = StageConfig(name="open", forms={"open": 1}, steps=60, replay=replay)
+    one = sampler(stage.shares(["binary", "choice"]), prompts=12)
+    drawn = Counter(question.form for step in range(60) for question in one.draw(step))
+    assert abs(drawn["binary"] + drawn["choice"] - replay * 720) < 1
+    assert abs(drawn["binary"] - drawn["choice"]) <= 1

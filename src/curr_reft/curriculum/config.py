@@ -1,14 +1,22 @@
-"""Sections of the recipe that order the training: stages, gates, replay, validation."""
+"""Sections of the recipe that order the training: stages, their schedule, gates, replay, validation.
 
-from typing import Literal
+The stages stand in the recipe as they were written, whatever the schedule; ``CurriculumConfig.scheduled`` is the one
+place that turns them into what is trained. So a resolved recipe is a fixed point: loading it again changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from curr_reft.config import Config
 
+Schedule: TypeAlias = Literal["forward", "reversed", "mixed", "binary", "choice", "open"]
+
 
 class GateConfig(Config):
-    """Ends a stage before its budget. Both rules read the mean accuracy of the stage's own forms in rollouts."""
+    """Ends a stage before its budget. Both rules read the mean accuracy of the stage's own forms in rollouts, replayed
+    forms left out; the one that holds first ends it."""
 
     accuracy: float | None = Field(
         0.8, gt=0, le=1, description="the stage ends when the mean over the window reaches this; null: off"
@@ -19,6 +27,7 @@ class GateConfig(Config):
         description="the stage ends when the window is better than the window before by less than this; null: off",
     )
     window: int = Field(10, ge=1, description="updates over which accuracy is averaged")
+    patience: int = Field(1, ge=1, description="updates in a row in which a rule must hold before it ends the stage")
     min_steps: int = Field(10, ge=1, description="updates before the gate may act")
 
 
@@ -33,12 +42,27 @@ class StageConfig(Config):
     gate: GateConfig | None = Field(None, description="may end the stage before its budget")
     replay: float = Field(0.0, ge=0, lt=1, description="share of prompts drawn from the forms of earlier stages")
 
+    def shares(self, earlier: Sequence[str]) -> dict[str, float]:
+        """Form -> share of the prompts: its own forms, and ``replay`` spread evenly over the forms of ``earlier``
+        stages that are not its own; without such a form there is nothing to replay and all prompts are its own."""
+        old = [form for form in dict.fromkeys(earlier) if form not in self.forms]
+        total = sum(self.forms.values())
+        own = 1 - self.replay if old else 1.0
+        shares = {form: own * weight / total for form, weight in self.forms.items()}
+        shares.update({form: self.replay / len(old) for form in old if self.replay > 0})
+        return shares
+
 
 class CurriculumConfig(Config):
     """Phase 1: the stages in their order (Curr-ReFT section 3.2)."""
 
     stages: tuple[StageConfig, ...] = Field(
         description="in order; each starts from the best checkpoint of the one before"
+    )
+    schedule: Schedule = Field(
+        "forward",
+        description="an ablation of the same updates: forward (the stages as written), reversed, mixed (one stage of "
+        "all forms), or one form only",
     )
     total_steps: int = Field(ge=1, description="updates of the whole curriculum, and of the plain-RL and SFT baselines")
     skip_at_chance: bool = Field(
@@ -64,13 +88,43 @@ class CurriculumConfig(Config):
             raise ValueError("only the last stage may have steps: rest")
         return self
 
+    def scheduled(self) -> tuple[StageConfig, ...]:
+        """The stages in the order in which they are trained. Every schedule plans the same number of updates.
+
+        reversed: a stage keeps its name, forms, planned steps and gate. What depends on the place stays with the
+        place: the share of replay, whether the last stage takes the rest, and whether it has a gate (without one there
+        is nobody to whom steps could be left, and the ablation would train less).
+        mixed: one stage whose forms have the shares that ``planned_updates`` gives them in the curriculum, replay
+        counted: the same questions in another order (Curr-ReFT, EMNLP version: easy to hard against mixed, reversed).
+        A form: one stage of that form.
+        """
+        if self.schedule == "forward":
+            return self.stages
+        if self.schedule == "reversed":
+            return tuple(
+                stage.model_copy(
+                    update={
+                        "steps": "rest" if place.steps == "rest" else steps,
+                        "replay": place.replay,
+                        "gate": None if place is self.stages[-1] and place.gate is None else stage.gate,
+                    }
+                )
+                for stage, steps, place in zip(self.stages[::-1], self._steps()[::-1], self.stages, strict=True)
+            )
+        forms = self.planned_updates() if self.schedule == "mixed" else {self.schedule: 1.0}
+        return (StageConfig(name=self.schedule, forms=forms, steps=sum(self._steps())),)
+
     def planned_updates(self) -> dict[str, float]:
-        """Form -> updates planned for it, when no gate ends a stage early; replay left out."""
+        """Form -> updates planned for it in the stages as written, replay counted, when no gate ends a stage early."""
         planned: dict[str, float] = {}
-        left = self.total_steps
-        for stage in self.stages:
-            steps = left if stage.steps == "rest" else stage.steps
-            left -= steps
-            for form, weight in stage.forms.items():
-                planned[form] = planned.get(form, 0.0) + steps * weight / sum(stage.forms.values())
+        earlier: list[str] = []
+        for stage, steps in zip(self.stages, self._steps(), strict=True):
+            for form, share in stage.shares(earlier).items():
+                planned[form] = planned.get(form, 0.0) + steps * share
+            earlier += stage.forms
         return planned
+
+    def _steps(self) -> list[int]:
+        """The budgets of the stages as written, with the rest in numbers."""
+        fixed = [stage.steps for stage in self.stages if stage.steps != "rest"]
+        return fixed if len(fixed) == len(self.stages) else [*fixed, self.total_steps - sum(fixed)]

@@ -66,13 +66,3 @@ def _order(seed: int, form: str, task: str, epoch: int, count: int) -> tuple[int
     order = list(range(count))
     stream(seed, "order", form, task, epoch).shuffle(order)
     return tuple(order)
-
-
-def stage_shares(forms: Mapping[str, float], replay: float, earlier: Sequence[str]) -> dict[str, float]:
-    """Shares of a stage: its own forms, and ``replay`` spread evenly over the forms of earlier stages not its own."""
-    old = [form for form in dict.fromkeys(earlier) if form not in forms]
-    total = sum(forms.values())
-    own = 1 - replay if old else 1.0
-    shares = {form: own * weight / total for form, weight in forms.items()}
-    shares.update({form: replay / len(old) for form in old})
-    return shares

@@ -61,6 +61,7 @@ class Training:
     journal: Journal
     gate: Gate | None = None
     record: Mapping[str, Any] = field(default_factory=dict)  # goes into the manifest as it is
+    account: Callable[[], Mapping[str, Any]] = dict  # asked when training is over; goes into the manifest too
 
 
 def run_training(training: Training) -> Published:
@@ -107,5 +108,6 @@ def run_training(training: Training) -> Published:
         "first": progress.first,
         "last": progress.last,
         "start_sha256": training.start.sha256,
+        **training.account(),
     }
     return publish(training.folder, lambda path: save_policy(policy, path), record)
