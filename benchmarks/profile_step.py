@@ -32,7 +32,7 @@ def profile(form: str, steps: int, packed: bool) -> dict[str, float]:
     policy = load_policy(recipe.model.model_copy(update={"packed": packed, "threads": None}))
     prepared = prepare(recipe, load_items(recipe), policy.frame)
     sampler = QuestionSampler({form: prepared.of("train", form)}, {form: 1.0}, recipe.rl.prompts_per_step, 0)
-    objective = GrpoObjective(policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=0, reference=None)
+    objective = GrpoObjective(policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=0, budget=steps + 2, reference=None)
     optimizer = torch.optim.AdamW(policy.training_parameters(), lr=recipe.rl.optimizer.lr, weight_decay=0.0)
     rows: list[dict[str, float]] = []
     for step in range(1, steps + 3):
@@ -50,7 +50,7 @@ def profile(form: str, steps: int, packed: bool) -> dict[str, float]:
         lap("encode")
         groups = rollout(policy, prompts, recipe.sampling, seed=derive_seed(0, "rollout", step))
         lap("rollout")
-        graded = objective.grade(questions, groups)
+        graded = objective.grade(questions, groups, progress=0.0)
         lap("grade")
         batches = objective.pack(graded)
         lap("pack")

@@ -38,7 +38,11 @@ LEVELS = (
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.
 ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.lessons")
 # Sections may name the options of the rooms below them, as long as nothing heavy comes with it (tests/test_cli.py).
-SECTION_EXTRAS = {"rewards.config": {"tasks.base"}, "data.config": {"data.sampling"}}
+SECTION_EXTRAS = {
+    "rewards.config": {"tasks.base"},
+    "tasks.config": {"tasks.names"},
+    "data.config": {"data.sampling"},
+}
 
 
 @functools.cache

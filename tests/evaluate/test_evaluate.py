@@ -45,7 +45,7 @@ def wrap(answer: str) -> str:
 
 
 def answer(asked: Question, text: str) -> Answered:
-    soft = REWARDS.model_copy(update={"soft_iou": True})
+    soft = REWARDS.for_evaluation()
     return Answered(question=asked, completion=text, truncated=False, grade=grade(asked, text, config=soft))
 
 

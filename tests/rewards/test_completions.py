@@ -10,9 +10,10 @@ import pytest
 from curr_reft.errors import DataError
 from curr_reft.rewards.command import grade_lines
 from curr_reft.rewards.config import RewardsConfig
+from curr_reft.tasks.config import MathConfig
 
 HERE = Path(__file__).parent
-CONFIG = RewardsConfig(timeout=3.0)
+CONFIG = RewardsConfig(math=MathConfig(timeout=3.0))
 
 
 def graded(rows: list[dict[str, Any]], config: RewardsConfig = CONFIG) -> list[dict[str, Any]]:
@@ -99,7 +100,7 @@ def test_a_row_comes_back_with_its_other_keys_and_three_more() -> None:
 
 def test_a_score_that_does_not_exist_is_null() -> None:
     row = {"task": "math", "form": "open", "truth": "42", "completion": say("9^{9\\cdot 9^{9}}")}
-    [graded_row] = graded([row], RewardsConfig(timeout=0.5))
+    [graded_row] = graded([row], RewardsConfig(math=MathConfig(timeout=0.5)))
     assert (graded_row["accuracy"], graded_row["status"]) == (None, "timed_out")
 
 

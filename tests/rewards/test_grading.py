@@ -19,6 +19,7 @@ from curr_reft.rewards.format import answer_block, format_reward
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import grade, grade_all, total, verdict
 from curr_reft.tasks import TASKS
+from curr_reft.tasks.config import DetectionConfig, MathConfig
 
 
 def ask(task: str, form: str, truth: Any, options: tuple[str, ...] = ()) -> Question:
@@ -114,7 +115,7 @@ def test_a_completion_cut_before_its_answer_is_truncated_not_silent() -> None:
 
 
 def test_a_timeout_has_no_total() -> None:
-    config = RewardsConfig(timeout=0.5, workers=1)
+    config = RewardsConfig(math=MathConfig(timeout=0.5, workers=1))
     question = ask("math", "open", "2\\sqrt{3}")
     hanging, right = grade_all(
         [(question, say("9^{9\\cdot 9^{9}}"), False), (question, say("\\sqrt{12}"), False)], config
@@ -149,7 +150,7 @@ def test_correct_is_stricter_than_accuracy() -> None:
     assert (choice.accuracy, choice.correct) == (0.2, False)
     names = grade(QUESTIONS[4], say("dog"))
     assert (names.accuracy, names.correct) == (0.5, False)
-    soft = grade(QUESTIONS[2], say("[10,10,50,30]"), config=RewardsConfig(soft_iou=True))
+    soft = grade(QUESTIONS[2], say("[10,10,50,30]"), config=RewardsConfig(detection=DetectionConfig(score="iou")))
     assert (soft.accuracy, soft.correct) == (0.5, False)
 
 
@@ -192,10 +193,10 @@ def test_an_answer_tried_out_while_thinking_is_none() -> None:
     "section",
     [
         {"format_weight": -1},
-        {"iou_threshold": 1.0},
-        {"timeout": 0},
-        {"workers": 0},
-        {"iou_treshold": 0.5},
+        {"detection": {"threshold": 1.0}},
+        {"math": {"timeout": 0}},
+        {"math": {"workers": 0}},
+        {"detection": {"treshold": 0.5}},
         {"format_weight": 0, "accuracy_weight": 0},
         {"accuracy_weight": float("nan")},
     ],
@@ -249,7 +250,7 @@ def test_no_repeated_text_makes_grading_slow(piece: str) -> None:
             answer = (piece * length)[:length] + end
             started = time.monotonic()
             for question in QUESTIONS:
-                grade(question, say(answer), config=RewardsConfig(timeout=0.5))
+                grade(question, say(answer), config=RewardsConfig(math=MathConfig(timeout=0.5)))
                 grade(question, answer)
             assert time.monotonic() - started < 20.0, (piece, length, end)
 

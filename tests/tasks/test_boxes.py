@@ -75,14 +75,11 @@ def test_written_as_compact_json_without_decimal_zeros() -> None:
     assert write_box((0.125, 0.5, 1.0, 0.75)) == "[0.125,0.5,1,0.75]"
 
 
-def test_threshold_is_strict_and_can_be_moved_or_made_soft() -> None:
+def test_threshold_is_strict() -> None:
     truth, half = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 5.0)
     assert iou(truth, half) == 0.5
     assert DETECTION.score(half, truth, OPTIONS) == 0.0
     assert DETECTION.score((0.0, 0.0, 10.0, 5.001), truth, OPTIONS) == 1.0
-    assert DETECTION.score(half, truth, TaskOptions(iou_threshold=0.3)) == 1.0
-    assert DETECTION.score(half, truth, TaskOptions(soft_iou=True)) == 0.5
-    assert not DETECTION.correct(half, truth, TaskOptions(iou_threshold=0.3)), "evaluation keeps 0.5"
 
 
 def test_rounding_keeps_inside_the_frame() -> None:

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curr_reft.tasks import TASKS, TaskOptions
+from curr_reft.tasks.config import ClassificationConfig, TasksConfig
 from curr_reft.tasks.names import normalise_name
 
 CLASSIFICATION = TASKS["classification"]
 OPTIONS = TaskOptions()
+ALIASED = TaskOptions(tasks=TasksConfig(classification=ClassificationConfig(aliases={"dogs": "dog"})))
 words = st.sampled_from(["dog", "traffic light", "t-shirt", "Red Circle", "café", "wine glass", "3d printer", "dogs"])
 name_lists = st.lists(words, min_size=1, max_size=6)
 
@@ -42,9 +44,9 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise_name(normalise_name(text)) == normalise_name(text)
 
 
-def test_plurals_count_as_one_only_where_the_table_says_so() -> None:
+def test_aliases_count_as_one_only_where_the_table_says_so() -> None:
     assert CLASSIFICATION.score(("dogs",), ("dog",), OPTIONS) == 0.0
-    assert CLASSIFICATION.score(("dogs", "dog"), ("dog",), TaskOptions(plurals={"dogs": "dog"})) == 1.0
+    assert CLASSIFICATION.score(("dogs", "dog"), ("dog",), ALIASED) == 1.0
 
 
 @pytest.mark.parametrize("raw", [None, 3, "", [], [""], [1], ["dog", None], " , ;"])

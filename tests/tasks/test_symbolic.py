@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curr_reft.tasks import TASKS, GradingTimeoutError, TaskOptions, VerificationError
+from curr_reft.tasks.config import MathConfig, TasksConfig
 from curr_reft.tasks.expression import Equality, LatexPair
 from curr_reft.tasks.symbolic import POOL, WorkerPool, verify, verify_all
 
@@ -90,7 +91,7 @@ def test_a_hanging_pair_is_killed_and_the_others_are_answered(pool: WorkerPool) 
 
 def test_a_timeout_is_no_score() -> None:
     with pytest.raises(GradingTimeoutError, match=r"0\.5 s"):
-        MATH.score(HANGS.answer, HANGS.truth, TaskOptions(timeout=0.5))
+        MATH.score(HANGS.answer, HANGS.truth, TaskOptions(tasks=TasksConfig(math=MathConfig(timeout=0.5))))
 
 
 def test_a_worker_that_dies_gives_no_score_and_is_replaced(pool: WorkerPool) -> None:

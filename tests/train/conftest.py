@@ -24,6 +24,7 @@ from curr_reft.train.config import ObjectiveConfig, OptimizerConfig, RlConfig
 from curr_reft.train.grpo import GrpoObjective
 
 SAMPLING = SamplingConfig(group_size=4, max_new_tokens=8)
+BUDGET = 8  # steps of the stage; some tests stop before, none goes on after
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -94,6 +95,8 @@ def grpo(prepared: Prepared, babble: object) -> Callable[..., GrpoObjective]:
         )
         shares = {"open": 0.7, "binary": 0.3}
         sampler = QuestionSampler({form: prepared.of("train", form) for form in shares}, shares, prompts, seed=1)
-        return GrpoObjective(policy, sampler, config, SAMPLING, RewardsConfig(), seed=1, reference=reference)
+        return GrpoObjective(
+            policy, sampler, config, SAMPLING, RewardsConfig(), seed=1, budget=BUDGET, reference=reference
+        )
 
     return build

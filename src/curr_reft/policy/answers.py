@@ -36,14 +36,19 @@ class Answered:
 
 
 def answer_all(
-    policy: Policy, questions: Sequence[Question], sampling: SamplingConfig, rewards: RewardsConfig, seed: int = 0
+    policy: Policy,
+    questions: Sequence[Question],
+    sampling: SamplingConfig,
+    rewards: RewardsConfig,
+    seed: int | Sequence[Sequence[int]] = 0,
 ) -> list[list[Answered]]:
-    """``sampling.group_size`` answers to each question, in order."""
+    """``sampling.group_size`` answers to each question, in order; ``seed`` is one for all, or one for each answer."""
     answered: list[list[Answered]] = []
     for start in range(0, len(questions), CHUNK):
         part = questions[start : start + CHUNK]
         prompts = [policy.processor.encode_question(question) for question in part]
-        groups = rollout(policy, prompts, sampling, seed=derive_seed(seed, start))
+        seeds = derive_seed(seed, start) if isinstance(seed, int) else seed[start : start + CHUNK]
+        groups = rollout(policy, prompts, sampling, seed=seeds)
         rows = [(q, c.text, c.truncated) for q, g in zip(part, groups, strict=True) for c in g.completions]
         grades = iter(grade_all(rows, rewards))
         answered += [
@@ -56,7 +61,6 @@ def answer_all(
 def answer_greedily(
     policy: Policy, questions: Sequence[Question], sampling: SamplingConfig, rewards: RewardsConfig
 ) -> list[Answered]:
-    """One greedy answer to each question, boxes scored by their IoU."""
+    """One greedy answer to each question, scored by the soft measures of evaluation (IoU, F1, Jaccard)."""
     greedy = sampling.model_copy(update={"group_size": 1, "temperature": 0.0})
-    soft = rewards.model_copy(update={"soft_iou": True})
-    return [group[0] for group in answer_all(policy, questions, greedy, soft)]
+    return [group[0] for group in answer_all(policy, questions, greedy, rewards.for_evaluation())]

@@ -2,20 +2,15 @@
 
 from pydantic import Field, model_validator
 
-from curr_reft.config import Config
 from curr_reft.tasks.base import TaskOptions
+from curr_reft.tasks.config import TasksConfig
 
 
-class RewardsConfig(Config):
-    """Weights of the parts and the rules of the tasks. Defaults: Curr-ReFT section 3 and the reference code."""
+class RewardsConfig(TasksConfig):
+    """Weights of the parts, and a section for the options of each task. Defaults: Curr-ReFT section 3."""
 
     format_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="paid for the form of the completion")
     accuracy_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="paid for the answer")
-    iou_threshold: float = Field(0.5, ge=0, lt=1, description="a box is right strictly above this IoU with the truth")
-    soft_iou: bool = Field(False, description="pay a box its IoU instead of 0 or 1")
-    plurals: dict[str, str] = Field(default_factory=dict, description="names counted as another: {dogs: dog}")
-    timeout: float = Field(5.0, gt=0, le=600, description="seconds to verify one math answer; beyond: no score")
-    workers: int = Field(2, ge=1, le=64, description="processes that verify math answers")
 
     @model_validator(mode="after")
     def _something_is_paid(self) -> "RewardsConfig":
@@ -23,12 +18,6 @@ class RewardsConfig(Config):
             raise ValueError("format_weight and accuracy_weight are both 0: nothing would be paid; raise one of them")
         return self
 
-    def task_options(self) -> TaskOptions:
-        """What the graders of the tasks read of this section."""
-        return TaskOptions(
-            iou_threshold=self.iou_threshold,
-            soft_iou=self.soft_iou,
-            plurals=self.plurals,
-            timeout=self.timeout,
-            workers=self.workers,
-        )
+    def task_options(self, progress: float = 1.0) -> TaskOptions:
+        """What the graders of the tasks read; ``progress`` is the share of the stage's steps that is done."""
+        return TaskOptions(tasks=self, progress=progress)

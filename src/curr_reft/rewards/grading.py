@@ -26,22 +26,33 @@ class Completed(NamedTuple):
     truncated: bool = False
 
 
-def grade(question: Question, completion: str, truncated: bool = False, config: RewardsConfig | None = None) -> Grade:
-    """The grade of one completion. Never raises for what a model may write."""
-    options = (config or RewardsConfig()).task_options()
+def grade(
+    question: Question,
+    completion: str,
+    truncated: bool = False,
+    config: RewardsConfig | None = None,
+    progress: float = 1.0,
+) -> Grade:
+    """The grade of one completion. Never raises for what a model may write.
+
+    ``progress`` is the share of the stage's steps that is done, for rules that tighten; 1 outside of training.
+    """
+    options = (config or RewardsConfig()).task_options(progress)
     return _grade(question, completion, truncated, options)
 
 
-def grade_all(completed: Sequence[tuple[Question, str, bool]], config: RewardsConfig | None = None) -> list[Grade]:
+def grade_all(
+    completed: Sequence[tuple[Question, str, bool]], config: RewardsConfig | None = None, progress: float = 1.0
+) -> list[Grade]:
     """The grades of (question, completion, truncated), in order, equal to those of ``grade``.
 
     What needs computer algebra is sent to the worker processes together, each pair once. Raises VerificationError when
     no worker process can start, because then no math answer could ever be scored.
     """
     config = config or RewardsConfig()
-    options = config.task_options()
+    options = config.task_options(progress)
     pairs = list(dict.fromkeys(pair for row in completed if (pair := _symbolic_pair(*row)) is not None))
-    verdicts = verify_all(pairs, timeout=options.timeout, workers=options.workers) if pairs else []
+    verdicts = verify_all(pairs, timeout=config.math.timeout, workers=config.math.workers) if pairs else []
     options = replace(options, verdicts=dict(zip(pairs, verdicts, strict=True)))
     return [_grade(question, completion, truncated, options) for question, completion, truncated in completed]
 

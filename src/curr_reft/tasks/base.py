@@ -5,11 +5,12 @@ in ``tasks.TASKS``.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from curr_reft.data.item import Box, Item, Truth
+from curr_reft.tasks.config import TasksConfig
 from curr_reft.tasks.expression import Equality
 
 STRICT_IOU = 0.5
@@ -18,22 +19,40 @@ STRICT_IOU = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """How open answers are scored. The defaults are the ones of the paper, with the decisions of the docs."""
+    """What a score may depend on beside the answer and the truth."""
 
-    iou_threshold: float = 0.5  # detection: 1 strictly above it
-    soft_iou: bool = False  # detection: the IoU itself is the score
-    plurals: Mapping[str, str] = field(default_factory=dict)  # classification: {"dogs": "dog"}; empty: no mapping
-    timeout: float = 5.0  # math: seconds one verification may take in its worker
-    workers: int = 2  # math: verification processes
+    tasks: TasksConfig = field(default_factory=TasksConfig)  # the sections of the recipe
+    progress: float = 1.0  # in [0, 1], share of the stage's steps done; outside of training 1, the strictest
     verdicts: Mapping[tuple[str, str], Equality] = field(default_factory=dict)  # math: (truth, answer) already known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """What false claims of an item may be drawn from, beside the item itself."""
+    """What false claims of an item may be drawn from, beside the item itself.
+
+    Pools of parts of the data are joined by ``|``, so that no task needs all items at once.
+    """
 
     names: tuple[str, ...] = ()  # classification: the categories of the data; math: its truths in words
     bounds: Box | None = None  # detection: the whole image, in the frame of the boxes
+    families: Mapping[str, frozenset[str]] = field(default_factory=dict)  # classification: category -> its families
+    together: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # classification: items that show both
+
+    def __or__(self, other: "Pool") -> "Pool":
+        families = dict(self.families)
+        for name, own in other.families.items():
+            families[name] = families.get(name, frozenset()) | own
+        together = {name: dict(beside) for name, beside in self.together.items()}
+        for name, beside in other.together.items():
+            counts = together.setdefault(name, {})
+            for neighbour, count in beside.items():
+                counts[neighbour] = counts.get(neighbour, 0) + count
+        return Pool(
+            names=tuple(sorted({*self.names, *other.names})),
+            bounds=self.bounds or other.bounds,
+            families=families,
+            together=together,
+        )
 
 
 class Frame(Protocol):
@@ -67,8 +86,17 @@ class Task(Protocol):
         """The truth of a row. Raises ValueError with the reason when ``raw`` cannot be one."""
         ...
 
+    def canonical(self, truth: Truth, options: TaskOptions) -> Truth:
+        """The truth as the options count it (names with their aliases resolved), so that false claims respect them."""
+        ...
+
     def parse(self, answer: str) -> Any | None:
         """What the text of an answer block says, or None. Never raises and never evaluates the text."""
+        ...
+
+    def well_formed(self, answer: str) -> bool:
+        """Whether an open answer has the form the task asks for, right or wrong: the task's share in the format reward
+        (a JSON box for detection; most tasks ask for nothing)."""
         ...
 
     def score(self, parsed: Any, truth: Truth, options: TaskOptions) -> float:
@@ -108,9 +136,48 @@ class Task(Protocol):
         ...
 
     def pool(self, items: list[Item]) -> Pool:
-        """What the false claims of these items are drawn from."""
+        """What the false claims of these items are drawn from. Asked part by part; the parts are joined by ``|``."""
         ...
 
     def false_claims(self, item: Item, pool: Pool, rng: random.Random, n: int, apart: bool = False) -> list[Truth]:
         """Up to n truths that are verified wrong for the item; with ``apart`` also wrong with each other (options)."""
         ...
+
+    def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
+        """Where a false claim of ``false_claims`` came from, in words for the data card ("another object")."""
+        ...
+
+    def corpus_scores(self, answers: Sequence[tuple[Any | None, Truth]]) -> dict[str, float]:
+        """Measures of a whole test set that are no mean over its answers, by name: (parsed or None, truth) in order."""
+        ...
+
+
+class TaskDefaults:
+    """What most tasks share. A task inherits it and says only what is its own."""
+
+    absent = "no false claim could be verified as wrong"
+    several = False
+
+    def canonical(self, truth: Truth, options: TaskOptions) -> Truth:
+        return truth
+
+    def well_formed(self, answer: str) -> bool:
+        return True
+
+    def verification(self, parsed: Any, truth: Truth) -> tuple[str, str] | None:
+        return None
+
+    def singles(self, truth: Truth) -> tuple[Truth, ...]:
+        return (truth,)
+
+    def place(self, item: Item, frame: Frame) -> tuple[Item, Box | None]:
+        return item, None
+
+    def pool(self, items: list[Item]) -> Pool:
+        return Pool()
+
+    def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
+        return "given by the row" if claim in item.distractors else "made by the task"
+
+    def corpus_scores(self, answers: Sequence[tuple[Any | None, Truth]]) -> dict[str, float]:
+        return {}

@@ -5,15 +5,16 @@ Curr-ReFT section 3: size of the intersection over size of the union. How names 
 """
 
 import random
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
-from curr_reft.data.item import Box, Item, Truth
-from curr_reft.tasks.base import Frame, Pool, TaskOptions
+from curr_reft.data.item import Item, Truth
+from curr_reft.tasks.base import Pool, TaskDefaults, TaskOptions
 from curr_reft.tasks.names import normalise_name, read_names
 
 
-class Classification:
+class Classification(TaskDefaults):
     """A set of category names per answer."""
 
     name = "classification"
@@ -38,12 +39,16 @@ class Classification:
     def parse(self, answer: str) -> tuple[str, ...] | None:
         return read_names(answer)
 
+    def canonical(self, truth: Truth, options: TaskOptions) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_counted(_names(truth), options)))
+
     def score(self, parsed: tuple[str, ...], truth: Truth, options: TaskOptions) -> float:
-        given, true = _as_set(parsed, options.plurals), _as_set(_names(truth), options.plurals)
-        return len(given & true) / len(given | true)
+        """By ``rewards.classification.score``; Jaccard is that of Curr-ReFT section 3."""
+        given, true = frozenset(_counted(parsed, options)), frozenset(_counted(_names(truth), options))
+        return _SCORES[options.tasks.classification.score](given, true)
 
     def correct(self, parsed: tuple[str, ...], truth: Truth, options: TaskOptions) -> bool:
-        return _as_set(parsed, options.plurals) == _as_set(_names(truth), options.plurals)
+        return frozenset(_counted(parsed, options)) == frozenset(_counted(_names(truth), options))
 
     def write(self, truth: Truth) -> str:
         return ", ".join(_names(truth))
@@ -54,31 +59,71 @@ class Classification:
     def option(self, truth: Truth) -> str:
         return ", ".join(_names(truth))
 
-    def verification(self, parsed: Any, truth: Truth) -> None:
-        return None
-
     def singles(self, truth: Truth) -> tuple[Truth, ...]:
         return tuple((name,) for name in _names(truth))
 
-    def place(self, item: Item, frame: Frame) -> tuple[Item, Box | None]:
-        return item, None
-
     def pool(self, items: list[Item]) -> Pool:
-        names = {name for item in items for truth in (item.truth, *item.distractors) for name in _names(truth)}
-        return Pool(names=tuple(sorted(names)))
+        """The categories of the data, the words of each as its families, and how often two stand in one item."""
+        names: set[str] = set()
+        together: dict[str, Counter[str]] = {}
+        for item in items:
+            shown = _names(item.truth)
+            names.update(shown, *(_names(distractor) for distractor in item.distractors))
+            for name in shown:
+                together.setdefault(name, Counter()).update(other for other in shown if other != name)
+        return Pool(names=tuple(names), families={name: frozenset(name.split()) for name in names}, together=together)
 
     def false_claims(self, item: Item, pool: Pool, rng: random.Random, n: int, apart: bool = False) -> list[Truth]:
-        """Single categories that are not in the image; distinct names are wrong with each other by definition."""
-        # "dogs" is no honest false claim for an image with a dog, whatever the table of plurals says.
+        """Single categories that are not in the image, the most plausible first; distinct names are wrong with each
+        other by definition.
+
+        First those the row gives, then those of the same family as one in the image (a shared word, or the table
+        ``questions.families``), then those often seen beside one in the image (drawn by how often, as the adversarial
+        setting of POPE does, arXiv 2305.10355, so that a common category is a false claim too), then any other.
+        """
+        # "dogs" is no honest false claim for an image with a dog, whatever the table of aliases says.
         present = {_singular(name) for name in _names(item.truth)}
 
         def absent(names: set[str]) -> list[str]:
             return sorted(name for name in names if _singular(name) not in present)
 
-        known = absent({name for distractor in item.distractors for name in _names(distractor)})
-        rest = absent(set(pool.names) - set(known))
-        rng.shuffle(known)
-        return [(name,) for name in (known + rng.sample(rest, min(n, len(rest))))[:n]]
+        chosen = absent({name for distractor in item.distractors for name in _names(distractor)})
+        rest = absent(set(pool.names) - set(chosen))
+        rng.shuffle(chosen)
+        if pool.families:
+            kin = _kin(item, pool)
+            beside = _beside(item, pool)
+            tiers = (
+                [name for name in rest if kin & pool.families.get(name, frozenset())],
+                [name for name in rest if name in beside],
+            )
+            if len(chosen) < n:
+                chosen += rng.sample(tiers[0], len(tiers[0]))
+            if len(chosen) < n:
+                seen = [name for name in tiers[1] if name not in chosen]
+                # Weighted draws without replacement (Efraimidis and Spirakis 2006): the largest u^(1/weight) first.
+                drawn = {name: rng.random() ** (1 / beside[name]) for name in seen}
+                chosen += sorted(seen, key=lambda name: -drawn[name])
+            rest = [name for name in rest if name not in chosen]
+        return [(name,) for name in (chosen + rng.sample(rest, min(n, len(rest))))[:n]]
+
+    def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
+        (name,) = _names(claim)
+        if any(name in _names(distractor) for distractor in item.distractors):
+            return "given by the row"
+        if _kin(item, pool) & pool.families.get(name, frozenset()):
+            return "absent category of the same family"
+        return "absent category seen beside" if name in _beside(item, pool) else "any absent category"
+
+
+def _kin(item: Item, pool: Pool) -> frozenset[str]:
+    """The families of the categories in the image."""
+    return frozenset().union(*(pool.families.get(name, frozenset()) for name in _names(item.truth)))
+
+
+def _beside(item: Item, pool: Pool) -> Counter[str]:
+    """Category -> how often it stands in an item together with one that is in this image."""
+    return sum((Counter(pool.together.get(name, {})) for name in _names(item.truth)), Counter())
 
 
 def _names(truth: Truth) -> tuple[str, ...]:
@@ -90,5 +135,19 @@ def _singular(name: str) -> str:
     return name.removesuffix("s")
 
 
-def _as_set(names: tuple[str, ...], plurals: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(plurals.get(name, name) for name in names)
+def _counted(names: Iterable[str], options: TaskOptions) -> Iterator[str]:
+    """The names with their aliases resolved."""
+    aliases = options.tasks.classification.aliases
+    return (aliases.get(name, name) for name in names)
+
+
+Names: TypeAlias = frozenset[str]
+
+# Neither set is ever empty: an answer without a name does not parse, and a truth without one is refused.
+_SCORES: Mapping[str, Callable[[Names, Names], float]] = {
+    "jaccard": lambda given, true: len(given & true) / len(given | true),
+    "exact": lambda given, true: float(given == true),
+    "precision": lambda given, true: len(given & true) / len(given),
+    "recall": lambda given, true: len(given & true) / len(true),
+    "f1": lambda given, true: 2 * len(given & true) / (len(given) + len(true)),
+}

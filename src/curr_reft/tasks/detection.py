@@ -9,20 +9,20 @@ from dataclasses import replace
 from typing import Any
 
 from curr_reft.data.item import Box, Item, Truth
-from curr_reft.tasks.base import STRICT_IOU, Frame, Pool, TaskOptions
+from curr_reft.tasks.base import STRICT_IOU, Frame, Pool, TaskDefaults, TaskOptions
 from curr_reft.tasks.boxes import BOX_KEYS, iou, is_valid, read_box, read_boxes, round_box, write_box
+from curr_reft.tasks.overlap import giou
 
 FALSE_CLAIM_IOU = 0.3  # a false claim is at most this close to the truth
 OPTION_IOU = 0.5  # options are closer than this neither to the truth nor to each other
 _TRIES = 200  # draws of a jittered box before giving up
 
 
-class Detection:
+class Detection(TaskDefaults):
     """One box per answer, in the frame of the question."""
 
     name = "detection"
     absent = "no false box can be placed in the image"
-    several = False
 
     def read_truth(self, raw: Any) -> Box:
         """A box from four numbers, ``{"bbox_2d": [...]}`` or the text of either. Raises ValueError."""
@@ -34,9 +34,21 @@ class Detection:
     def parse(self, answer: str) -> Box | None:
         return read_box(answer)
 
+    def well_formed(self, answer: str) -> bool:
+        """A JSON box, right or wrong, one or more (Curr-ReFT section 3.2)."""
+        return read_boxes(answer) is not None
+
     def score(self, parsed: Box, truth: Truth, options: TaskOptions) -> float:
+        """By ``rewards.detection.score``: 1 strictly above the threshold (Curr-ReFT), the IoU, or the GIoU.
+
+        GIoU is in [-1, 1] and a reward in [0, 1]: what is below 0 earns 0. Mapped by (1 + GIoU) / 2 instead, a box
+        beside the truth would earn up to a half, and the whole image more than a half for any truth.
+        """
+        section = options.tasks.detection
+        if section.score == "giou":
+            return max(0.0, giou(parsed, _box(truth)))
         value = iou(parsed, _box(truth))
-        return value if options.soft_iou else float(value > options.iou_threshold)
+        return value if section.score == "iou" else float(value > section.threshold_at(options.progress))
 
     def correct(self, parsed: Box, truth: Truth, options: TaskOptions) -> bool:
         return iou(parsed, _box(truth)) > STRICT_IOU
@@ -49,12 +61,6 @@ class Detection:
 
     def option(self, truth: Truth) -> str:
         return write_box(_box(truth))
-
-    def verification(self, parsed: Any, truth: Truth) -> None:
-        return None
-
-    def singles(self, truth: Truth) -> tuple[Truth, ...]:
-        return (truth,)
 
     def place(self, item: Item, frame: Frame) -> tuple[Item, Box | None]:
         """Rounding may move a side by half a unit; it may not change who is right, nor empty a box."""
@@ -71,9 +77,6 @@ class Detection:
             raise ValueError("the true box is too small for the image as the model sees it, or outside of it")
         others = tuple(box for box in (placed(_box(other)) for other in item.distractors) if is_valid(box))
         return replace(item, truth=truth, distractors=others), bounds
-
-    def pool(self, items: list[Item]) -> Pool:
-        return Pool()
 
     def false_claims(self, item: Item, pool: Pool, rng: random.Random, n: int, apart: bool = False) -> list[Truth]:
         """Boxes of other objects first (they are the plausible ones), then jittered copies of the true box.
@@ -101,6 +104,9 @@ class Detection:
                 break
             accept(_jitter(truth, bounds, rng))
         return chosen
+
+    def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
+        return "another object's box" if claim in item.distractors else "jittered box"
 
     def _read(self, raw: Any) -> Box:
         if isinstance(raw, str):

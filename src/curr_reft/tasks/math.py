@@ -10,8 +10,8 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from curr_reft.data.item import Box, Item, Truth
-from curr_reft.tasks.base import Frame, Pool, TaskOptions
+from curr_reft.data.item import Item, Truth
+from curr_reft.tasks.base import Pool, TaskDefaults, TaskOptions
 from curr_reft.tasks.expression import Equality, clean, normalised_text, too_costly
 from curr_reft.tasks.quantities import plain_number
 from curr_reft.tasks.status import GradingTimeoutError, VerificationError
@@ -23,12 +23,11 @@ _INTEGER = re.compile(r"(?<![\d.,])\d{1,6}(?![\d.,]*\d)")
 _OPPOSITES = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 
-class Math:
+class Math(TaskDefaults):
     """One value per answer, as text."""
 
     name = "math"
     absent = "no value near the truth could be verified as wrong"
-    several = False
 
     def read_truth(self, raw: Any) -> str:
         """The text of a value, from text or a number. Raises ValueError."""
@@ -56,9 +55,10 @@ class Math:
 
     def correct(self, parsed: str, truth: Truth, options: TaskOptions) -> bool:
         pair = self.verification(parsed, truth)
-        equality = options.verdicts.get(pair) or verify(*pair, timeout=options.timeout)
+        timeout = options.tasks.math.timeout
+        equality = options.verdicts.get(pair) or verify(*pair, timeout=timeout)
         if equality is Equality.TIMED_OUT:
-            raise GradingTimeoutError(f"verification exceeded {options.timeout:g} s")
+            raise GradingTimeoutError(f"verification exceeded {timeout:g} s")
         if equality is Equality.FAILED:
             raise VerificationError("the verification worker failed")
         return equality is Equality.EQUAL
@@ -74,12 +74,6 @@ class Math:
 
     def verification(self, parsed: str, truth: Truth) -> tuple[str, str]:
         return str(truth), parsed
-
-    def singles(self, truth: Truth) -> tuple[Truth, ...]:
-        return (truth,)
-
-    def place(self, item: Item, frame: Frame) -> tuple[Item, Box | None]:
-        return item, None
 
     def pool(self, items: list[Item]) -> Pool:
         """Truths in words: the false claims of another truth in words."""
@@ -100,6 +94,16 @@ class Math:
             if candidate and not too_costly(candidate) and all(_differ(other, candidate) for other in against):
                 chosen.append(candidate)
         return chosen
+
+    def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
+        if claim in {clean(str(distractor)) for distractor in item.distractors}:
+            return "given by the row"
+        truth = str(item.truth)
+        if _LETTER.fullmatch(truth):
+            return "another option letter"
+        if _is_word(truth):
+            return "another answer in words"
+        return "near value" if plain_number(truth) is not None else "altered expression"
 
 
 def _differ(truth: str, candidate: str) -> bool:

@@ -66,6 +66,7 @@ class GrpoObjective:
         rewards: RewardsConfig,
         *,
         seed: int,
+        budget: int,
         reference: Callable[[], AbstractContextManager[Policy]] | None,
     ) -> None:
         assert (reference is not None) == (config.objective.beta > 0), "a reference model is kept exactly when beta > 0"
@@ -76,6 +77,7 @@ class GrpoObjective:
         self.rewards = rewards
         self.temperature = sampling.temperature
         self.seed = seed
+        self.budget = budget  # updates of the stage, whether or not a gate ends it before
         self.reference = reference
         self.updates_per_batch = config.objective.updates_per_batch
 
@@ -85,7 +87,7 @@ class GrpoObjective:
         prompts = [self.policy.processor.encode_question(question) for question in questions]
         groups = rollout(self.policy, prompts, self.sampling, seed=derive_seed(self.seed, "rollout", step))
         rolled = time.perf_counter()
-        graded = self.grade(questions, groups)
+        graded = self.grade(questions, groups, progress=(step - 1) / self.budget)
         grading = time.perf_counter()
         micro_batches = self.pack(graded)
         return StepBatch(
@@ -115,13 +117,14 @@ class GrpoObjective:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.sampler.load_state_dict(state["sampler"])
 
-    def grade(self, questions: Sequence[Question], groups: Sequence[Group]) -> list[GradedGroup]:
+    def grade(self, questions: Sequence[Question], groups: Sequence[Group], progress: float) -> list[GradedGroup]:
+        """``progress`` is the share of the budget that is done: a function of the step alone, as resume needs it."""
         flat = [
             (question, completion.text, completion.truncated)
             for question, group in zip(questions, groups, strict=True)
             for completion in group.completions
         ]
-        grades = iter(grade_all(flat, self.rewards))
+        grades = iter(grade_all(flat, self.rewards, progress))
         graded = []
         for question, group in zip(questions, groups, strict=True):
             own = tuple(next(grades) for _ in group.completions)
