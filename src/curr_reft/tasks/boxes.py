@@ -1,6 +1,9 @@
 """Boxes as numbers and as text: IoU, rounding, reading the boxes of an answer. Half-open float boxes throughout.
 
-Answers are read as JSON, with single quotes, code fences and words around it forgiven; nothing is ever evaluated.
+What is read: a JSON list or object (Qwen2.5-VL's ``[{"bbox_2d": [...], "label": "..."}]``, InternVL's
+``<box>[[...]]</box>``), with code fences, single quotes, trailing commas and words around it forgiven; four numbers
+bare or in parentheses; and Qwen-VL's two corners ``(x1,y1),(x2,y2)``. A text that names a second box, or takes the box
+back, holds none. Nothing is ever evaluated.
 """
 
 import json
@@ -9,12 +12,30 @@ import re
 from typing import Any
 
 from curr_reft.data.item import Box
+from curr_reft.tasks.wrappers import punctuated, unwrapped
 
-BOX_KEYS = frozenset({"bbox_2d", "bbox", "box"})
+BOX_KEYS = frozenset({"bbox_2d", "bbox2d", "bbox", "box", "box_2d", "bounding_box", "boundingbox", "coordinates"})
+CORNER_KEYS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
 LONGEST_ANSWER = 4000  # characters; a box needs fewer than 100
 LARGEST_COORDINATE = 1e7  # keeps areas finite and exact enough
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*(.*?)\s*```", re.DOTALL)
+_DEEPEST = 20  # lists and objects in one another; more is an attack on the reader
+_NUMBER = r"[-+]?\d+(?:\.\d+)?"
+_SEPARATED = rf"{_NUMBER}\s*,\s*{_NUMBER}"
+_CORNERS = rf"\(\s*{_SEPARATED}\s*\)"
+# Four numbers or two corners, the only numbers and brackets of the text.
+_BARE = re.compile(
+    rf"(?P<before>[^\d()\[\]{{}}]*)(?<![-+.\w])"
+    rf"(?P<box>\(\s*{_SEPARATED}\s*,\s*{_SEPARATED}\s*\)|{_SEPARATED}\s*,\s*{_SEPARATED}|{_CORNERS}\s*,?\s*{_CORNERS})"
+    rf"(?P<after>(?![\w%]|[.,]\d)[^\d()\[\]{{}}]*)",
+    re.ASCII,
+)
+_NUMBERS = re.compile(_NUMBER, re.ASCII)
+_MORE = re.compile(r"\d[\s,;()]+[-+.]?\d", re.ASCII)  # "60, 60, ..." or "60 60 ..." beside the box
+_DENIED = re.compile(r"(?:\bnot|n't|\bor|\bneither|\bnor|\bexcept)\W*$", re.IGNORECASE)
+_TAKEN_BACK = re.compile(r"^\W*(?:or|nor|not|is not|isn't|is wrong|no)\b", re.IGNORECASE)
+_SINGLE_QUOTED = re.compile(r"'([^'\"\\]*)'")
+_TRAILING_COMMA = re.compile(r",(\s*[\]}])")
 
 
 def is_valid(box: Box) -> bool:
@@ -62,26 +83,33 @@ def round_box(box: Box, bounds: Box) -> Box:
 
 
 def read_boxes(answer: str) -> list[Box] | None:
-    """All boxes (four finite numbers, in any order of size) of the one JSON value in the text; None if there is none.
+    """All boxes of the one JSON list or object in the text; None if there is none.
 
     Pairs of equal keys are all kept, so that ``{"bbox": first, "bbox": second}`` counts as two boxes.
     """
-    text = answer.strip()
-    if not text or len(text) > LONGEST_ANSWER:
+    text = unwrapped(answer) if len(answer) <= LONGEST_ANSWER else ""
+    starts = [position for position in (text.find("["), text.find("{")) if position >= 0]
+    if not starts:
         return None
-    fence = _FENCE.fullmatch(text)
-    if fence:
-        text = fence.group(1)
-    value = _read_json(text)
+    value = _read_json(text, min(starts))
     if value is None:
         return None
     found: list[Box] = []
-    return found if _collect(value, found) and found else None
+    return found if _collect(value, found, named=True, depth=0) and found else None
+
+
+def _bare_box(answer: str) -> list[Box] | None:
+    text = punctuated(unwrapped(answer)) if len(answer) <= LONGEST_ANSWER else ""
+    found = _BARE.fullmatch(text)
+    if found is None or _DENIED.search(found["before"]) or _TAKEN_BACK.search(found["after"]):
+        return None
+    box = _as_box([float(number) for number in _NUMBERS.findall(found["box"])])
+    return None if box is None else [box]
 
 
 def read_box(answer: str) -> Box | None:
-    """The one valid box of an answer; None when there is none, more than one, or it is empty or inverted."""
-    boxes = read_boxes(answer)
+    """The one valid box of an answer, as JSON or bare; None when there is none, more than one, or it is inverted."""
+    boxes = read_boxes(answer) or _bare_box(answer)
     if boxes is None or len(boxes) != 1 or not is_valid(boxes[0]):
         return None
     return boxes[0]
@@ -94,41 +122,55 @@ class _Pairs(list[tuple[str, Any]]):
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs)
 
 
-def _read_json(text: str) -> Any | None:
+def _read_json(text: str, start: int) -> Any | None:
     """The single JSON list or object of the text, words around it ignored."""
-    if '"' not in text:
-        text = text.replace("'", '"')
-    starts = [position for position in (text.find("["), text.find("{")) if position >= 0]
-    if not starts:
-        return None
-    try:
-        value, end = _DECODER.raw_decode(text, min(starts))
-    except (ValueError, RecursionError):  # not JSON, or nested to exhaust the parser: an answer without a box
-        return None
-    rest = text[end:]
-    return None if any(mark in rest for mark in "[]{}") else value
+    for candidate in (text, _forgiven(text)):
+        try:
+            value, end = _DECODER.raw_decode(candidate, start)
+        except (ValueError, RecursionError):  # not JSON, or nested to exhaust the parser: an answer without a box
+            continue
+        before, after = candidate[:start], candidate[end:]
+        if any(mark in after for mark in "[]{}") or _DENIED.search(before) or _TAKEN_BACK.search(after):
+            return None
+        return None if _MORE.search(before) or _MORE.search(after) else value
+    return None
 
 
-def _collect(value: Any, found: list[Box]) -> bool:
+def _forgiven(text: str) -> str:
+    """JSON of what Python prints: single quotes, a comma before the closing bracket. Lengths before it are kept."""
+    return _TRAILING_COMMA.sub(r"\1", _SINGLE_QUOTED.sub(r'"\1"', punctuated(text)))
+
+
+def _collect(value: Any, found: list[Box], named: bool, depth: int) -> bool:
     """Adds the boxes of a JSON value; False when a list of numbers is no box or stands under an unknown key."""
+    if depth > _DEEPEST:
+        return False
     if isinstance(value, _Pairs):
-        for key, inner in value:
-            if isinstance(inner, _Pairs | list):
-                before = len(found)
-                if not _collect(inner, found):
-                    return False
-                if len(found) > before and key.strip().lower() not in BOX_KEYS and _is_numbers(inner):
-                    return False
+        return _collect_object(value, found, depth)
+    if _is_numbers(value):
+        box = _as_box(value)
+        if box is None or not named:
+            return False
+        found.append(box)
         return True
-    if isinstance(value, list):
-        if _is_numbers(value):
-            box = _as_box(value)
-            if box is not None:
-                found.append(box)
-            return box is not None
-        # A list mixes nothing: either numbers (above) or objects and lists that hold boxes.
-        return all(isinstance(inner, _Pairs | list) and _collect(inner, found) for inner in value)
-    return True
+    # A list mixes nothing: either numbers (above) or objects and lists that hold boxes.
+    return all(isinstance(inner, _Pairs | list) and _collect(inner, found, named, depth + 1) for inner in value)
+
+
+def _collect_object(pairs: _Pairs, found: list[Box], depth: int) -> bool:
+    keyed = [(key.strip().lower(), value) for key, value in pairs]
+    for corners in CORNER_KEYS:
+        named = sorted((pair for pair in keyed if pair[0] in corners), key=lambda pair: corners.index(pair[0]))
+        if not named:
+            continue
+        numbers = [value for _, value in named]
+        box = _as_box(numbers) if tuple(key for key, _ in named) == corners and _is_numbers(numbers) else None
+        if box is None:
+            return False
+        found.append(box)
+    return all(
+        _collect(inner, found, key in BOX_KEYS, depth + 1) for key, inner in keyed if isinstance(inner, _Pairs | list)
+    )
 
 
 def _is_numbers(value: Any) -> bool:
