@@ -1,20 +1,26 @@
 """Option letters in an answer, as a set: ``A, C``, ``AC``, ``C and A``, ``(A) (C)`` and ``A. red circle`` are letters.
 
 A sentence is not: the article of "A dog is option C" is no option A. What is not plainly a list of letters is not read
-at all, because guessing letters out of prose is what the reference code pays wrongly.
+at all, because guessing letters out of prose is what the reference code pays wrongly. A letter whose text is another
+option's contradicts itself and is not read either. Look-alikes (Cyrillic, roman numerals, circled letters) are no
+letters.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from string import ascii_uppercase
+
+from curr_reft.tasks.wrappers import punctuated, unwrapped
 
 LONGEST_ANSWER = 2000  # characters
 
 _LEAD = re.compile(
-    r"^(?:(?:so|thus|therefore|hence)\b[,:]?\s*)?(?:the\s+)?(?:(?:final|correct|right)\s+)?"
-    r"(?:answers?|options?|choices?|letters?)\b(?:\s+(?:is|are))?\s*[:=]?\s*",
+    r"^(?:(?:so|thus|therefore|hence)\b[,:]?\s*)?(?:the\s+|my\s+)?(?:(?:final|correct|right)\s+)?"
+    r"(?:answers?|options?|choices?|letters?|both)\b(?:\s+(?:is|are))?\s*[:=]?\s*",
     re.IGNORECASE,
+)
+_TAIL = re.compile(
+    r"(?<=[A-Za-z).])\s+(?:is|are)\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answers?|options?|choices?))?\s*\.?$"
 )
 _COMMAND = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 _JOINS = re.compile(r"\band\b|&|\bAND\b|\bAnd\b")
@@ -22,7 +28,8 @@ _MARKS = re.compile(r"[\s,;.:/()\[\]{}'\"`*+|、，]+")
 # A label opens a line, or follows white space or a separator: "A.", "(A)", "A)", "A:", "[A]".
 _LABEL = re.compile(r"(?:^|(?<=[\s,;]))(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.):])(?=\s|$)")
 _LONE_CAPITAL = re.compile(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9'])")
-_HEDGE = re.compile(r"\b(?:or|not|neither|nor|maybe|either)\b", re.IGNORECASE)
+_HEDGE = re.compile(r"\b(?:or|not|neither|nor|maybe|either|wrong|incorrect|false)\b", re.IGNORECASE)
+_EDGES = ".,;:!?()[]{}'\"`$\\"
 
 
 def letter_of(position: int) -> str:
@@ -36,11 +43,12 @@ def read_letters(answer: str, options: Sequence[str] = ()) -> frozenset[str] | N
     ``options`` are the texts of A, B, ... as shown, where they are known: text that follows a letter must then not be
     the text of another option.
     """
-    text = unicodedata.normalize("NFKC", answer).strip()
-    if not text or len(text) > LONGEST_ANSWER:
+    if len(answer) > LONGEST_ANSWER:
         return None
-    text = _COMMAND.sub(r"\1", text).replace("$", " ").replace("*", "").strip()
-    text = _JOINS.sub(" , ", text)
+    text = _COMMAND.sub(r"\1", unwrapped(punctuated(answer))).replace("$", " ").replace("*", "").strip()
+    if not text:
+        return None
+    text = _TAIL.sub("", _JOINS.sub(" , ", text))
     for _ in range(2):  # "The answer is: option C"
         shorter = _LEAD.sub("", text, count=1).strip()
         text = shorter or text
@@ -66,27 +74,52 @@ def _labelled_letters(text: str, options: Sequence[str]) -> frozenset[str] | Non
     labels = list(_LABEL.finditer(text))
     if not labels or labels[0].start() != 0:
         return None
+    first = _letter(labels[0])
+    if _plain(text[labels[0].end() :]) == _own_text(first, options) != "":
+        return frozenset({first})  # "D. Vitamin C." is one option, whose text holds what looks like a second label
     letters: set[str] = set()
     ends = [label.start() for label in labels[1:]] + [len(text)]
     for label, end in zip(labels, ends, strict=True):
-        letter = (label.group(1) or label.group(2)).upper()
-        if not _fits(letter, text[label.end() : end], options):
+        if not _fits(_letter(label), text[label.end() : end], options):
             return None
-        letters.add(letter)
+        letters.add(_letter(label))
     return frozenset(letters)
 
 
-def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
-    """Whether the words after a letter are no second thought: not another option, its letter, or a hedge."""
-    words = _plain(shown)
+def _letter(label: re.Match[str]) -> str:
+    return (label.group(1) or label.group(2)).upper()
+
+
+def _own_text(letter: str, options: Sequence[str]) -> str:
     position = ascii_uppercase.index(letter)
-    own = _plain(options[position]) if position < len(options) else ""
+    return _plain(options[position]) if position < len(options) else ""
+
+
+def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
+    """Whether the words after a letter are its own text, or at least no second thought: no hedge, no other letter.
+
+    With the options known, the words must hold the option's own text (or be a part of it) and no other option's.
+    """
+    words, own = _plain(shown), _own_text(letter, options)
     if not words or words == own:
         return True
-    if any(words == _plain(other) for other in options):
+    capitals = set(_LONE_CAPITAL.findall(shown)) - {capital.upper() for capital in own.split()}
+    if _HEDGE.search(shown) or capitals:
         return False
-    return not (_HEDGE.search(shown) or _LONE_CAPITAL.search(shown))
+    if not own:
+        return not any(words == _plain(other) for other in options)
+    if not (_within(own, words) or _within(words, own)):
+        return False
+    others = [_plain(other) for other in options]
+    return not any(_within(other, words) and not _within(other, own) for other in others)
+
+
+def _within(part: str, whole: str) -> bool:
+    """Whether the words of ``part`` stand together in ``whole``."""
+    return bool(part) and f" {part} " in f" {whole} "
 
 
 def _plain(text: str) -> str:
-    return " ".join(_MARKS.sub(" ", text).casefold().split())
+    """Words in lower case without the punctuation at their edges: "-4" and "4.5" stay what they are."""
+    words = (word.strip(_EDGES) for word in text.casefold().replace(",", " ").split())
+    return " ".join(word for word in words if word)
