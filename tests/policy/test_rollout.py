@@ -64,6 +64,20 @@ def test_same_seed_same_tokens_however_rows_are_batched(ending, prompts):
     assert torch.equal(torch.get_rng_state(), state)  # nobody else's random numbers are touched
 
 
+def test_a_seed_for_each_completion_frees_it_from_its_place(ending, prompts):
+    """What a completion is depends on its prompt and its seed, not on its neighbours or its place."""
+    seeds = [[10 * p + g for g in range(4)] for p in range(len(prompts))]
+    whole = tokens(rollout(ending, prompts, SAMPLING, seed=seeds))
+    assert tokens(rollout(ending, prompts[::-1], SAMPLING, seed=seeds[::-1]))[::-1] == whole
+    two = SAMPLING.model_copy(update={"group_size": 2})
+    for part in (slice(0, 2), slice(2, 4)):
+        halves = [row[part] for row in seeds]
+        assert tokens(rollout(ending, prompts, two, seed=halves)) == [row[part] for row in whole]
+    assert whole[0][0] != whole[0][1]  # other seed, other answer: else the rest shows nothing
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        rollout(ending, prompts, two, seed=seeds)
+
+
 def test_plain_path_draws_the_same(ending, fresh, prompts):
     plain = fresh(packed=False)
     plain.token_bias_V = ending.token_bias_V

@@ -2,8 +2,9 @@
 
 Each distinct image passes the vision tower once, each prompt the model once, and all completions decode as one flat
 row. Random numbers are drawn before decoding, one for each (prompt, completion, token), so what a prompt gets depends
-on the seed and its place in the list alone, not on how rows are batched or when others end. The plain path, one
-prompt at a time through the model's own cache, draws the same tokens.
+on the seed and its place in the list alone, not on how rows are batched or when others end; with a seed for each
+completion it does not even depend on the place. The plain path, one prompt at a time through the model's own cache,
+draws the same tokens.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import torch
 from curr_reft.policy.attention import no_mask
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.decode import DecodeLayout
+from curr_reft.policy.families import image_marks
 from curr_reft.policy.logprobs import policy_logits, position_ids, repeat_pixels
 from curr_reft.policy.packing import pack_images, pack_prompts, prompt_positions
 from curr_reft.policy.policy import Policy
@@ -25,14 +27,15 @@ LEAVE_AT = 1 / 8
 """Ended rows are dropped once they are this share of the batch; dropping a few would cost more than carrying them."""
 
 
-def rollout(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, seed: int) -> list[Group]:
-    """One Group for each prompt, in order.
+def rollout(
+    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, seed: int | Sequence[Sequence[int]]
+) -> list[Group]:
+    """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion).
 
     Log-probabilities are those of the whole policy at the temperature (1 if greedy), whatever top_p and top_k cut away.
     """
     G, T = sampling.group_size, sampling.max_new_tokens
-    generator = torch.Generator().manual_seed(seed)
-    uniform_PGT = torch.rand((len(prompts), G, T), generator=generator)
+    uniform_PGT = _draw_uniform(seed, len(prompts), G, T)
     at_once = max(1, sampling.rows_at_once // G) if policy.packed else 1
     sample = _sample if policy.packed else _sample_plain
     was_training = policy.model.training
@@ -48,6 +51,14 @@ def rollout(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: Sampling
         return groups
     finally:
         policy.model.train(was_training)
+
+
+def _draw_uniform(seed: int | Sequence[Sequence[int]], P: int, G: int, T: int) -> torch.Tensor:
+    """Random numbers in [0, 1), (P, G, T)."""
+    if isinstance(seed, int):
+        return torch.rand((P, G, T), generator=torch.Generator().manual_seed(seed))
+    rows = [torch.rand(T, generator=torch.Generator().manual_seed(one)) for seeds_G in seed for one in seeds_G]
+    return torch.stack(rows).view(P, G, T)
 
 
 @dataclass(init=False)
@@ -139,11 +150,13 @@ def _sample_plain(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: Sa
     (prompt,), G = prompts, sampling.group_size
     first = _next_positions(prompts, policy)
     positions_AP = prompt_positions(prompt, policy.family).to(policy.device)
+    input_ids_GP = prompt.input_ids_P.to(policy.device).expand(G, -1)
     output = policy.model(
-        input_ids=prompt.input_ids_P.to(policy.device).expand(G, -1),
+        input_ids=input_ids_GP,
         position_ids=position_ids(positions_AP).expand(*[-1] * (policy.family.axes > 1), G, -1),
         use_cache=True,
         **repeat_pixels(policy, prompt, G),
+        **image_marks(policy.family, policy.core, input_ids_GP),
     )
     for step in range(sampling.max_new_tokens):
         tokens_G = rows.draw(output.logits[:, -1], step)
