@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from curr_reft.data.item import Item, Truth
 from curr_reft.tasks.base import Pool, TaskDefaults, TaskOptions
-from curr_reft.tasks.names import normalise_name, read_names
+from curr_reft.tasks.names import normalise_name, read_names, resolve
 
 
 class Classification(TaskDefaults):
@@ -44,11 +44,12 @@ class Classification(TaskDefaults):
 
     def score(self, parsed: tuple[str, ...], truth: Truth, options: TaskOptions) -> float:
         """By ``rewards.classification.score``; Jaccard is that of Curr-ReFT section 3."""
-        given, true = frozenset(_counted(parsed, options)), frozenset(_counted(_names(truth), options))
+        given, true = _given_and_true(parsed, truth, options)
         return _SCORES[options.tasks.classification.score](given, true)
 
     def correct(self, parsed: tuple[str, ...], truth: Truth, options: TaskOptions) -> bool:
-        return frozenset(_counted(parsed, options)) == frozenset(_counted(_names(truth), options))
+        given, true = _given_and_true(parsed, truth, options)
+        return given == true
 
     def write(self, truth: Truth) -> str:
         return ", ".join(_names(truth))
@@ -133,6 +134,15 @@ def _names(truth: Truth) -> tuple[str, ...]:
 
 def _singular(name: str) -> str:
     return name.removesuffix("s")
+
+
+def _given_and_true(
+    parsed: tuple[str, ...], truth: Truth, options: TaskOptions
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of the answer and of the truth, "and" resolved where it does not belong to a name that is known."""
+    true = _names(truth)
+    given = resolve(parsed, {*true, *options.tasks.classification.aliases})
+    return frozenset(_counted(given, options)), frozenset(_counted(true, options))
 
 
 def _counted(names: Iterable[str], options: TaskOptions) -> Iterator[str]:
