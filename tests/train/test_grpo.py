@@ -13,6 +13,7 @@ from curr_reft.curriculum.stage import Start
 from curr_reft.policy.load import Policy, load_policy, save_policy
 from curr_reft.policy.logprobs import plain_logprobs
 from curr_reft.recipe import load_recipe
+from curr_reft.rewards.config import RewardsConfig
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.run import Run
 from curr_reft.run_dir import RunDir
@@ -107,6 +108,26 @@ def test_without_beta_no_reference_is_kept(grpo: Grpo, fresh: Fresh) -> None:
         grpo(policy, reference=lambda: nullcontext(policy), beta=0.0)
 
 
+def test_grading_is_told_the_share_of_the_budget_that_is_done(
+    grpo: Grpo, fresh: Fresh, babble: Callable[..., None]
+) -> None:
+    """A function of the step alone: an objective that resumes at a step says what one that went there says."""
+    shares: list[float] = []
+
+    def note(rows: Sequence[Any], rewards: RewardsConfig, progress: float) -> list[Grade]:
+        shares.append(progress)
+        return [Grade(status=Status.OK, format=1.0, accuracy=1.0, correct=True) for _ in rows]
+
+    babble(note)
+    policy = fresh()
+    objective = grpo(policy)
+    for step in range(1, objective.budget + 1):
+        objective.prepare(step)
+    assert shares == [step / objective.budget for step in range(objective.budget)]
+    grpo(policy).prepare(3)
+    assert shares[-1] == shares[2]
+
+
 # Cutting and leaving out
 
 
@@ -130,7 +151,7 @@ def test_small_micro_batches_give_the_gradient_of_one_large(
 def test_groups_that_teach_nothing_are_left_out_and_change_nothing(
     grpo: Grpo, fresh: Fresh, babble: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first_group_equal(rows: Sequence[Any], _: Any = None) -> list[Grade]:
+    def first_group_equal(rows: Sequence[Any], *_: object) -> list[Grade]:
         return [
             Grade(status=Status.OK, format=1.0, accuracy=0.5 if number < 4 else number % 3 / 2, correct=False)
             for number, _ in enumerate(rows)
@@ -153,7 +174,7 @@ def test_groups_that_teach_nothing_are_left_out_and_change_nothing(
 def test_with_a_kl_penalty_groups_of_zero_advantage_stay(
     grpo: Grpo, fresh: Fresh, random_model: Path, babble: Callable[..., None]
 ) -> None:
-    babble(lambda rows, _=None: [Grade(status=Status.OK, format=1.0, accuracy=1.0, correct=True) for _ in rows])
+    babble(lambda rows, *_: [Grade(status=Status.OK, format=1.0, accuracy=1.0, correct=True) for _ in rows])
     policy, anchor = fresh(), load_policy(random_model)
     perturb(policy)
     assert grpo(policy).prepare(1).micro_batches == ()
@@ -168,7 +189,7 @@ def test_a_completion_without_score_is_left_out(
 ) -> None:
     """Neither its tokens nor its prompt's mean; with the KL penalty too. It is counted, and stands in the rollouts."""
 
-    def some_fail(rows: Sequence[Any], _: Any = None) -> list[Grade]:
+    def some_fail(rows: Sequence[Any], *_: object) -> list[Grade]:
         return [
             Grade(status=Status.GRADER_FAILED, format=1.0, accuracy=None)
             if number in (1, 8, 9, 10, 11)
@@ -198,7 +219,7 @@ def test_a_completion_without_score_is_left_out(
 def test_nothing_scored_is_a_step_without_micro_batches(
     grpo: Grpo, fresh: Fresh, random_model: Path, babble: Callable[..., None]
 ) -> None:
-    babble(lambda rows, _=None: [Grade(status=Status.GRADER_FAILED, format=0.0, accuracy=None) for _ in rows])
+    babble(lambda rows, *_: [Grade(status=Status.GRADER_FAILED, format=0.0, accuracy=None) for _ in rows])
     anchor = load_policy(random_model)
     for reference in (None, lambda: nullcontext(anchor)):
         step = grpo(fresh(), reference=reference).prepare(1)

@@ -247,7 +247,7 @@ def test_what_is_not_finite_stops_before_the_optimizers_step(
 def test_a_stage_in_which_nothing_can_be_learned_ends_with_its_start(
     grpo: Grpo, fresh: Fresh, babble: Callable[..., None], tmp_path: Path
 ) -> None:
-    babble(lambda rows, _=None: [Grade(status=Status.OK, format=1.0, accuracy=1.0, correct=True) for _ in rows])
+    babble(lambda rows, *_: [Grade(status=Status.OK, format=1.0, accuracy=1.0, correct=True) for _ in rows])
     policy, record = fresh(), Record()
     start = weights(policy)
     progress = train_loop(policy, grpo(policy), plan(tmp_path, record))
@@ -263,7 +263,7 @@ def test_a_stage_in_which_nothing_can_be_learned_ends_with_its_start(
 def test_a_stage_without_any_score_has_no_first_and_last(
     grpo: Grpo, fresh: Fresh, babble: Callable[..., None], tmp_path: Path
 ) -> None:
-    babble(lambda rows, _=None: [Grade(status=Status.GRADER_FAILED, format=0.0, accuracy=None) for _ in rows])
+    babble(lambda rows, *_: [Grade(status=Status.GRADER_FAILED, format=0.0, accuracy=None) for _ in rows])
     policy, record = fresh(), Record()
     gate = AccuracyGate(GateConfig(accuracy=0.1, window=1, min_steps=1), ["open"])
     progress = train_loop(policy, grpo(policy), plan(tmp_path, record, gate=gate, budget=2))
