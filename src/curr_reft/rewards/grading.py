@@ -19,11 +19,12 @@ from curr_reft.tasks.symbolic import verify_all
 
 
 class Completed(NamedTuple):
-    """One completion to grade; ``truncated`` when it was cut at the token limit."""
+    """One completion to grade. ``grade_all`` reads its first three fields."""
 
     question: Question
     completion: str
-    truncated: bool = False
+    truncated: bool = False  # cut at the token limit
+    token_ids: tuple[int, ...] | None = None  # None where no model wrote it here
 
 
 def grade(
@@ -58,11 +59,15 @@ def grade_all(
 
 
 def total(grade: Grade, config: RewardsConfig | None = None) -> float | None:
-    """The reward: weighted format plus weighted accuracy (Curr-ReFT section 3.2); None where there is no score."""
-    if grade.accuracy is None:
+    """The reward: the weighted sum of the parts, of format and accuracy by default (Curr-ReFT section 3.2).
+
+    A part that is None is left out, as in TRL. None where there is no score: without accuracy, or when a custom reward
+    with a weight broke down, the completion cannot be compared with its group.
+    """
+    weights = (config or RewardsConfig()).weights()
+    if grade.accuracy is None or any(weights.get(name) for name in grade.failed):
         return None
-    config = config or RewardsConfig()
-    return config.format_weight * grade.format + config.accuracy_weight * grade.accuracy
+    return sum(weights.get(name, 0.0) * value for name, value in grade.parts.items() if value is not None)
 
 
 def verdict(question: Question, answer: str, config: RewardsConfig | None = None) -> AnswerScore:
