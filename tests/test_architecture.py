@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 LEVELS = (
     ("cli", "commands", "recipe_docs"),
     ("run", "check"),
-    ("trainings",),
+    ("trainings", "difficulty"),
     ("prepare",),
     ("report",),
     ("evaluate",),
@@ -33,7 +33,7 @@ LEVELS = (
     ("run_dir",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
-    ("files", "parquet", "console", "seeding", "config", "errors", "VERSION"),
+    ("files", "parquet", "console", "seeding", "user_code", "config", "errors", "VERSION"),
 )
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.
 ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.lessons")
@@ -41,6 +41,7 @@ ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.l
 SECTION_EXTRAS = {
     "rewards.config": {"tasks.base"},
     "tasks.config": {"tasks.names"},
+    "curriculum.config": {"curriculum.wilson"},
     "data.config": {"data.sampling"},
 }
 
@@ -121,6 +122,7 @@ def test_the_commands_are_these() -> None:
         "check",
         "data build",
         "data show",
+        "data difficulty",
         "eval",
         "report",
         "base build",

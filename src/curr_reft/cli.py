@@ -34,6 +34,12 @@ COMMANDS = (
     Command(words=("check",), module="check", help="check a recipe and its data without training", recipe_flags=True),
     Command(words=("data", "build"), module="data_build", help="write the items as rows and images", recipe_flags=True),
     Command(words=("data", "show"), module="data_show", help="a page with items and true boxes", recipe_flags=True),
+    Command(
+        words=("data", "difficulty"),
+        module="data_difficulty",
+        help="measure how often a model answers each question rightly",
+        recipe_flags=True,
+    ),
     Command(words=("eval",), module="eval", help="evaluate one model on the test splits", recipe_flags=True),
     Command(words=("report",), module="report", help="write the report of a run again"),
     Command(words=("base", "build"), module="base_build", help="train the embedded model from nothing"),

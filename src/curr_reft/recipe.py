@@ -12,11 +12,11 @@ from typing import Any
 
 import pydantic
 import pydantic_core
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from curr_reft import recipe_source
 from curr_reft.config import Config
-from curr_reft.curriculum.config import CurriculumConfig
+from curr_reft.curriculum.config import CurriculumConfig, DifficultyConfig
 from curr_reft.data.config import DataConfig
 from curr_reft.errors import RecipeError
 from curr_reft.evaluate.config import EvaluationConfig
@@ -27,6 +27,7 @@ from curr_reft.recipe_schema import complete, suggestion
 from curr_reft.recipe_source import Key, Source, split_flags
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.train.config import CheckpointConfig, RlConfig, SftConfig
+from curr_reft.user_code import is_file, split_call
 
 FORMS = ("binary", "choice", "open")
 
@@ -47,17 +48,30 @@ class Recipe(Config):
     )
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    tasks: tuple[str, ...] = Field(
+        (), description="classes of tasks of your own: path/to/file.py:Class or package.module:Class"
+    )
     questions: QuestionsConfig = QuestionsConfig()
     rewards: RewardsConfig = RewardsConfig()
     sampling: SamplingConfig = SamplingConfig()
     rl: RlConfig = RlConfig()
     curriculum: CurriculumConfig
+    difficulty: DifficultyConfig | None = Field(
+        None, description="filter and order training questions by the base's pass rates; null: ask all, at random"
+    )
     checkpoint: CheckpointConfig = CheckpointConfig()
     sft: SftConfig | None = Field(None, description="the SFT baseline; needed when evaluation.models names sft")
     self_improvement: SelfImprovementConfig | None = Field(
         None, description="phase 2; needed when evaluation.models names curr_reft"
     )
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("tasks")
+    @classmethod
+    def _check_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for call in tasks:
+            split_call(call)
+        return tasks
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
@@ -155,15 +169,32 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _anchor_paths(source: Source, folder: Path) -> None:
-    files = source.data.get("data", {}).get("files") if isinstance(source.data.get("data"), dict) else None
-    for split, entries in files.items() if isinstance(files, dict) else ():
-        for position, entry in enumerate(entries if isinstance(entries, list) else ()):
-            for name in ("path", "image_root"):
-                value = entry.get(name) if isinstance(entry, dict) else None
-                if isinstance(value, str) and value and "://" not in value:
-                    given_by_flag = source.place(("data", "files", split, position, name)).startswith("--")
-                    base = Path() if given_by_flag else folder
-                    entry[name] = str((base / Path(value).expanduser()).absolute())
+    """Paths of files become absolute, in place: from the recipe's folder, in flags from the working directory."""
+    for key in list(_paths(source.data)):
+        holder: Any = source.data
+        for part in key[:-1]:
+            holder = holder[part]
+        base = Path() if source.place(key).startswith("--") else folder
+        holder[key[-1]] = str((base / Path(holder[key[-1]]).expanduser()).absolute())
+
+
+def _paths(data: dict[str, Any]) -> Iterator[Key]:
+    """The keys that name files: data files, images, and files of your own code."""
+    for key, value in _leaves(data):
+        match key:
+            case ("data", "files", _, int(), "path" | "image_root") if value and "://" not in value:
+                yield key
+            case ("rewards", "custom", int(), "call") | ("tasks", int()) if is_file(value):
+                yield key
+
+
+def _leaves(data: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
+    """Every text in nested plain data, with its key."""
+    if isinstance(data, str):
+        yield key, data
+    pairs = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for part, value in pairs:
+        yield from _leaves(value, (*key, part))
 
 
 def _problems(error: pydantic.ValidationError, source: Source) -> list[str]:

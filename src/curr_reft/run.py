@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
+from curr_reft.difficulty import training_questions
 from curr_reft.evaluate.profile import profile, stages_at_chance
 from curr_reft.evaluate.suites import SUITES
 from curr_reft.evaluate.summary import summarise, table
@@ -26,7 +28,7 @@ from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.selfcheck import check_packed
-from curr_reft.prepare import Prepared, load_items, prepare, prompt_lengths, query_pool
+from curr_reft.prepare import Prepared, load_items, prepare, prompt_lengths, query_pool, recipe_code
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
@@ -65,6 +67,7 @@ class Run:
         processor = load_chat_processor(recipe.model)
         self.prepared: Prepared = prepare(recipe, data, processor.frame)
         prompt_lengths(self.prepared, processor)
+        directory.require_same("the code of rewards.custom and tasks", "code_sha256", recipe_code(recipe))
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
         (self.folder / "data").mkdir(exist_ok=True)
@@ -101,6 +104,8 @@ class Run:
         base = self.trainings.load(self.base_start)
         self.check_policy(base)
         cells = self.profile_base(base)
+        if self.recipe.difficulty is not None:
+            self.measure_difficulty(base)
         if "base" in self.recipe.evaluation.models:
             self.evaluate("base", lambda: base, self.base_start.sha256)
         return cells
@@ -137,6 +142,15 @@ class Run:
                 + (" (at chance)" if cell["at_chance"] else "")
             )
         return found
+
+    def measure_difficulty(self, base: Policy) -> None:
+        """From here on training asks the questions that the section difficulty leaves, in its order."""
+        selection = training_questions(
+            self.recipe, self.prepared, lambda: base, self.folder / "difficulty", self.console.say
+        )
+        self.trainings = replace(self.trainings, selection=selection)
+        write_json(self.folder / "data" / "card.json", {**self.prepared.card, "difficulty": selection.account})
+        self.note("difficulty", {})
 
     def curriculum(self, cells: Sequence[Mapping[str, Any]]) -> tuple[list[Published], list[str]]:
         """(the published stages in order, the names of those left out). Each starts from the one before.

@@ -12,6 +12,7 @@ from typing import Any
 
 from curr_reft.console import Console
 from curr_reft.curriculum.config import StageConfig
+from curr_reft.curriculum.difficulty import Selection
 from curr_reft.curriculum.gate import AccuracyGate
 from curr_reft.curriculum.sampler import QuestionSampler
 from curr_reft.curriculum.stage import Start, Training, run_training
@@ -42,6 +43,7 @@ class Trainings:
     base_start: Start
     sync: Callable[[], None]  # metrics and time so far to the disk, before the checkpoint they belong to
     note: Callable[[str, Mapping[str, Any]], None]  # marks a phase done
+    selection: Selection | None = None  # the training questions that GRPO asks; none: all, at random
 
     def rl(
         self, run: str, name: str, folder: Path, stage: StageConfig, budget: int, earlier: Sequence[str], start: Start
@@ -50,8 +52,7 @@ class Trainings:
         recipe = self.recipe
         seed = derive_seed(recipe.seed, run, name)
         shares = stage.shares(earlier)
-        questions = {form: self.prepared.of("train", form) for form in shares}
-        sampler = QuestionSampler(questions, shares, recipe.rl.prompts_per_step, seed)
+        sampler = self.sampler(shares, seed, budget)
         gate = AccuracyGate(stage.gate, list(stage.forms)) if stage.gate is not None else None
 
         def objective(policy: Policy) -> Objective:
@@ -73,6 +74,15 @@ class Trainings:
         return self._train(
             run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate, account
         )
+
+    def sampler(self, shares: Mapping[str, float], seed: int, steps: int) -> QuestionSampler:
+        """Draws the training questions of ``steps`` updates."""
+        prompts = self.recipe.rl.prompts_per_step
+        if self.selection is None:
+            questions = {form: self.prepared.of("train", form) for form in shares}
+            return QuestionSampler(questions, shares, prompts, seed)
+        selection = self.selection
+        return QuestionSampler(selection.questions, shares, prompts, seed, steps=steps, epoch=selection.epoch)
 
     def sft(self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start) -> Published:
         """Supervised fine-tuning on ``examples`` from ``start``."""

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from curr_reft.config import Config
+from curr_reft.curriculum.wilson import samples_for
 
 Schedule: TypeAlias = Literal["forward", "reversed", "mixed", "binary", "choice", "open"]
 
@@ -51,6 +52,45 @@ class StageConfig(Config):
         shares = {form: own * weight / total for form, weight in self.forms.items()}
         shares.update({form: self.replay / len(old) for form in old if self.replay > 0})
         return shares
+
+
+class DifficultyConfig(Config):
+    """Which training questions are asked, and in which order, by how often the base answers each rightly. The base is
+    asked before the curriculum; validation and test questions are never left out."""
+
+    samples: int = Field(8, ge=1, description="answers sampled for each training question, with the section sampling")
+    cache: str | None = Field(
+        None,
+        min_length=1,
+        description="SQLite file of measured answers, which runs may share; null: difficulty/cache.sqlite in the run "
+        "directory",
+    )
+    drop_always_right: bool = Field(True, description="leave out what the base always answers rightly")
+    drop_always_wrong: bool = Field(
+        False, description="leave out what the base never answers rightly, though easier stages might change that"
+    )
+    sure: float = Field(
+        0.65,
+        gt=0,
+        lt=1,
+        description="always: in all samples, and so many that the lower end of Wilson's interval reaches this (0.65: 8 "
+        "samples, 0.9: 35)",
+    )
+    order: Literal["none", "easy_to_hard", "variance"] = Field(
+        "none",
+        description="of the questions within a form and task: none (at random), easy_to_hard over the stage, or "
+        "variance (more often the more its answers differ)",
+    )
+
+    @model_validator(mode="after")
+    def _can_drop(self) -> "DifficultyConfig":
+        needed = samples_for(self.sure)
+        if (self.drop_always_right or self.drop_always_wrong) and self.samples < needed:
+            raise ValueError(
+                f"{self.samples} samples can never be sure of always (sure {self.sure:g}); at least {needed} can: "
+                "raise samples, lower sure, or set drop_always_right and drop_always_wrong to false"
+            )
+        return self
 
 
 class CurriculumConfig(Config):

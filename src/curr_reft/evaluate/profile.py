@@ -41,25 +41,34 @@ def profile(
             picked = stream(seed, "profile", form, task).sample(pool, min(config.items, len(pool)))
             answers = answer_all(policy, picked, drawn, rewards, seed=derive_seed(seed, "profile", form, task))
             rates = [sum(row.correct for row in group) / len(group) for group in answers]
-            found = interval(rates)
-            chance = chance_level(picked, rewards)
+            cell = pass_cell(task, form, rates, config.samples, picked, rewards)
             of_task = planned.get(form, 0) / max(1, len({question.task for question in asked}))
-            cells.append(
-                {
-                    "task": task,
-                    "form": form,
-                    "pass_rate": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "chance": chance,
-                    "n": len(picked) * config.samples,
-                    "solved_once": sum(rate > 0 for rate in rates) / len(rates),  # pass@samples
-                    "at_chance": found.low <= chance,
-                    "planned_completions": round(of_task),
-                    "expected_successes": found.mean * of_task,
-                }
-            )
+            cell["planned_completions"] = round(of_task)
+            cell["expected_successes"] = cell["pass_rate"] * of_task
+            cells.append(cell)
     return cells
+
+
+def pass_cell(
+    task: str, form: str, rates: Sequence[float], samples: int, tried: Sequence[Question], rewards: RewardsConfig
+) -> dict[str, Any]:
+    """The pass rate of a (task, form) from those of its questions, ``samples`` answers each, beside chance.
+
+    The interval is over questions: answers to one question are alike, and each for itself would make it too narrow.
+    """
+    found = interval(rates)
+    chance = chance_level(tried, rewards)
+    return {
+        "task": task,
+        "form": form,
+        "pass_rate": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "chance": chance,
+        "n": len(rates) * samples,
+        "solved_once": sum(rate > 0 for rate in rates) / len(rates),  # pass@samples
+        "at_chance": found.low <= chance,
+    }
 
 
 def chance_level(questions: Sequence[Question], rewards: RewardsConfig) -> float:
