@@ -314,6 +314,8 @@ class Open:
         parsed = task.parse(answer)
         if parsed is None:
             return _unparsable(f"the answer holds no {task.name} answer that can be read")
+        if task.copied(parsed, question.truth, question.prompt):
+            return AnswerScore(status=Status.OK, accuracy=0.0, correct=False, reason="copied from the question")
         try:
             accuracy = task.score(parsed, question.truth, options)
             correct = task.correct(parsed, question.truth, options)

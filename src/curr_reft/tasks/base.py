@@ -99,6 +99,10 @@ class Task(Protocol):
         (a JSON box for detection; most tasks ask for nothing)."""
         ...
 
+    def copied(self, parsed: Any, truth: Truth, prompt: str) -> bool:
+        """Whether an answer only hands back what the question says, so that it earns nothing even where it is equal."""
+        ...
+
     def score(self, parsed: Any, truth: Truth, options: TaskOptions) -> float:
         """In [0, 1]. Raises GradingTimeoutError or VerificationError where there is no score (math)."""
         ...
@@ -163,6 +167,9 @@ class TaskDefaults:
 
     def well_formed(self, answer: str) -> bool:
         return True
+
+    def copied(self, parsed: Any, truth: Truth, prompt: str) -> bool:
+        return False
 
     def verification(self, parsed: Any, truth: Truth) -> tuple[str, str] | None:
         return None

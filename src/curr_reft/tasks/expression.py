@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from curr_reft.tasks.letters import read_letters
 from curr_reft.tasks.quantities import plain_number, same_number, split_unit
+from curr_reft.tasks.wrappers import punctuated
 
 LONGEST_EXPRESSION = 300  # characters; a final answer is far shorter
 
@@ -47,12 +48,17 @@ _LEAD = re.compile(
     r"^(?:(?:so|thus|therefore|hence)\b[,:]?\s*)?(?:the\s+)?(?:final\s+|correct\s+)?answer\b\s*(?:is\b|:|=)?\s*:?\s*",
     re.IGNORECASE,
 )
-_SIGNS = str.maketrans({"−": "-", "–": "-", "＝": "=", "，": ",", "²": "^2", "³": "^3", "\u00a0": " ", "\u202f": " "})
+_SIGNS = str.maketrans(
+    {"−": "-", "–": "-", "²": "^2", "³": "^3", "~": " ", "º": "°", "˚": "°"}
+    | {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4"}
+)
+# Thousands as LaTeX and typesetting part them: 1\,234, 1{,}234, and 1 234 with a narrow space.
+_THOUSANDS = re.compile(r"(?<=\d)(?:\\,|\\!|\{,\}|[\u2009\u202f\u00a0])(?=\d{3}(?!\d))", re.ASCII)
 
 
 def clean(text: str) -> str:
     """The expression without what surrounds it: dollar signs, ``\\boxed``, "The answer is", a full stop."""
-    text = " ".join(text.translate(_SIGNS).split())
+    text = " ".join(punctuated(_THOUSANDS.sub(",", text)).translate(_SIGNS).split())
     for _ in range(8):
         before = text
         for wrapper in _WRAPPERS:
@@ -60,7 +66,9 @@ def clean(text: str) -> str:
             if whole:
                 text = whole.group(1).strip()
         text = _LEAD.sub("", text, count=1)
-        text = text.strip().rstrip(".;,").removesuffix("\\").strip()
+        text = text.strip().removeprefix("=").rstrip(".;,").removesuffix("\\").strip()
+        if "$" in text and text.count("$") % 2 == 0 and "\\$" not in text:
+            text = " ".join(text.replace("$", " ").split())  # "$42$ cm" has a formula in it; a single sign is money
         if text == before:
             break
     return text
@@ -100,6 +108,34 @@ def too_costly(text: str) -> str:
     return ""
 
 
+# --- answers that are the question's own ---------------------------------------------------------------------------
+
+_WORKED = re.compile(r"(?<=[\w)}\]])[-+*/^×·÷!]|[√\\]", re.ASCII)  # something left to work out
+_ARITHMETIC = re.compile(r"(?:[\d.,()+*/^×·÷-]|\\(?:times|cdot|div)(?![a-z]))+", re.ASCII)
+_VALUE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_NEUTRAL = frozenset({"0", "1"})  # 17*23+0 and 1*17*23 are 17*23
+
+
+def is_copied(truth: str, answer: str, question: str) -> bool:
+    """Whether an answer hands back an expression of the question unevaluated: ``17*23`` to "What is 17*23?".
+
+    Any computer algebra verifies it equal, so it would be paid for no work. It is copied when it is not written as the
+    truth is and stands in the question as it is, or when the truth is a number and the answer joins nothing but numbers
+    of the question. A number that is worked out is never copied.
+    """
+    written = normalised_text(clean(split_unit(clean(answer))[0]))
+    number, true_number = plain_number(written), plain_number(clean(truth))
+    if not _WORKED.search(written) or normalised_text(to_latex(written)) == normalised_text(to_latex(clean(truth))):
+        return False
+    if number and str(number.value.denominator) == (written.rpartition("/")[2] if "/" in written else "1"):
+        return False  # whole, or a fraction in lowest terms
+    if re.search(r"(?<![\w.])" + r"\s*".join(map(re.escape, written)) + r"(?!\w|\.\d)", question.replace("$", " ")):
+        return True
+    if true_number is None or not _ARITHMETIC.fullmatch(written):
+        return False
+    return set(_VALUE.findall(written)) - _NEUTRAL <= set(_VALUE.findall(question))
+
+
 # --- the plan of a comparison -------------------------------------------------------------------------------------
 
 _LETTER = re.compile(r"[A-Z]")
@@ -109,11 +145,19 @@ _FUNCTIONS = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}
     | {"log", "exp", "sqrt", "frac", "min", "max", "gcd", "lcm"}
 )
-_SYMBOLIC = re.compile(r"[\d\\+*/^=<>√π∞-]")
+_SYMBOLIC = re.compile(r"[\d\\+*/^=<>√π∞-]", re.ASCII)
+# Letters and digits beyond ASCII that are no mathematics: full-width digits, Cyrillic letters, zero-width characters.
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_ORDERED = re.compile(r"(?:\\left\s*)?[(\[]")
+_SET = re.compile(r"(?:\\left\s*)?(?:\\\{|\{)")
+_FOREIGN = re.compile(r"[^\x20-\x7e√π∞×·⋅÷≤≥≠≈∠△°∪∩∈±∓α-ωΔΘΛΣΦΨΩ]")
+_OPTION = re.compile(r"(?:option\s+)?(?:\(([A-Ha-h])\)[.:]?\s*|([A-Ha-h])[.):]\s+)(?=\S)", re.IGNORECASE)
+_NAMED_VALUE = re.compile(r"\s*([A-Za-z]\w{0,3})\s*=([^=]+)", re.ASCII)
+_BETWEEN_VALUES = re.compile(r",|;|\bor\b|\band\b")
 _RELATION = re.compile(r"[<>≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)\b")
 _EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
-_SPACED_DIGITS = re.compile(r"\d\s+\d")
-_FREE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+_SPACED_DIGITS = re.compile(r"\d\s+\d", re.ASCII)
+_FREE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)", re.ASCII)
 _ABOUT = re.compile(r"≈|\\approx")
 
 
@@ -137,7 +181,9 @@ def compare(truth: str, answer: str) -> bool | list[LatexPair]:
         return read_letters(answer) == frozenset({truth})
     if normalised_text(truth) and normalised_text(truth) == normalised_text(answer):
         return True
+    answer = _without_option(truth, answer)
     answer = _ABOUT.split(answer)[0].strip() or _ABOUT.split(answer)[-1].strip()
+    answer = _values_of_one_name(answer)
     truth, answer_parts = _sides(truth, answer)
     truth_value, truth_unit = split_unit(truth)
     pairs: list[LatexPair] = []
@@ -151,6 +197,23 @@ def compare(truth: str, answer: str) -> bool | list[LatexPair]:
         if isinstance(decided, LatexPair):
             pairs.append(decided)
     return pairs or True
+
+
+def _without_option(truth: str, answer: str) -> str:
+    """``B. 42`` as ``42``: the letter of an option with its value, where the truth is a value."""
+    label = _OPTION.match(answer)
+    letter = (label.group(1) or label.group(2)) if label else ""
+    return answer[label.end() :] if label and letter not in truth else answer
+
+
+def _values_of_one_name(answer: str) -> str:
+    """``x = 1, x = 2`` and ``x = 1 or x = 2`` as ``1, 2``: several values of one unknown."""
+    parts = _BETWEEN_VALUES.split(answer)
+    named = [_NAMED_VALUE.fullmatch(part) for part in parts]
+    if len(parts) < 2 or any(found is None for found in named):
+        return answer
+    names = {found.group(1) for found in named if found}
+    return ", ".join(found.group(2).strip() for found in named if found) if len(names) == 1 else answer
 
 
 def _sides(truth: str, answer: str) -> tuple[str, list[str]]:
@@ -180,6 +243,10 @@ def _compare_values(truth: str, answer: str) -> bool | LatexPair:
     true_number, number = plain_number(truth), plain_number(answer)
     if true_number and number:
         return same_number(true_number, number)
+    if _FOREIGN.search(answer):
+        return False  # look-alikes of digits and letters: computer algebra reads some as what they look like
+    if _has_asides(truth, answer) or (_ORDERED.match(truth) and _SET.match(answer)):
+        return False  # a set does not say which coordinate comes first
     if not _SYMBOLIC.search(truth) or _has_words(truth) or _has_words(answer):
         return False  # words are equal as text or not at all: algebra would take "on" for "no"
     if _RELATION.search(answer) and not _RELATION.search(truth):
@@ -190,10 +257,21 @@ def _compare_values(truth: str, answer: str) -> bool | LatexPair:
 
 
 def _has_words(text: str) -> bool:
-    without_text = re.sub(r"\\(?:text|mathrm|operatorname)\s*\{[^{}]*\}", "", text)
-    return any(word.lower() not in _FUNCTIONS for word in _WORDS.findall(without_text))
+    return any(word.lower() not in _FUNCTIONS for word in _WORDS.findall(_TEXT.sub("", text)))
 
 
+def _has_asides(truth: str, answer: str) -> bool:
+    """Whether an answer holds text in LaTeX that math-verify would pass over: ``42 \\text{ or 17}``.
+
+    Joining words, functions, single letters, and what stands in the truth as well are no asides.
+    """
+    allowed = {"", "or", "and", *_FUNCTIONS, *(text.strip().lower() for text in _TEXT.findall(truth))}
+    texts = [text.strip().lower() for text in _TEXT.findall(answer)]
+    return any(text not in allowed and not (len(text) == 1 and text.isalpha()) for text in texts)
+
+
+_LIST = re.compile(r"\s*(?:\\left\s*)?(?:\\\{|[(\[{])")
+_COMMA_OF_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 _TO_LATEX: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"√\s*\(([^()]*)\)|(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)"), r"\\sqrt{\1\2}"),
     (re.compile(r"√\s*\{"), r"\\sqrt{"),
@@ -210,7 +288,6 @@ _TO_LATEX: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"≤"), r"\\leq "),
     (re.compile(r"≥"), r"\\geq "),
     (re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp)(?![A-Za-z])"), r"\\\1 "),
-    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
     (re.compile(r"(?<!\\)%"), r"\\%"),
     (re.compile(r"\$"), ""),
 )
@@ -218,6 +295,8 @@ _TO_LATEX: tuple[tuple[re.Pattern[str], str], ...] = (
 
 def to_latex(text: str) -> str:
     """LaTeX of an expression that may be half plain text: ``2*sqrt(3)``, ``2√3``, ``2^10``, ``pi/4``."""
+    if not _LIST.match(text):  # in (1,234) the comma parts two values
+        text = _COMMA_OF_THOUSANDS.sub("", text)
     for pattern, replacement in _TO_LATEX:
         text = pattern.sub(replacement, text)
     return text.strip()

@@ -12,7 +12,7 @@ from typing import Any
 
 from curr_reft.data.item import Item, Truth
 from curr_reft.tasks.base import Pool, TaskDefaults, TaskOptions
-from curr_reft.tasks.expression import Equality, clean, normalised_text, too_costly
+from curr_reft.tasks.expression import Equality, clean, is_copied, normalised_text, too_costly
 from curr_reft.tasks.quantities import plain_number
 from curr_reft.tasks.status import GradingTimeoutError, VerificationError
 from curr_reft.tasks.symbolic import verify
@@ -49,6 +49,9 @@ class Math(TaskDefaults):
             return None
         text = clean(answer)
         return None if not text or too_costly(text) else text
+
+    def copied(self, parsed: str, truth: Truth, prompt: str) -> bool:
+        return bool(prompt) and is_copied(str(truth), parsed, prompt)
 
     def score(self, parsed: str, truth: Truth, options: TaskOptions) -> float:
         return float(self.correct(parsed, truth, options))

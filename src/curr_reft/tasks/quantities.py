@@ -17,9 +17,10 @@ _NUMBER = re.compile(
     rf"(?P<whole>{_INTEGER})\s+(?P<mixed_top>\d+)\s*/\s*(?P<mixed_bottom>\d+)"
     rf"|(?P<top>{_INTEGER}(?:\.\d+)?)\s*/\s*(?P<sign_bottom>-?)(?P<bottom>{_INTEGER}(?:\.\d+)?)"
     rf"|(?P<decimal>{_INTEGER}(?:\.\d*)?|\.\d+)(?:[eE](?P<exponent>[-+]?\d{{1,2}}))?"
-    r")\s*(?P<percent>\\?%|\\?\s*percent)?"
+    r")\s*(?P<percent>\\?%|\\?\s*percent)?",
+    re.ASCII,
 )
-_FRACTION = re.compile(r"([-+]?)\s*\\[dt]?frac\s*\{\s*([-+]?\d{1,40})\s*\}\s*\{\s*([-+]?\d{1,40})\s*\}")
+_FRACTION = re.compile(r"([-+]?)\s*\\[dt]?frac\s*\{\s*([-+]?\d{1,40})\s*\}\s*\{\s*([-+]?\d{1,40})\s*\}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ _UNIT = re.compile(
     r"(?P<value>.*(?:[\d})\]π.]|(?<![A-Za-z])pi))(?P<gap>\s*(?:\\[,;! ])*\s*)(?P<open>\\(?:text|mathrm|mbox)\s*\{\s*)?"
     rf"(?P<square>square\s+|cubic\s+|sq\.?\s+)?(?P<name>{_ANY_UNIT})"
     r"(?P<early>\.?\s*\})?(?P<power>\s*\^\s*\{?\s*[23]\s*\}?)?(?P<late>\.?\s*\})?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 
 
