@@ -21,7 +21,7 @@ from curr_reft.seeding import stream
     ],
 )
 def test_pick(text: str, expected: list[int]) -> None:
-    assert Sampling.parse(text).pick(10, stream(0)) == expected
+    assert list(Sampling.parse(text).pick(10, stream(0))) == expected
 
 
 def test_random_is_a_draw_without_repeats_in_the_order_of_the_file() -> None:

@@ -109,6 +109,11 @@ class DataConfig(Config):
     check_images: Literal["header", "decode"] = Field(
         "decode", description="decode: every image is decoded once before training, so that a cut file is found now"
     )
+    leaks: Literal["perceptual", "exact"] = Field(
+        "perceptual",
+        description="how a picture is recognised in another split. perceptual: under other bytes too (re-encoded or "
+        "resized), which decodes every image file once; exact: by the bytes of the file",
+    )
     max_pixels: int = Field(64_000_000, ge=1, description="most pixels an image file may hold; checked before decoding")
 
     @model_validator(mode="after")

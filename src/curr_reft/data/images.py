@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import ExifTags, Image
 
+from curr_reft.data.fingerprint import Fingerprint, fingerprint
 from curr_reft.data.frame import MAX_ASPECT_RATIO, BoxFrame, ResizeRule, keep_size, resize_rule
 from curr_reft.errors import DataError
 
@@ -121,6 +122,15 @@ class FileImage:
         with self._header() as image:
             width, height = image.size
             return (height, width) if _orientation(image) >= 5 else (width, height)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What finds copies of this picture under other bytes; decodes it. Raises DataError."""
+        return fingerprint(self.open())
+
+    def recall(self, size: tuple[int, int], key: str) -> None:
+        """Takes what an earlier look at this very file found, so that it is not opened again."""
+        vars(self).update(size=size, key=key)
 
     def check(self) -> None:
         """Path and header are good: what can be known without decoding. Raises DataError."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import yaml
 
@@ -57,16 +57,37 @@ class RawRow:
         return Row(source, self.line, value)
 
 
-def raw_rows(path: Path, name: str) -> list[RawRow]:
-    """The rows of a JSONL file or a JSON list, unparsed, empty lines left out. Raises DataError for a missing file."""
+def raw_rows(path: Path, name: str) -> Iterator[RawRow]:
+    """The rows of a JSONL file or a JSON list, unparsed, empty lines left out. A JSON list is read whole, a JSONL file
+    line by line. Raises DataError for a missing file."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            if _first_byte(file) == b"[":
+                yield from _list_rows(file.read().removeprefix(_BYTE_ORDER_MARK), name)
+                return
+            for line, text in enumerate(file, start=1):
+                text = text.removeprefix(_BYTE_ORDER_MARK) if line == 1 else text
+                if text.strip():
+                    yield RawRow(line, text.rstrip(b"\n"))
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
-    data = data.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as Windows tools write it
-    if data.lstrip()[:1] == b"[":
-        return list(_list_rows(data, name))
-    return [RawRow(line, text) for line, text in enumerate(data.split(b"\n"), start=1) if text.strip()]
+
+
+def count_rows(path: Path, name: str) -> int:
+    """How many rows ``raw_rows`` gives."""
+    return sum(1 for _ in raw_rows(path, name))
+
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # as Windows tools write it
+
+
+def _first_byte(file: BinaryIO) -> bytes:
+    """The first byte that is not white space; the file is left at its beginning."""
+    text = b""
+    while not text and (chunk := file.read(4096)):
+        text = chunk.removeprefix(_BYTE_ORDER_MARK).lstrip()
+    file.seek(0)
+    return text[:1]
 
 
 def _list_rows(data: bytes, name: str) -> Iterator[RawRow]:

@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _PATTERN = re.compile(r"(?P<kind>first|end|random):(?P<amount>\d{1,12}(?:\.\d{1,6})?)(?P<percent>%?)")
@@ -33,9 +34,9 @@ class Sampling:
         """How many of ``rows`` are taken: a percentage is rounded up, and no more than there are."""
         return min(rows, math.ceil(rows * self.amount / 100) if self.percent else int(self.amount))
 
-    def pick(self, rows: int, rng: random.Random) -> list[int]:
+    def pick(self, rows: int, rng: random.Random) -> Sequence[int]:
         """Indices of the rows taken, in the order of the file."""
         count = self.count(rows)
         if self.kind == "random":
             return sorted(rng.sample(range(rows), count))
-        return list(range(rows - count, rows)) if self.kind == "end" else list(range(count))
+        return range(rows - count, rows) if self.kind == "end" else range(count)

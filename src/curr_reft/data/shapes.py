@@ -294,7 +294,13 @@ def shapes_items(seed: int, split: str, counts: dict[str, int]) -> list[Item]:
     A scene belongs to one split by construction: ``_owner`` assigns every possible scene (and every text-only
     question) to one split by its content, and a split draws until the scene is its own. So no two splits share one.
     """
-    return [item for task, count in counts.items() for item in _draw_items(seed, split, task, count)]
+    return list(drawn_items(seed, split, counts))
+
+
+def drawn_items(seed: int, split: str, counts: dict[str, int]) -> Iterator[Item]:
+    """``shapes_items`` one at a time."""
+    for task, count in counts.items():
+        yield from _draw_items(seed, split, task, count)
 
 
 def _draw_items(seed: int, split: str, task: str, count: int) -> Iterator[Item]:

@@ -1,0 +1,294 @@
+"""The items of a recipe as a stream that can be read again: drawn, or rows of files with every row checked.
+
+Nothing is kept between items but counts, one byte a row (which rows were given out), the last images looked at, and
+about 250 bytes an image file (its size and hash). What a truth is, tasks know; ``read_truth`` is handed in. A row is
+never replaced by another one.
+"""
+
+import hashlib
+import itertools
+import logging
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from curr_reft.data.config import DataConfig, FileEntry
+from curr_reft.data.frame import BoxFrame, boxes_of, map_boxes
+from curr_reft.data.images import FileImage
+from curr_reft.data.item import Box, Item, Truth
+from curr_reft.data.rows import BadRow, Row, RowOrBad, composition, count_rows, raw_rows
+from curr_reft.data.sampling import Sampling
+from curr_reft.data.styles import read_fields
+from curr_reft.errors import DataError
+from curr_reft.seeding import derive_seed, stream
+
+ReadTruth: TypeAlias = Callable[[str, Any], Truth]
+"""``read_truth(task, raw)``: the truth of a row. Raises ValueError with a reason, KeyError for an unknown task."""
+
+SPLITS = ("train", "validation", "test", "ood_test", "pool")
+SHOWN_PROBLEMS = 10
+OUTSIDE_BY = 1.0  # pixels a box may reach over the edge of its image (rounding of the annotators) before it is refused
+RECENT_IMAGES = 4096  # rows that share an image stand close together in most files
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Pass:
+    """What one reading of the rows met on the way."""
+
+    bad: list[BadRow] = field(default_factory=list)
+    repaired: int = 0  # rows whose answer tag lacked its first "<"
+    repeated: int = 0  # rows listed twice in one split, kept once
+    given: dict[Path, bytearray] = field(default_factory=dict)  # file -> for each row 1 + the place of its split
+
+
+class ItemStream:
+    """Iterating gives every item in order, the same at each pass; ``account`` is of the last pass that came to its end.
+
+    A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip.
+    """
+
+    def __init__(self, config: DataConfig, read_truth: ReadTruth, base: Path = Path()) -> None:
+        self.config = config
+        self.read_truth = read_truth
+        self.base = base
+        self.account = Pass()
+        self.roots: set[Path] = set()
+        self._labels: dict[Path, str] = {}
+        self._recent: OrderedDict[tuple[Path, str], FileImage] = OrderedDict()
+        self._known: dict[int, tuple[tuple[int, int], bytes]] = {}  # image -> size, hash of its content
+        self._moved: set[int] | None = None  # groups of training items that were split off for validation
+        self._told = False
+
+    def __iter__(self) -> Iterator[Item]:
+        if self.config.kind == "shapes":
+            from curr_reft.data.shapes import drawn_items
+
+            shapes = self.config.shapes
+            for split in SPLITS:
+                counts = {str(task): count for task, count in getattr(shapes, split).items()}
+                yield from drawn_items(shapes.seed, split, counts)
+            return
+        if self.config.files.validation:
+            yield from self._rows()
+            return
+        seed = self.config.files.seed
+        if self._moved is None:
+            self._moved = _validation_groups(self._rows(), self.config.files.validation_fraction, seed)
+        for item in self._rows():
+            moves = item.split == "train" and _group(item, seed) in self._moved
+            yield replace(item, split="validation") if moves else item
+
+    def _rows(self) -> Iterator[Item]:
+        reading = Pass()
+        for split in SPLITS:
+            for entry in getattr(self.config.files, split):
+                yield from self._entry_items(entry, split, reading)
+        self._report(reading)
+        self.account = reading
+
+    def _entry_items(self, entry: FileEntry, split: str, reading: Pass) -> Iterator[Item]:
+        path = self.base / Path(entry.path).expanduser()
+        if entry.is_composition:
+            key = "train_datasets" if split == "train" else "val_datasets"
+            for json_path, amount in composition(path, entry.path, key):
+                inner = entry.model_copy(update={"path": str((path.parent / json_path).absolute()), "sampling": amount})
+                if inner.is_composition:
+                    raise DataError(entry.path, f"{key}: {json_path} is a composition too; list its files here")
+                try:
+                    yield from self._entry_items(inner, split, reading)
+                except ValueError as error:
+                    raise DataError(entry.path, f"{key}: {error}") from error
+            return
+        label = self._label(path)
+        root = path.parent if entry.image_root is None else self.base / Path(entry.image_root).expanduser()
+        if not root.is_dir():
+            raise DataError(label, f"image_root {root} is not a folder")
+        self.roots.add(root.resolve())
+        sampling = Sampling.parse(entry.sampling)
+        count = count_rows(path, label)
+        if not count:
+            raise DataError(label, "holds no rows")
+        picked = iter(sampling.pick(count, stream(self.config.files.seed, "sampling", split, path.name)))
+        wanted = next(picked, None)
+        given = reading.given.setdefault(path, bytearray(count))
+        for index, raw in enumerate(raw_rows(path, label)):
+            if index != wanted:
+                continue
+            wanted = next(picked, None)
+            item = self._checked(raw.parse(label), entry, split, root, reading)
+            if item is None:
+                continue
+            before, mark = given[index], 1 + SPLITS.index(split)
+            given[index] = mark
+            if not before:
+                yield item
+            elif before == mark:
+                reading.repeated += 1
+            else:
+                raise DataError(
+                    item.source, f"stands in {SPLITS[before - 1]} and in {split}; a row may be in one split"
+                )
+        if wanted is not None:
+            raise DataError(label, "changed while it was read; wait until it is written, then try again")
+
+    def _checked(self, row: RowOrBad, entry: FileEntry, split: str, root: Path, reading: Pass) -> Item | None:
+        """The item of a row, or None for a bad one, which is noted."""
+        if isinstance(row, BadRow):
+            reading.bad.append(row)
+            return None
+        try:
+            return self._item(row, entry, split, root, reading)
+        except DataError as error:
+            reading.bad.append(BadRow(row.source, error.reason))
+        except ValueError as error:
+            reading.bad.append(BadRow(row.source, str(error)))
+        return None
+
+    def _item(self, row: Row, entry: FileEntry, split: str, root: Path, reading: Pass) -> Item:
+        """Raises ValueError or DataError with the reason."""
+        fields = read_fields(row.fields)
+        task = fields.task or entry.task
+        if task is None:
+            raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
+        truths = [self._truth(task, raw) for raw in (fields.answer, *fields.distractors)]
+        images = tuple(self._image(root, path, row.source) for path in fields.images)
+        if boxes_of(truths[0]):
+            if not images:
+                raise ValueError("has a box and no image")
+            size = images[0].size
+            truths = [map_boxes(truth, lambda box: _box_in_pixels(box, size, entry)) for truth in truths]
+        reading.repaired += fields.repaired
+        return Item(
+            id=row.source,
+            task=task,
+            question=fields.question,
+            truth=truths[0],
+            images=images,
+            split=split,
+            source=row.source,
+            domain=fields.domain or entry.domain or task,
+            distractors=tuple(truths[1:]),
+        )
+
+    def _truth(self, task: str, raw: Any) -> Truth:
+        try:
+            return self.read_truth(task, raw)
+        except KeyError:
+            raise ValueError(f"task {task!r} is not known; docs/grading.md lists the tasks") from None
+        except ValueError as error:
+            raise ValueError(f"truth of {task}: {error}") from error
+
+    def _image(self, root: Path, path: str, source: str) -> FileImage:
+        """Shared between rows, so that each image is checked and hashed once."""
+        image = self._recent.get((root, path))
+        if image is not None:
+            self._recent.move_to_end((root, path))
+            return image
+        image = FileImage(root, path, self.config.max_pixels, source)
+        name = int.from_bytes(hashlib.blake2b(f"{root}\0{path}".encode(), digest_size=8).digest(), "big")
+        known = self._known.get(name)
+        if known is not None:
+            image.recall(known[0], known[1].hex())
+        else:
+            # The fingerprint of the leak check needs the pixels as well: they are decoded once for both.
+            if self.config.check_images == "decode":
+                _ = image.fingerprint if self.config.leaks == "perceptual" else image.open()
+            image.check()
+            self._known[name] = (image.size, bytes.fromhex(image.key))
+        self._recent[root, path] = image
+        if len(self._recent) > RECENT_IMAGES:
+            self._recent.popitem(last=False)
+        return image
+
+    def _label(self, path: Path) -> str:
+        """The file as messages and ids name it: its name, made different where two files share one."""
+        if path not in self._labels:
+            taken = sum(other.name == path.name for other in self._labels)
+            self._labels[path] = path.name if not taken else f"{path.name}~{taken + 1}"
+        return self._labels[path]
+
+    def _report(self, reading: Pass) -> None:
+        told, self._told = self._told, True  # a second pass meets the same rows
+        if reading.repaired and not told:
+            log.warning('%d rows lacked the first "<" of their answer tag; it was put back', reading.repaired)
+        if reading.repeated and not told:
+            log.warning("%d rows are listed more than once in their split and were kept once", reading.repeated)
+        if not reading.bad:
+            return
+        shown = [f"{bad.source}: {bad.reason}" for bad in reading.bad[:SHOWN_PROBLEMS]]
+        more = f"\n... and {len(reading.bad) - len(shown)} more bad rows" if len(reading.bad) > len(shown) else ""
+        if self.config.bad_rows == "skip":
+            if not told:
+                log.warning("%d bad rows were left out:\n%s%s", len(reading.bad), "\n".join(shown), more)
+            return
+        first = reading.bad[0]
+        text = "\n".join([first.reason, *shown[1:]]) + more
+        raise DataError(
+            first.source,
+            f"{text}\nrepair them, or set data.bad_rows: skip to go on without them",
+            tuple((bad.source, bad.reason) for bad in reading.bad),
+        )
+
+
+def _box_in_pixels(truth: Box, size: tuple[int, int], entry: FileEntry) -> Box:
+    """``truth`` in pixels of its image, cut at the edge. Raises ValueError when it is not a box inside the image."""
+    box = BoxFrame(entry.boxes).to_original(truth, size) if entry.boxes != "pixels" else truth
+    width, height = size
+    x1, y1, x2, y2 = box
+    if min(x1, y1) < -OUTSIDE_BY or x2 > width + OUTSIDE_BY or y2 > height + OUTSIDE_BY:
+        raise ValueError(
+            f"box {list(truth)} lies outside its image of {width}x{height} pixels; is it given in other units? "
+            "Set boxes on the entry of the recipe"
+        )
+    box = (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError(f"box {list(truth)} is empty")
+    return box
+
+
+def split_validation(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
+    """Moves about ``fraction`` of the training items of each task to validation.
+
+    Items that share an image (or, without images, a question) move together, so that no picture is in both. Which
+    ones move depends on their content and ``seed`` only, not on their order.
+    """
+    moved = _validation_groups(iter(items), fraction, seed)
+    return tuple(
+        replace(item, split="validation") if item.split == "train" and _group(item, seed) in moved else item
+        for item in items
+    )
+
+
+def _group(item: Item, seed: int) -> int:
+    """Names the items that move together; the order of the numbers is the order in which groups are asked to move."""
+    return derive_seed(seed, "validation", item.images[0].key if item.images else item.question)
+
+
+def _validation_groups(items: Iterator[Item], fraction: float, seed: int) -> set[int]:
+    """The groups of training items that move to validation. Keeps 9 bytes an item."""
+    tasks: dict[str, int] = {}
+    groups, of_task = array("Q"), array("B")
+    for item in items:
+        if item.split == "train":
+            groups.append(_group(item, seed))
+            of_task.append(tasks.setdefault(item.task, len(tasks)))
+    wanted = []
+    for number in range(len(tasks)):
+        count = of_task.count(number)
+        wanted.append(min(count - 1, max(1, round(count * fraction))))
+    moved: set[int] = set()
+    order = np.argsort(np.asarray(groups, dtype=np.uint64), kind="stable").tolist()
+    for group, places in itertools.groupby(order, key=groups.__getitem__):
+        members = [of_task[place] for place in places]
+        if all(wanted[task] > 0 for task in members):
+            moved.add(group)
+            for task in members:
+                wanted[task] -= 1
+    return moved
