@@ -17,8 +17,11 @@ from curr_reft.questions.compile import compile_questions
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.recipe import Recipe
+from curr_reft.rewards.custom import load_custom
 from curr_reft.rewards.grading import grade_all
 from curr_reft.tasks import TASKS
+from curr_reft.tasks.user import use_tasks
+from curr_reft.user_code import digest
 
 SAMPLE = 200  # prompts of a (split, form) whose tokens are counted
 
@@ -59,6 +62,15 @@ def load_items(recipe: Recipe) -> LoadedData:
         return replace(item, truth=task.canonical(item.truth, options), distractors=others)
 
     return replace(data, items=tuple(map(canonical, data.items)))
+
+
+def recipe_code(recipe: Recipe) -> str | None:
+    """Load the code that the recipe names, which also makes its tasks known; its hash, None without any.
+
+    Raises RecipeError.
+    """
+    rewards = load_custom(recipe.rewards.custom)
+    return digest([*use_tasks(recipe.tasks), *(reward.code for reward in rewards)])
 
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:

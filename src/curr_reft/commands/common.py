@@ -13,7 +13,10 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def read_recipe(arguments: argparse.Namespace) -> "Recipe":
-    """The recipe with the flags over it. Raises RecipeError."""
+    """The recipe with the flags over it; from here on its own tasks are known. Raises RecipeError."""
     from curr_reft.recipe import load_recipe
+    from curr_reft.tasks.user import use_tasks
 
-    return load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    use_tasks(recipe.tasks)
+    return recipe

@@ -40,6 +40,7 @@ class TrainerState:
 class Logged:
     """What custom rewards logged while they scored a batch (TRL's ``log_metric`` and ``log_extra``)."""
 
+    count: int = 0  # completions of the batch; 0 where nothing is kept
     metrics: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     extra: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))  # one value a completion
 
@@ -47,7 +48,9 @@ class Logged:
         self.metrics[name].append(float(value))
 
     def log_extra(self, column: str, values: Sequence[Any]) -> None:
-        self.extra[column].extend(values)
+        if len(values) != self.count:
+            raise ValueError(f"log_extra({column!r}) got {len(values)} values for {self.count} completions")
+        self.extra[column] = list(values)
 
 
 @dataclass(frozen=True, kw_only=True)

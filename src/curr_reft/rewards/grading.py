@@ -76,7 +76,10 @@ def verdict(question: Question, answer: str, config: RewardsConfig | None = None
 
 
 def _grade(question: Question, completion: str, truncated: bool, options: TaskOptions) -> Grade:
-    paid_format = format_reward(completion, question.task, question.form)
+    try:
+        paid_format = format_reward(completion, question.task, question.form)
+    except Exception as error:  # a task's own defect in what it asks of the form of an answer
+        return Grade(status=Status.GRADER_FAILED, format=0.0, accuracy=None, reason=_defect(error))
     answer = answer_block(completion)
     if answer is None:
         status = Status.TRUNCATED if truncated else Status.NO_ANSWER
@@ -95,13 +98,16 @@ def _read(question: Question, answer: str, options: TaskOptions) -> AnswerScore:
     try:
         score = FORMS[question.form].read(answer, question, options)
     except Exception as error:  # a grader's own defect: the completion drops out, and the counters show it
-        reason = f"{type(error).__name__}: {error}"[:300]
-        return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=reason)
+        return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=_defect(error))
     # NaN is in no range, so it is caught here too.
     if score.accuracy is not None and not 0.0 <= score.accuracy <= 1.0:
         reason = f"the grader returned {score.accuracy!r}, which is not in [0, 1]"
         return AnswerScore(status=Status.GRADER_FAILED, accuracy=None, correct=None, reason=reason)
     return score
+
+
+def _defect(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def _symbolic_pair(question: Question, completion: str, truncated: bool) -> tuple[str, str] | None:
@@ -110,5 +116,8 @@ def _symbolic_pair(question: Question, completion: str, truncated: bool) -> tupl
     if answer is None:
         return None
     task = TASKS[question.task]
-    parsed = task.parse(answer)
-    return task.verification(parsed, question.truth) if parsed is not None else None
+    try:
+        parsed = task.parse(answer)
+        return task.verification(parsed, question.truth) if parsed is not None else None
+    except Exception:  # a defect of the task; grading of this very answer meets it again and says so
+        return None

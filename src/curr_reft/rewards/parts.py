@@ -39,7 +39,8 @@ class Parts:
     ) -> list[Grade]:
         """The grades with all parts of the recipe, in order. Never raises for what a custom reward does."""
         values = {name: part(completed, grades, self.config) for name, part in self.shaping.items()}
-        scores = score_custom(self.custom, completed, grades, state or TrainerState(), logged or Logged())
+        logged = logged or Logged(count=len(completed))
+        scores = score_custom(self.custom, completed, grades, state or TrainerState(), logged)
         weights = self.config.weights()
         return [
             _with_parts(

@@ -4,10 +4,10 @@ One packed row holds a prompt once and its G completions, so a step pays for eac
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -20,10 +20,12 @@ from curr_reft.policy.rollout import rollout
 from curr_reft.policy.types import Completion, Group
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
-from curr_reft.rewards.grade import Grade
-from curr_reft.rewards.grading import grade_all, total
+from curr_reft.rewards.custom import Logged, TrainerState
+from curr_reft.rewards.grading import Completed, grade_all, total
+from curr_reft.rewards.parts import Parts
 from curr_reft.seeding import derive_seed
 from curr_reft.train.config import RlConfig
+from curr_reft.train.graded import GradedGroup, rollout_records, step_metrics
 from curr_reft.train.losses import group_advantages, k3, log_ratio, policy_loss, token_weights
 from curr_reft.train.objective import MicroBatch, StepBatch
 
@@ -36,22 +38,6 @@ class Sampler(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradedGroup:
-    """A group with what its completions earned. Lists run over the G completions."""
-
-    question: Question
-    group: Group
-    grades_G: tuple[Grade, ...]
-    rewards_G: tuple[float | None, ...]
-    advantages_G: tuple[float | None, ...]
-
-    @property
-    def teaches(self) -> bool:
-        """Whether any completion has an advantage other than 0."""
-        return any(self.advantages_G)
 
 
 class GrpoObjective:
@@ -75,6 +61,7 @@ class GrpoObjective:
         self.config = config
         self.sampling = sampling
         self.rewards = rewards
+        self.parts = Parts(rewards)
         self.temperature = sampling.temperature
         self.seed = seed
         self.budget = budget  # updates of the stage, whether or not a gate ends it before
@@ -87,15 +74,16 @@ class GrpoObjective:
         prompts = [self.policy.processor.encode_question(question) for question in questions]
         groups = rollout(self.policy, prompts, self.sampling, seed=derive_seed(self.seed, "rollout", step))
         rolled = time.perf_counter()
-        graded = self.grade(questions, groups, progress=(step - 1) / self.budget)
+        logged = Logged(count=sum(len(group.completions) for group in groups))
+        graded = self.grade(questions, groups, step, logged)
         grading = time.perf_counter()
         micro_batches = self.pack(graded)
         return StepBatch(
             micro_batches=micro_batches,
-            metrics=step_metrics(graded),
+            metrics=step_metrics(graded, logged),
             seconds={"rollout": rolled - started, "grade": grading - rolled, "pack": time.perf_counter() - grading},
             tokens=sum(completion.length for group in groups for completion in group.completions),
-            records=tuple(_records(step, graded)),
+            records=tuple(rollout_records(step, graded, logged)),
         )
 
     def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
@@ -117,14 +105,19 @@ class GrpoObjective:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.sampler.load_state_dict(state["sampler"])
 
-    def grade(self, questions: Sequence[Question], groups: Sequence[Group], progress: float) -> list[GradedGroup]:
-        """``progress`` is the share of the budget that is done: a function of the step alone, as resume needs it."""
-        flat = [
-            (question, completion.text, completion.truncated)
+    def grade(
+        self, questions: Sequence[Question], groups: Sequence[Group], step: int, logged: Logged
+    ) -> list[GradedGroup]:
+        """Grades of all completions, part by part; custom rewards note in ``logged`` what they have to say."""
+        completed = [
+            Completed(question, completion.text, completion.truncated, tuple(completion.tokens_T.tolist()))
             for question, group in zip(questions, groups, strict=True)
             for completion in group.completions
         ]
-        grades = iter(grade_all(flat, self.rewards, progress))
+        # The share of the budget that is done is a function of the step alone: resume needs that.
+        outcomes = grade_all([row[:3] for row in completed], self.rewards, (step - 1) / self.budget)
+        state = TrainerState(global_step=step - 1, max_steps=self.budget)
+        grades = iter(self.parts.add(outcomes, completed, state, logged))
         graded = []
         for question, group in zip(questions, groups, strict=True):
             own = tuple(next(grades) for _ in group.completions)
@@ -187,58 +180,3 @@ class GrpoObjective:
             reference_logprobs_S=reference,
             completion_S=torch.arange(len(entries)).repeat_interleave(sizes).to(device),
         )
-
-
-def step_metrics(graded: Sequence[GradedGroup]) -> dict[str, Any]:
-    """What a step's rollouts earned. Means run over completions with a score; shares over all completions."""
-    pairs = [(g, grade, c) for g in graded for grade, c in zip(g.grades_G, g.group.completions, strict=True)]
-    rewards = [reward for g in graded for reward in g.rewards_G if reward is not None]
-    count = len(pairs)
-
-    def by(key: str) -> dict[str, dict[str, float]]:
-        cells: dict[str, list[float]] = defaultdict(list)
-        for g, grade, _ in pairs:
-            if grade.accuracy is not None:
-                cells[getattr(g.question, key)].append(grade.accuracy)
-        return {
-            name: {"accuracy": sum(values) / len(values), "n": len(values)} for name, values in sorted(cells.items())
-        }
-
-    accuracies = [grade.accuracy for _, grade, _ in pairs if grade.accuracy is not None]
-    tokens = sum(c.length for *_, c in pairs)
-    return {
-        "reward": sum(rewards) / len(rewards) if rewards else None,
-        "format": sum(grade.format for _, grade, _ in pairs) / count,
-        "accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
-        "entropy": -sum(float(c.logprobs_T.sum()) for *_, c in pairs) / tokens,
-        "zero_variance": sum(not g.teaches for g in graded) / len(graded),
-        "truncated": sum(c.truncated for *_, c in pairs) / count,
-        "length": tokens / count,
-        "statuses": dict(Counter(str(grade.status) for _, grade, _ in pairs)),
-        "by_form": by("form"),
-        "by_task": by("task"),
-    }
-
-
-def _records(step: int, graded: Sequence[GradedGroup]) -> list[dict[str, Any]]:
-    return [
-        {
-            "step": step,
-            "question": g.question.id,
-            "task": g.question.task,
-            "form": g.question.form,
-            "prompt": g.question.prompt,
-            "completion": completion.text,
-            "status": str(grade.status),
-            "format": grade.format,
-            "accuracy": grade.accuracy,
-            "reward": reward,
-            "advantage": advantage,
-            "length": completion.length,
-            "truncated": completion.truncated,
-        }
-        for g in graded
-        for completion, grade, reward, advantage in zip(
-            g.group.completions, g.grades_G, g.rewards_G, g.advantages_G, strict=True
-        )
-    ]
