@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging as transformers_logging
+
 from curr_reft.console import Console
 from curr_reft.curriculum.difficulty import PassRate, Selection, account_lines, select
 from curr_reft.errors import UsageError
@@ -62,6 +64,7 @@ def measure_recipe(recipe: Recipe, model: str, asked: Asked, out: Path, cache: P
     if not questions:
         held = ", ".join(sorted(prepared.questions))
         raise UsageError(f"--split {asked.split}: no question in these forms; the recipe's data holds {held}")
+    transformers_logging.disable_progress_bar()
     console = Console()
     _, result = _measured(recipe, lambda: load_policy(config), questions, asked, out, cache, console.say)
     for line in table(result):

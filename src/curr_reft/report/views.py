@@ -269,6 +269,13 @@ def card_view(card: dict[str, Any]) -> dict[str, Any]:
         for form, reasons in as_dict(by_form).items()
         for reason, count in as_dict(reasons).items()
     ]
+    dropped = [
+        f"{task}, {form}: {whole(counts.get('kept'))} of {whole(sum(counts.values()))} training questions were asked; "
+        f"the base was always right on {whole(counts.get('always_right'))} of the others, always wrong on "
+        f"{whole(counts.get('always_wrong'))}"
+        for form, tasks in as_dict(card.get("difficulty")).items()
+        for task, counts in as_dict(tasks).items()
+    ]
     facts = [
         ("leaks between splits", compiled.get("leaks")),
         ("repeated items", total.get("duplicates")),
@@ -278,7 +285,7 @@ def card_view(card: dict[str, Any]) -> dict[str, Any]:
     return {
         "forms": forms,
         "table": table,
-        "notes": notes + skipped,
+        "notes": notes + skipped + dropped,
         "facts": [(name, whole(value)) for name, value in facts if value is not None],
     }
 
