@@ -44,14 +44,18 @@ def make_item(number: int, task: str, split: str = "train", seed: int = 0) -> It
     rng = random.Random(f"{number}{task}{seed}")
     images = (Blank(f"{task}{number}", (rng.randint(200, 900), rng.randint(200, 900))),)
     common = {"id": f"{task}-{number}", "task": task, "images": images, "split": split, "source": f"d.jsonl:{number}"}
+
+    def box() -> Box:
+        x, y = rng.uniform(0, 120), rng.uniform(0, 120)
+        return (x, y, x + rng.uniform(12, 80), y + rng.uniform(12, 80))
+
+    def boxes(least: int) -> tuple[Box, ...]:
+        return tuple(box() for _ in range(rng.randint(least, 4)))
+
     if task == "detection":
-
-        def box() -> Box:
-            x, y = rng.uniform(0, 120), rng.uniform(0, 120)
-            return (x, y, x + rng.uniform(12, 80), y + rng.uniform(12, 80))
-
-        others = tuple(box() for _ in range(rng.randint(0, 4)))
-        return Item(question="find the dog", truth=box(), distractors=others, **common)
+        return Item(question="find the dog", truth=box(), distractors=boxes(0), **common)
+    if task == "dense_detection":
+        return Item(question="find all dogs", truth=boxes(1), distractors=(boxes(1),), **common)
     if task == "classification":
         names = tuple(rng.sample(NAMES, rng.randint(1, 5)))
         return Item(question="list the objects", truth=names, **common)
@@ -88,7 +92,9 @@ def test_claims_and_options_are_what_they_are_said_to_be(frame: BoxFrame) -> Non
         assert len(question.options) == len(set(question.options)) == 4
         for place, text in enumerate(question.options):
             score = FORMS["open"].read(text, asked, OPTIONS)
-            assert ((score.accuracy or 0.0) > 0.0) is (letter_of(place) in question.truth), question
+            # A list with one wrong box is no right option, though as an open answer it earns a part.
+            right = score.correct if question.task == "dense_detection" else (score.accuracy or 0.0) > 0.0
+            assert right is (letter_of(place) in question.truth), question
         assert 1 <= len(question.truth) <= (4 if question.task == "classification" else 1)
         if question.task == "math":
             for first, second in combinations(question.options, 2):
@@ -178,7 +184,7 @@ def test_full_prompts_name_the_tags_the_answer_and_the_frame(frame: BoxFrame) ->
         for question in questions:
             assert "<think> and </think>" in question.prompt
             assert "<answer> and </answer>" in question.prompt
-            assert (said in question.prompt) == (question.task == "detection"), question.prompt
+            assert (said in question.prompt) == ("detection" in question.task), question.prompt
             assert "{" not in question.prompt.replace('{"bbox_2d": [x1, y1, x2, y2]}', "")
 
 

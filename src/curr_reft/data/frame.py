@@ -21,9 +21,25 @@ MAX_ASPECT_RATIO = 200
 """Longer side over shorter side. Beyond it the image processors of the Qwen family refuse an image."""
 
 
-def is_box(truth: Truth) -> TypeGuard[Box]:
-    """Whether a truth is a box: four numbers, not names and not an expression."""
+def is_box(truth: object) -> TypeGuard[Box]:
+    """Whether a truth is a box: four numbers, not names, not several boxes and not an expression."""
     return isinstance(truth, tuple) and len(truth) == 4 and all(isinstance(value, int | float) for value in truth)
+
+
+def boxes_of(truth: Truth) -> tuple[Box, ...]:
+    """The boxes a truth consists of: one, several, or none where it is names or an expression."""
+    if is_box(truth):
+        return (truth,)
+    boxes = tuple(each for each in truth if is_box(each))
+    return boxes if len(boxes) == len(truth) else ()
+
+
+def map_boxes(truth: Truth, change: Callable[[Box], Box]) -> Truth:
+    """The truth with ``change`` made to each of its boxes; a truth without boxes as it is."""
+    if is_box(truth):
+        return change(truth)
+    boxes = boxes_of(truth)
+    return tuple(map(change, boxes)) if boxes else truth
 
 
 def keep_size(size: Size) -> Size:

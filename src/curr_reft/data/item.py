@@ -8,8 +8,8 @@ from PIL import Image
 Box: TypeAlias = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)``, half-open, in pixels of the original image: x1 <= x < x2."""
 
-Truth: TypeAlias = Box | tuple[str, ...] | str
-"""What a task holds for true: a box (detection), names (classification), or an expression (math)."""
+Truth: TypeAlias = Box | tuple[Box, ...] | tuple[str, ...] | str
+"""What a task holds for true: a box or several, names, or an expression."""
 
 
 class ImageSource(Protocol):

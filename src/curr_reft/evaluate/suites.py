@@ -9,6 +9,8 @@ from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
+from curr_reft.rewards.format import answer_block
+from curr_reft.tasks import TASKS
 from curr_reft.train.loop import Validation
 
 SUITES = {"test": "in_domain", "ood_test": "out_of_domain"}
@@ -23,17 +25,27 @@ def by_task(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
 
 
 def suite_scores(answered: Sequence[Answered], resamples: int) -> dict[str, dict[str, float]]:
-    """``{TASK: {"accuracy", "score", "low", "high", "n"}, ..., "mean": {...}}``; low and high bound the score."""
+    """``{TASK: {"accuracy", "score", "low", "high", "n"}, ..., "mean": {...}}`` of answers to open questions.
+
+    Low and high bound the score. A task adds its measures of the whole set (mean average precision).
+    """
     tasks = by_task(answered)
     scores: dict[str, dict[str, float]] = {}
     for task, rows in tasks.items():
         found = interval([row.score for row in rows], resamples)
         accuracy = sum(row.correct for row in rows) / len(rows)
         scores[task] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high, "n": len(rows)}
+        scores[task] |= TASKS[task].corpus_scores([(_parsed(row), row.question.truth) for row in rows])
     found = mean_interval({task: [row.score for row in rows] for task, rows in tasks.items()}, resamples)
     accuracy = sum(scores[task]["accuracy"] for task in tasks) / len(tasks)
     scores["mean"] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high}
     return scores
+
+
+def _parsed(row: Answered) -> Any | None:
+    """What the answer says, as its task reads it; None where nothing can be read."""
+    answer = answer_block(row.completion)
+    return None if answer is None else TASKS[row.question.task].parse(answer)
 
 
 def validate(

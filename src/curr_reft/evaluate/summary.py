@@ -47,15 +47,35 @@ def summarise(
 def table(evaluation: Mapping[str, Any]) -> list[str]:
     """The result table as lines of text: mean score and 95 % interval by suite, then the tasks."""
     suites = list(dict.fromkeys(suite for scores in evaluation.values() for suite in scores))
-    lines = [f"{'':10}" + "".join(f"{suite.replace('_', '-'):>44}" for suite in suites)]
-    lines.append(f"{'model':10}" + "".join(f"{'mean [95 %]':>22}{'detect':>8}{'class':>7}{'math':>7}" for _ in suites))
+    columns = _columns(evaluation)
+    width = 22 + sum(map(len, columns.values()))
+    lines = [f"{'':10}" + "".join(f"{suite.replace('_', '-'):>{width}}" for suite in suites)]
+    lines.append(f"{'model':10}" + "".join(f"{'mean [95 %]':>22}{''.join(columns.values())}" for _ in suites))
     for model, scores in evaluation.items():
         cells = ""
         for suite in suites:
             own = scores.get(suite, {})
             mean = own.get("mean")
             cells += f"{mean['score']:>7.3f} [{mean['low']:.3f}, {mean['high']:.3f}]" if mean else f"{'-':>22}"
-            for task, width in (("detection", 8), ("classification", 7), ("math", 7)):
-                cells += f"{own[task]['score']:>{width}.3f}" if task in own else f"{'-':>{width}}"
+            for (task, measure), head in columns.items():
+                value = own.get(task, {}).get(measure)
+                cells += f"{'-':>{len(head)}}" if value is None else f"{value:>{len(head)}.3f}"
         lines.append(f"{model:10}{cells}")
     return lines
+
+
+_HEADS = {"detection": "  detect", "classification": "  class", "math": "   math", "dense_detection": "  dense"}
+_MEASURES = {"map": "    mAP"}  # of a whole test set, beside the score of its task
+
+
+def _columns(evaluation: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """(task, measure) -> the column's head, for the tasks that any model was tested on."""
+    own = [tasks for scores in evaluation.values() for tasks in scores.values()]
+    found = {task: None for tasks in own for task in tasks if task != "mean"}
+    columns = {}
+    for task in sorted(found, key=lambda task: list(_HEADS).index(task) if task in _HEADS else len(_HEADS)):
+        columns[task, "score"] = _HEADS.get(task, f"  {task:>5}")
+        columns |= {
+            (task, key): head for key, head in _MEASURES.items() if any(key in tasks.get(task, {}) for tasks in own)
+        }
+    return columns

@@ -73,6 +73,17 @@ _FULL: dict[tuple[str, str], str] = {
         "detection",
         "choice",
     ): "{question}\nWhich of these is its bounding box? Boxes are [x1, y1, x2, y2], {frame}.\n{options}\n" + _LETTER,
+    ("dense_detection", "open"): "{question}\n"
+    + _THINK
+    + ' The final answer is a JSON list with one bounding box for each of them, [{{"bbox_2d": [x1, y1, x2, y2]}}, ...],'
+    " with the top left and the bottom right corner {frame}.",
+    (
+        "dense_detection",
+        "binary",
+    ): "{question}\nStatement: {claim} are the bounding boxes of all of them and of nothing "
+    "else. Boxes are [x1, y1, x2, y2], {frame}.\n" + _YES_NO,
+    ("dense_detection", "choice"): "{question}\nWhich list has the bounding boxes of all of them and of nothing else? "
+    "Boxes are [x1, y1, x2, y2], {frame}.\n{options}\n" + _LETTER,
     ("classification", "open"): "{question}\n"
     + _THINK
     + " The final answer is the list of all category names, separated by commas.",

@@ -5,10 +5,11 @@ Importing this package is light: neither torch nor sympy is loaded (math-verify 
 
 from curr_reft.tasks.base import Pool, Task, TaskOptions
 from curr_reft.tasks.classification import Classification
+from curr_reft.tasks.dense_detection import DenseDetection
 from curr_reft.tasks.detection import Detection
 from curr_reft.tasks.math import Math
 from curr_reft.tasks.status import GradingTimeoutError, Status, VerificationError
 
-TASKS: dict[str, Task] = {task.name: task for task in (Detection(), Classification(), Math())}
+TASKS: dict[str, Task] = {task.name: task for task in (Detection(), Classification(), Math(), DenseDetection())}
 
 __all__ = ["TASKS", "GradingTimeoutError", "Pool", "Status", "Task", "TaskOptions", "VerificationError"]

@@ -82,12 +82,12 @@ def round_box(box: Box, bounds: Box) -> Box:
     return (max(x1, low_x), max(y1, low_y), min(x2, high_x), min(y2, high_y))
 
 
-def read_boxes(answer: str) -> list[Box] | None:
+def read_boxes(answer: str, longest: int = LONGEST_ANSWER) -> list[Box] | None:
     """All boxes of the one JSON list or object in the text; None if there is none.
 
     Pairs of equal keys are all kept, so that ``{"bbox": first, "bbox": second}`` counts as two boxes.
     """
-    text = unwrapped(answer) if len(answer) <= LONGEST_ANSWER else ""
+    text = unwrapped(answer) if len(answer) <= longest else ""
     starts = [position for position in (text.find("["), text.find("{")) if position >= 0]
     if not starts:
         return None

@@ -8,6 +8,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
+from curr_reft.data.frame import is_box
 from curr_reft.data.item import Box, Item, Truth
 from curr_reft.tasks.base import STRICT_IOU, Frame, Pool, TaskDefaults, TaskOptions
 from curr_reft.tasks.boxes import BOX_KEYS, iou, is_valid, read_box, read_boxes, round_box, write_box
@@ -26,7 +27,7 @@ class Detection(TaskDefaults):
 
     def read_truth(self, raw: Any) -> Box:
         """A box from four numbers, ``{"bbox_2d": [...]}`` or the text of either. Raises ValueError."""
-        box = self._read(raw)
+        box = box_of(raw)
         if not is_valid(box):
             raise ValueError(f"box {write_box(box)} is empty, inverted or not finite: x1 < x2 and y1 < y2 are needed")
         return box
@@ -69,13 +70,11 @@ class Detection(TaskDefaults):
         width, height = item.images[0].size
         bounds = frame.to_model((0.0, 0.0, float(width), float(height)), (width, height))
 
-        def placed(box: Box) -> Box:
-            return round_box(frame.to_model(box, (width, height)), bounds)
-
-        truth = placed(_box(item.truth))
+        truth = place_box(_box(item.truth), frame, (width, height))
         if iou(truth, frame.to_model(_box(item.truth), (width, height))) <= STRICT_IOU:
             raise ValueError("the true box is too small for the image as the model sees it, or outside of it")
-        others = tuple(box for box in (placed(_box(other)) for other in item.distractors) if is_valid(box))
+        placed = (place_box(_box(other), frame, (width, height)) for other in item.distractors)
+        others = tuple(box for box in placed if is_valid(box))
         return replace(item, truth=truth, distractors=others), bounds
 
     def false_claims(self, item: Item, pool: Pool, rng: random.Random, n: int, apart: bool = False) -> list[Truth]:
@@ -102,45 +101,52 @@ class Detection(TaskDefaults):
         for _ in range(_TRIES):
             if len(chosen) >= n:
                 break
-            accept(_jitter(truth, bounds, rng))
+            accept(jitter(truth, bounds, rng))
         return chosen
 
     def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
         return "another object's box" if claim in item.distractors else "jittered box"
 
-    def _read(self, raw: Any) -> Box:
-        if isinstance(raw, str):
-            boxes = read_boxes(raw)
-            if boxes is None or len(boxes) != 1:
-                raise ValueError(f"{raw!r} does not hold exactly one box; write [x1, y1, x2, y2]")
-            return boxes[0]
-        if isinstance(raw, dict):
-            named = [value for key, value in raw.items() if str(key).lower() in BOX_KEYS]
-            if len(named) != 1:
-                raise ValueError(f"{raw!r} does not hold exactly one of the keys {sorted(BOX_KEYS)}")
-            raw = named[0]
-        if not isinstance(raw, list | tuple):
-            raise ValueError(f"{raw!r} is no box; write [x1, y1, x2, y2]")
-        if len(raw) == 1 and isinstance(raw[0], list | tuple | dict):
-            return self._read(raw[0])
-        numbers = [value for value in raw if isinstance(value, int | float) and not isinstance(value, bool)]
-        if len(raw) != 4 or len(numbers) != 4:
-            raise ValueError(f"{raw!r} is no box: four numbers [x1, y1, x2, y2] are needed")
-        try:
-            x1, y1, x2, y2 = (float(value) for value in numbers)
-        except OverflowError as error:
-            raise ValueError("a coordinate of the box is too large") from error
-        return (x1, y1, x2, y2)
+
+def box_of(raw: Any) -> Box:
+    """Four numbers of a row, their text, or an object that holds them; not checked to be a box. Raises ValueError."""
+    if isinstance(raw, str):
+        boxes = read_boxes(raw)
+        if boxes is None or len(boxes) != 1:
+            raise ValueError(f"{raw!r} does not hold exactly one box; write [x1, y1, x2, y2]")
+        return boxes[0]
+    if isinstance(raw, dict):
+        named = [value for key, value in raw.items() if str(key).lower() in BOX_KEYS]
+        if len(named) != 1:
+            raise ValueError(f"{raw!r} does not hold exactly one of the keys {sorted(BOX_KEYS)}")
+        raw = named[0]
+    if not isinstance(raw, list | tuple):
+        raise ValueError(f"{raw!r} is no box; write [x1, y1, x2, y2]")
+    if len(raw) == 1 and isinstance(raw[0], list | tuple | dict):
+        return box_of(raw[0])
+    numbers = [value for value in raw if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(raw) != 4 or len(numbers) != 4:
+        raise ValueError(f"{raw!r} is no box: four numbers [x1, y1, x2, y2] are needed")
+    try:
+        x1, y1, x2, y2 = (float(value) for value in numbers)
+    except OverflowError as error:
+        raise ValueError("a coordinate of the box is too large") from error
+    return (x1, y1, x2, y2)
 
 
 def _box(truth: Truth) -> Box:
-    assert isinstance(truth, tuple), truth
-    assert len(truth) == 4, truth
+    assert is_box(truth), truth
     x1, y1, x2, y2 = truth
     return (float(x1), float(y1), float(x2), float(y2))
 
 
-def _jitter(truth: Box, bounds: Box, rng: random.Random) -> Box:
+def place_box(box: Box, frame: Frame, size: tuple[int, int]) -> Box:
+    """A box of an image of ``size`` (width, height) in the frame, rounded as a model writes it; may come out empty."""
+    width, height = size
+    return round_box(frame.to_model(box, size), frame.to_model((0.0, 0.0, float(width), float(height)), size))
+
+
+def jitter(truth: Box, bounds: Box, rng: random.Random) -> Box:
     """A box of about the size of the true one (a factor of 0.6 to 1.6 a side), anywhere in the image."""
     width = min((truth[2] - truth[0]) * rng.uniform(0.6, 1.6), bounds[2] - bounds[0])
     height = min((truth[3] - truth[1]) * rng.uniform(0.6, 1.6), bounds[3] - bounds[1])
