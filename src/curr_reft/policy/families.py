@@ -1,7 +1,5 @@
-"""What differs between model families. A new family is one line in ``FAMILIES``, and a test.
-
-The shared prefix is exact only where attention is causal over everything before a token; models that look further
-(images seen both ways) or less far (sliding windows, recurrent layers) are refused, not approximated.
+"""What differs between model families. A new family is one entry in ``FAMILIES``, its processor in ``image_text.py``,
+and an entry in the table of tests. Whether a model may share prompts is not said here but found out: ``sharing.py``.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,41 +20,62 @@ Positions: TypeAlias = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torc
 class Family:
     """What the rest of the room has to know about a ``model_type`` of transformers."""
 
-    frame: FrameKind  # coordinates its boxes are written in
+    frame: FrameKind  # coordinates its boxes are written in; sources in docs/models.md
     axes: int  # of its rotary positions: 3 for M-RoPE, 1 for a line
     pixel_axes: Mapping[str, int]  # inputs of the vision tower, and the axis along which prompts are joined
+    shown: tuple[str, ...] = ()  # those of them that the model reads once for every place where an image is shown
     vision: tuple[str, ...]  # parameters of the vision tower start with one of these
     aligner: tuple[str, ...]  # ... of the projector into the language model
-    tower: str | None = None  # module called as tower(pixel_values, grid_thw=...); an image shared by prompts runs once
+    features: str  # module whose output is an image's features; an image that prompts share passes it once
+    marks: str | None = None  # keyword of the plain forward that says which tokens are image: 1, text: 0
     image_options: Mapping[str, Any] = field(default_factory=dict)  # of the image processor
 
 
-_GRID = {"pixel_values": 0, "image_grid_thw": 0}
-_TILES = {"pixel_values": 1, "pixel_attention_mask": 1}
 _QWEN: dict[str, Any] = {
     "axes": 3,
-    "pixel_axes": _GRID,
+    "pixel_axes": {"pixel_values": 0, "image_grid_thw": 0},
+    "shown": ("image_grid_thw",),
     "vision": ("model.visual.",),
     "aligner": ("model.visual.merger.", "model.visual.deepstack_merger_list."),
-    "tower": "model.visual",
+    "features": "model.visual",
+    "marks": "mm_token_type_ids",
 }
 _IDEFICS: dict[str, Any] = {
     "axes": 1,
-    "pixel_axes": _TILES,
+    "pixel_axes": {"pixel_values": 1, "pixel_attention_mask": 1},
     "vision": ("model.vision_model.",),
     "aligner": ("model.connector.",),
+    "features": "model.connector",
     "image_options": {"return_row_col_info": True},
 }
+_PROJECTED: dict[str, Any] = {
+    "axes": 1,
+    "pixel_axes": {"pixel_values": 0},
+    "vision": ("model.vision_tower.",),
+    "aligner": ("model.multi_modal_projector.", "model.image_newline"),
+    "features": "model.multi_modal_projector",
+}
+# Tiles as one list without the padding that makes every image as many tiles as the largest.
+_LLAVA_TILES: dict[str, Any] = {**_PROJECTED, "image_options": {"do_pad": False, "return_tensors": None}}
 
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": Family(frame="thousand", **_QWEN),
     "qwen2_5_vl": Family(frame="pixels", **_QWEN),
     "qwen3_vl": Family(frame="thousand", **_QWEN),
+    "qwen3_5": Family(frame="thousand", **_QWEN),
     "idefics3": Family(frame="unit", **_IDEFICS),
     "smolvlm": Family(frame="unit", **_IDEFICS),
+    "internvl": Family(frame="thousand", **_PROJECTED, image_options={"crop_to_patches": True}),
+    "llava_next": Family(
+        frame="unit", **{**_LLAVA_TILES, "pixel_axes": {"pixel_values": 0, "image_sizes": 0}}, shown=("image_sizes",)
+    ),
+    "llava_onevision": Family(
+        frame="unit",
+        **{**_LLAVA_TILES, "pixel_axes": {"pixel_values": 0, "image_sizes": 0, "batch_num_images": 0}},
+        shown=("image_sizes", "batch_num_images"),
+    ),
+    "gemma3": Family(frame="thousand", **_PROJECTED, marks="token_type_ids"),
 }
-
-_TEXT_MODELS = {"qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "llama", "qwen2", "qwen3"}
 
 
 def family_of(config: Any) -> Family:
@@ -65,31 +84,14 @@ def family_of(config: Any) -> Family:
     if family is None:
         raise UsageError(
             f"model family {config.model_type!r} is not supported; supported are {', '.join(sorted(FAMILIES))}. "
-            "A family is one line in policy/families.py and a test"
+            "A family is one entry in policy/families.py, its processor and a test"
         )
     return family
 
 
-def check_shared_prefix(config: Any) -> None:
-    """Raises UsageError if a group's shared prefix would not be exact for this model, and says what to set instead."""
-    text = config.get_text_config()
-    window = {kind for kind in getattr(text, "layer_types", None) or () if kind != "full_attention"}
-    reasons = []
-    if window:
-        reasons.append(f"its layers use {', '.join(sorted(window))}")
-    elif getattr(text, "use_sliding_window", False) or (
-        not hasattr(text, "use_sliding_window") and getattr(text, "sliding_window", None)
-    ):
-        reasons.append("it uses sliding-window attention")
-    if text.model_type not in _TEXT_MODELS:
-        reasons.append(f"its language model {text.model_type!r} has not been checked")
-    if getattr(text, "attention_dropout", 0.0):
-        reasons.append(f"its attention_dropout is {text.attention_dropout}, and must be 0")
-    if reasons:
-        raise UsageError(
-            f"packed: the model ({config.model_type}) cannot share a prompt between completions: "
-            f"{'; '.join(reasons)}. Set model.packed to false to train it on the plain path"
-        )
+def image_marks(family: Family, core: Any, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The marks of image tokens as an ordinary forward of the family wants them; empty where it wants none."""
+    return {family.marks: (input_ids == core.config.image_token_id).int()} if family.marks else {}
 
 
 def positions_of(core: nn.Module, family: Family) -> Positions:

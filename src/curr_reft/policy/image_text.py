@@ -1,6 +1,6 @@
 """Processors for checkpoints whose own class cannot be built without torchvision.
 
-``Qwen2_5_VLProcessor``, ``Qwen3VLProcessor`` and ``SmolVLMProcessor`` demand a video processor, whose placeholder
+The official processors of Qwen, SmolVLM, InternVL and LLaVA-OneVision demand a video processor, whose placeholder
 raises where torchvision is missing. The classes here hold what images need, under the same files, so a folder they
 save also loads with the official ones. Image processors are always those on PIL, even where torchvision is installed,
 so that an image gives the same pixels on every machine.
@@ -8,7 +8,15 @@ so that an image gives the same pixels on every machine.
 
 from typing import Any
 
-from transformers import AutoTokenizer, Idefics3Processor, ProcessorMixin
+from transformers import (
+    AutoTokenizer,
+    Gemma3Processor,
+    Idefics3Processor,
+    InternVLProcessor,
+    LlavaNextProcessor,
+    LlavaOnevisionProcessor,
+    ProcessorMixin,
+)
 
 # From its module: the name in the package itself is a placeholder that raises where torchvision is missing.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -20,6 +28,7 @@ _NAMES = {
     "qwen2_vl": "Qwen2VLProcessor",
     "qwen2_5_vl": "Qwen2_5_VLProcessor",
     "qwen3_vl": "Qwen3VLProcessor",
+    "qwen3_5": "Qwen3VLProcessor",
     "idefics3": "Idefics3Processor",
     "smolvlm": "SmolVLMProcessor",
 }
@@ -63,6 +72,48 @@ class TileProcessor(Idefics3Processor):
     def to_dict(self) -> dict[str, Any]:
         """Names the official class."""
         return {**super().to_dict(), "processor_class": _NAMES[self.model_type]}
+
+
+class _ImagesOnly:
+    """Leaves the video processor out of an official class: its constructor gets none, and none is saved."""
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        return ["image_processor", "tokenizer"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names the official class."""
+        return {**super().to_dict(), "processor_class": type(self).__mro__[2].__name__}  # type: ignore[misc]
+
+
+class InternVLImages(_ImagesOnly, InternVLProcessor):
+    """InternVL without videos."""
+
+
+class LlavaOnevisionImages(_ImagesOnly, LlavaOnevisionProcessor):
+    """LLaVA-OneVision without videos."""
+
+
+_OFFICIAL: dict[str, type[ProcessorMixin]] = {
+    "internvl": InternVLImages,
+    "llava_onevision": LlavaOnevisionImages,
+    "llava_next": LlavaNextProcessor,
+    "gemma3": Gemma3Processor,
+}
+
+
+def load_any_processor(path: str, model_type: str, **options: Any) -> ProcessorMixin:
+    """The processor of a family, from a folder or a hub name. Raises ImportError, OSError or ValueError."""
+    if model_type in _TILE_IMAGES:
+        return load_tile_processor(path, model_type, **options)
+    if model_type not in _OFFICIAL:
+        return load_image_text_processor(path, model_type, **options)
+    tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    image_processor = AutoImageProcessor.from_pretrained(path, backend="pil", **options)
+    made = _OFFICIAL[model_type]
+    settings, _ = made.get_processor_dict(path, **options)
+    settings.setdefault("chat_template", tokenizer.chat_template)
+    return made.from_args_and_dict([image_processor, tokenizer], settings)
 
 
 def load_tile_processor(path: str, model_type: str, **options: Any) -> TileProcessor:

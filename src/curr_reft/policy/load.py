@@ -14,10 +14,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.policy.config import EMBEDDED, ModelConfig
-from curr_reft.policy.families import Family, check_shared_prefix, family_of
-from curr_reft.policy.image_text import load_image_text_processor, load_tile_processor
+from curr_reft.policy.families import family_of
+from curr_reft.policy.image_text import load_any_processor
 from curr_reft.policy.policy import Policy, limit_pixels, wrap_model
 from curr_reft.policy.processor import ChatProcessor
+from curr_reft.policy.sharing import check_shared_prefix
 
 __all__ = [
     "Policy",
@@ -54,13 +55,13 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
         config = ModelConfig(path=str(config))
     path, options = model_folder(config.path), _options(config)
     model_config = load_config(config)
-    family = family_of(model_config)
+    family_of(model_config)  # raises for one that is not supported
     if config.packed:
         check_shared_prefix(model_config)  # before gigabytes of weights are read
     if config.threads is not None:
         torch.set_num_threads(config.threads)  # of the whole process: torch knows no other
     core = _load_weights(path, config.dtype, options)
-    processor = load_processor(path, family, model_config.model_type, **options)
+    processor = load_processor(path, model_config.model_type, **options)
     return wrap_model(core, processor, config, source=path)
 
 
@@ -79,7 +80,7 @@ def load_chat_processor(config: ModelConfig) -> ChatProcessor:
     positions. Raises UsageError."""
     path, model_config = model_folder(config.path), load_config(config)
     family = family_of(model_config)
-    processor = load_processor(path, family, model_config.model_type, **_options(config))
+    processor = load_processor(path, model_config.model_type, **_options(config))
     limit_pixels(processor.image_processor, family, config)
     return ChatProcessor(
         processor,
@@ -96,11 +97,10 @@ def _options(config: ModelConfig) -> dict[str, Any]:
     return options
 
 
-def load_processor(path: str, family: Family, model_type: str, **options: Any) -> Any:
+def load_processor(path: str, model_type: str, **options: Any) -> Any:
     """The processor that a folder or hub name holds. Raises UsageError."""
-    load = load_image_text_processor if "image_grid_thw" in family.pixel_axes else load_tile_processor
     try:
-        return load(path, model_type, **options)
+        return load_any_processor(path, model_type, **options)
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"model.path: the processor of {path} cannot be loaded: {error}") from error
 

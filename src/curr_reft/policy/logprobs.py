@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from curr_reft.policy.attention import no_mask
+from curr_reft.policy.families import image_marks
 from curr_reft.policy.packing import PackedBatch
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.types import EncodedPrompt, Group
@@ -120,8 +121,7 @@ def _plain_group(policy: Policy, group: Group, temperature: float, entropy: bool
     lengths_G = torch.tensor([len(row) for row in rows], device=device)
     mask_GL = (torch.arange(input_ids_GL.shape[1], device=device) < lengths_G[:, None]).long()
     inputs = repeat_pixels(policy, prompt, len(rows))
-    if policy.family.axes == 3:
-        inputs["mm_token_type_ids"] = (input_ids_GL == policy.core.config.image_token_id).int() * mask_GL.int()
+    inputs |= image_marks(policy.family, policy.core, input_ids_GL)
     logits_GLV = policy.model(input_ids=input_ids_GL, attention_mask=mask_GL, use_cache=False, **inputs).logits
     scored = [logits_GLV[g, prompt.length - 1 : length - 1] for g, length in enumerate(lengths_G.tolist())]
     targets_S = torch.cat([completion.tokens_T for completion in group.completions]).to(device)

@@ -5,7 +5,7 @@ input; the last token of a prompt is scored once for each completion. Supervised
 more given completions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,16 +20,18 @@ class PackedImages:
     """The images of the prompts of a row; prompts that show the same pixels share one entry."""
 
     inputs: dict[str, torch.Tensor]  # of the vision tower, each distinct set of images once
+    shown: dict[str, torch.Tensor]  # of these, what the model reads for every place: the inputs in the row's order
     entries: tuple[int, ...]  # for each prompt with images, in order: which set
-    sizes: tuple[int, ...]  # images of each set
+    pieces: tuple[int, ...]  # rows of pixel_values (patches or tiles) of each set
 
     @property
     def repeated(self) -> bool:
-        return len(self.entries) > len(self.sizes)
+        return len(self.entries) > len(self.pieces)
 
     def to(self, device: torch.device | str) -> "PackedImages":
         """The images with their tensors on ``device``."""
-        return replace(self, inputs={name: value.to(device) for name, value in self.inputs.items()})
+        inputs, shown = ({name: value.to(device) for name, value in each.items()} for each in (self.inputs, self.shown))
+        return replace(self, inputs=inputs, shown=shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,21 +169,26 @@ def pack_images(prompts: Sequence[EncodedPrompt], family: Family) -> PackedImage
     for prompt in prompts:
         if not prompt.pixel_inputs:
             continue
-        pixels = prompt.pixel_inputs["pixel_values"]
-        # A family whose vision tower is not known gets the pixels once for each prompt.
-        entry = first.setdefault(id(pixels), len(distinct)) if family.tower else len(distinct)
+        entry = first.setdefault(id(prompt.pixel_inputs["pixel_values"]), len(distinct))
         if entry == len(distinct):
             distinct.append(prompt.pixel_inputs)
         entries.append(entry)
     if not distinct:
         return None
-    inputs = {
-        name: torch.cat([each[name] for each in distinct], dim=axis)
-        for name, axis in family.pixel_axes.items()
-        if name in distinct[0]
-    }
-    sizes = tuple(int(each["image_grid_thw"].shape[0]) if "image_grid_thw" in each else 1 for each in distinct)
-    return PackedImages(inputs=inputs, entries=tuple(entries), sizes=sizes)
+
+    def join(sets: Sequence[Mapping[str, torch.Tensor]], names: Iterable[str]) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.cat([each[name] for each in sets], dim=family.pixel_axes[name])
+            for name in names
+            if name in distinct[0]
+        }
+
+    return PackedImages(
+        inputs=join(distinct, family.pixel_axes),
+        shown=join([distinct[entry] for entry in entries], family.shown),
+        entries=tuple(entries),
+        pieces=tuple(int(each["pixel_values"].shape[family.pixel_axes["pixel_values"]]) for each in distinct),
+    )
 
 
 def group_tokens(group: Group) -> int:

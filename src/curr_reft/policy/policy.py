@@ -14,8 +14,9 @@ from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import DataError, UsageError
 from curr_reft.policy.attention import NAME
 from curr_reft.policy.config import LoraConfig, ModelConfig
-from curr_reft.policy.families import Family, check_shared_prefix, family_of, part_of, positions_of
+from curr_reft.policy.families import Family, family_of, part_of, positions_of
 from curr_reft.policy.processor import ChatProcessor
+from curr_reft.policy.sharing import check_shared_layers, check_shared_prefix
 from curr_reft.policy.tokens import find_end_ids, token_bias
 
 
@@ -97,6 +98,7 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
     family = family_of(core.config)
     if config.packed:
         check_shared_prefix(core.config)
+        check_shared_layers(core)
         core.set_attn_implementation({"text_config": NAME})
     limit_pixels(processor.image_processor, family, config)
     device = _device(config.device)

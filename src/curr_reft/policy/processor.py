@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -108,17 +109,27 @@ class ChatProcessor:
         expanded = parts[0]
         for replacement, part in zip(pixels.replacements if pixels else (), parts[1:], strict=True):
             expanded += replacement + part
-        ids = self.tokenizer(expanded, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(expanded, add_special_tokens=self._adds_start(expanded))["input_ids"]
         self._check(ids, expanded, source)
         input_ids_P = torch.tensor(ids, dtype=torch.int64)
         inputs = pixels.inputs if pixels else {}
         positions_AP = self.positions(input_ids_P, inputs) if self.positions else None
         return EncodedPrompt(input_ids_P=input_ids_P, pixel_inputs=inputs, text=text, positions_AP=positions_AP)
 
+    def _adds_start(self, text: str) -> bool:
+        """Whether the tokenizer puts its own start token before the prompt: unless the chat template has written it.
+
+        The rule of ``ProcessorMixin.apply_chat_template`` in transformers (the templates of LLaVA leave it out).
+        """
+        start = self.tokenizer.bos_token
+        return start is None or not text.startswith(start)
+
     def _check(self, ids: list[int], text: str, source: str) -> None:
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
-            spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            spans = self.tokenizer(text, add_special_tokens=self._adds_start(text), return_offsets_mapping=True)[
+                "offset_mapping"
+            ]
             words = sorted({text[a:b] for token, (a, b) in zip(ids, spans, strict=True) if token == unknown})
             raise DataError(
                 source,
@@ -146,10 +157,17 @@ class ChatProcessor:
         return pixels
 
     def _process(self, images: list[Image.Image]) -> _Pixels:
-        made = self.processor.image_processor([images], return_tensors="pt", **self.family.image_options)
+        options = {"return_tensors": "pt", **self.family.image_options}
+        made = self.processor.image_processor([images], **options)
         replacements = tuple(self.processor.replace_image_token(made, index) for index in range(len(images)))
-        inputs = {name: torch.as_tensor(made[name]) for name in self.family.pixel_axes if name in made}
+        inputs = {name: _as_tensor(made[name]) for name in self.family.pixel_axes if name in made}
         return _Pixels(inputs=inputs, replacements=replacements)
+
+
+def _as_tensor(made: Any) -> torch.Tensor:
+    """What an image processor made; tiles that come as one array for each image are joined to one list of tiles."""
+    tiles = isinstance(made, list) and isinstance(made[0], np.ndarray)
+    return torch.from_numpy(np.concatenate(made)) if tiles else torch.as_tensor(made)
 
 
 def _fit(image_processor: Any, family: Family) -> Callable[[tuple[int, int]], tuple[int, int]]:

@@ -15,8 +15,17 @@ _MARKS = (
     "<image>",
     "<fake_token_around_image>",
     "<global-img>",
+    "<IMG_CONTEXT>",
+    "<img>",
+    "</img>",
+    "<video>",
+    "<start_of_image>",
+    "<end_of_image>",
+    "<image_soft_token>",
 )
 _CONFIGURED = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id")
+# Named by the tokenizers of InternVL and Gemma 3; by attribute, as a checkpoint may spell them otherwise.
+_NAMED = ("start_image_token", "end_image_token", "context_image_token", "video_token", "boi_token", "eoi_token")
 
 
 def find_end_ids(core: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -40,6 +49,7 @@ def token_bias(core: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> torch.Ten
     never: set[Any] = set(range(size)) - set(tokenizer.get_vocab().values())
     never.update(getattr(core.config, name, None) for name in _CONFIGURED)
     never.update(tokenizer.get_vocab().get(mark) for mark in _MARKS)
+    never.update(tokenizer.get_vocab().get(getattr(tokenizer, name, None)) for name in _NAMED)
     never.update(token for word, token in tokenizer.get_vocab().items() if word.startswith("<row_"))  # Idefics3's tiles
     never.update((tokenizer.pad_token_id, tokenizer.unk_token_id))
     bias_V = torch.zeros(size)

@@ -1,7 +1,8 @@
 """One pass of the vision tower for an image that several prompts of a row show.
 
-The model's own forward places the features (Qwen3-VL feeds some of them into deeper layers), so the tower's output is
-repeated by a hook that lives for one call, instead of splicing features by hand.
+The model's own forward places the features (Qwen3-VL feeds some of them into deeper layers, LLaVA cuts padding away and
+adds line ends), so the output of the module that makes them is repeated by a hook that lives for one call, instead of
+splicing features by hand.
 """
 
 from collections.abc import Iterator
@@ -21,36 +22,46 @@ def shared_images(core: nn.Module, family: Family, images: PackedImages | None) 
     if images is None:
         yield {}
         return
-    inputs = images.inputs
     if not images.repeated:
-        yield inputs
+        yield images.inputs
         return
-    assert family.tower is not None
-    tower = core.get_submodule(family.tower)
-    once = inputs["image_grid_thw"]
-    tokens = (once.prod(-1) // tower.spatial_merge_size**2).tolist()  # type: ignore[operator]
-    image_of = torch.arange(len(tokens), device=once.device).split(images.sizes)
-    shown = torch.cat([image_of[entry] for entry in images.entries])  # the image at each place of the row
-    token_of = torch.arange(sum(tokens), device=once.device).split(tokens)
-    repeat = torch.cat([token_of[image] for image in shown.tolist()])
+    once = images.inputs.get("image_grid_thw")
 
     def run_once(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, {**kwargs, "grid_thw": once}
+        """The Qwen towers are told the grids of what is shown; they get each distinct set's."""
+        return args, {**kwargs, "grid_thw": once} if "grid_thw" in kwargs else kwargs
+
+    def repeat(features: torch.Tensor) -> torch.Tensor:
+        return features.index_select(0, _shown_rows(images, len(features)).to(features.device))
 
     def repeat_features(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        output.pooler_output = output.pooler_output.index_select(0, repeat)
+        if isinstance(output, torch.Tensor):
+            return repeat(output)
+        output.pooler_output = repeat(output.pooler_output)
         if getattr(output, "deepstack_features", None):
-            output.deepstack_features = [each.index_select(0, repeat) for each in output.deepstack_features]
+            output.deepstack_features = [repeat(each) for each in output.deepstack_features]
         return output
 
+    module = core.get_submodule(family.features)
     handles = (
-        tower.register_forward_pre_hook(run_once, with_kwargs=True),
-        tower.register_forward_hook(repeat_features),
+        module.register_forward_pre_hook(run_once, with_kwargs=True),
+        module.register_forward_hook(repeat_features),
     )
     try:
-        yield {**inputs, "image_grid_thw": once[shown]}
+        yield {**images.inputs, **images.shown}
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _shown_rows(images: PackedImages, rows: int) -> torch.Tensor:
+    """Which of the ``rows`` of features of the distinct sets stand at each place where an image is shown.
+
+    A family makes the same number of rows from every piece of an image (one from a tile, one from four patches).
+    """
+    pieces = sum(images.pieces)
+    assert rows * images.pieces[0] % pieces == 0
+    rows_of_set = torch.arange(rows).split([rows * each // pieces for each in images.pieces])
+    return torch.cat([rows_of_set[entry] for entry in images.entries])
