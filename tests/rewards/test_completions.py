@@ -93,9 +93,14 @@ def test_what_the_reference_code_pays_wrongly(
     assert (row["accuracy"], row["format"]) == (accuracy, format_part)
 
 
-def test_a_row_comes_back_with_its_other_keys_and_three_more() -> None:
+def test_a_row_comes_back_with_its_other_keys_and_its_grade() -> None:
     row = {"task": "math", "form": "open", "truth": "2", "completion": say("2"), "mine": {"é": [1]}}
-    assert graded([row]) == [{**row, "format": 1.0, "accuracy": 1.0, "status": "ok"}]
+    parts = {"format": 1.0, "accuracy": 1.0}
+    assert graded([row]) == [{**row, **parts, "status": "ok", "parts": parts, "reward": 2.0}]
+    silent = {**row, "completion": "2"}
+    nothing = {"format": 0.0, "accuracy": 0.0}
+    reason = {"status": "no_answer", "reason": "no single answer block"}
+    assert graded([silent]) == [{**silent, **nothing, "parts": nothing, "reward": 0.0, **reason}]
 
 
 def test_a_score_that_does_not_exist_is_null() -> None:

@@ -1,0 +1,75 @@
+"""A question from plain values, enough of it to be graded: for rows of ``curr-reft grade`` and of TRL's data sets."""
+
+from typing import Any
+
+from curr_reft.data.styles import TASK_ALIASES
+from curr_reft.questions.forms import DECISIONS, FORMS
+from curr_reft.questions.question import Question
+from curr_reft.tasks import TASKS
+from curr_reft.tasks.letters import letter_of, read_letters
+
+MOST_OPTIONS = 26  # letters
+
+
+def read_question(
+    task: Any, form: Any, truth: Any, options: Any = None, *, source: str = "", prompt: str = ""
+) -> Question:
+    """Raises ValueError with field, value, rule and way out.
+
+    ``truth``: yes or no (binary), letters (choice), or what the task reads (open). The reference data's names of tasks
+    are understood.
+    """
+    task = task_named(task)
+    for field, value, known in (("task", task, TASKS), ("form", form, FORMS)):
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{field} {value!r} is unknown; write one of {', '.join(known)}")
+    options = options or ()
+    if not isinstance(options, list | tuple) or not all(isinstance(text, str) for text in options):
+        raise ValueError(f"options {options!r} are no list of texts; write the text of A, B, ... in order")
+    if len(options) > MOST_OPTIONS:
+        raise ValueError(f"options has {len(options)} entries; {MOST_OPTIONS} letters are all there are")
+    try:
+        read = _TRUTHS[form](task, truth, tuple(options))
+    except ValueError as error:
+        raise ValueError(f"truth {truth!r} for {task}, {form}: {error}") from error
+    return Question(
+        id=source,
+        origin=source,
+        task=task,
+        form=form,
+        prompt=prompt,
+        truth=read,
+        options=tuple(options),
+        source=source,
+    )
+
+
+def task_named(name: Any) -> Any:
+    """The house's name of a task that the reference data calls otherwise; anything else as it is."""
+    return TASK_ALIASES.get(name, name) if isinstance(name, str) else name
+
+
+def _binary_truth(task: str, raw: Any, options: tuple[str, ...]) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.strip().lower() in DECISIONS:
+        return DECISIONS[raw.strip().lower()]
+    raise ValueError('write "yes", "no", true or false')
+
+
+def _choice_truth(task: str, raw: Any, options: tuple[str, ...]) -> frozenset[str]:
+    text = ",".join(map(str, raw)) if isinstance(raw, list | set | frozenset) else raw
+    letters = read_letters(text) if isinstance(text, str) else None
+    if letters is None:
+        raise ValueError('write the right letters, as "A,C" or ["A", "C"]')
+    known = {letter_of(position) for position in range(len(options))}
+    if options and not letters <= known:
+        raise ValueError(f"there is no option {min(letters - known)}; the options end with {max(known)}")
+    return letters
+
+
+def _open_truth(task: str, raw: Any, options: tuple[str, ...]) -> Any:
+    return TASKS[task].read_truth(raw)
+
+
+_TRUTHS = {"binary": _binary_truth, "choice": _choice_truth, "open": _open_truth}
