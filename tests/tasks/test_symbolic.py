@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from curr_reft.tasks import TASKS, GradingTimeoutError, TaskOptions, VerificationError
 from curr_reft.tasks.config import MathConfig, TasksConfig
 from curr_reft.tasks.expression import Equality, LatexPair
-from curr_reft.tasks.symbolic import POOL, WorkerPool, verify, verify_all
+from curr_reft.tasks.symbolic import POOL, verify, verify_all
+from curr_reft.tasks.symbolic_pool import WorkerPool
 
 MATH = TASKS["math"]
 HANGS = LatexPair("2\\sqrt{3}", "9^{9\\cdot 9^{9}}")  # too large for time, not refused by its form
@@ -97,8 +98,7 @@ def test_a_timeout_is_no_score() -> None:
 def test_a_worker_that_dies_gives_no_score_and_is_replaced(pool: WorkerPool) -> None:
     pool.verify_all([LatexPair("x", "y")], 5.0, 1)
     [worker] = pool._workers
-    worker.process.kill()
-    worker.process.wait()
+    worker.kill()
     assert pool.verify_all([LatexPair("2x", "x+x")], 5.0, 1)[0] in (Equality.EQUAL, Equality.FAILED)
     assert pool.verify_all([LatexPair("2x", "x+x")], 5.0, 1) == [Equality.EQUAL]
 
@@ -158,7 +158,7 @@ def test_workers_end_with_their_parent() -> None:
         """
         from curr_reft.tasks.symbolic import POOL, verify
         verify("2\\\\sqrt{3}", "\\\\sqrt{12}")
-        print(*POOL.process_ids)
+        print(POOL.server_id, *POOL.process_ids)
         """
     )
     assert ids.split()
@@ -170,7 +170,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         import os, signal, sys
         from curr_reft.tasks.symbolic import POOL, verify
         verify("2\\\\sqrt{3}", "\\\\sqrt{12}")
-        print(*POOL.process_ids, flush=True)
+        print(POOL.server_id, *POOL.process_ids, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
@@ -211,7 +211,26 @@ def test_what_a_broken_worker_says_is_logged(pool: WorkerPool, caplog: pytest.Lo
     broken_truth = LatexPair("42\\mod 43", "42")
     assert pool.verify_all([broken_truth], 5.0, 1)[0] in (Equality.FAILED, Equality.DIFFERENT)
     [worker] = pool._workers
-    worker.process.send_signal(signal.SIGSTOP)  # busy for ever, then gone
-    threading.Timer(0.5, worker.process.kill).start()
+    os.kill(worker.process_id, signal.SIGSTOP)  # busy for ever, then gone
+    threading.Timer(0.5, worker.kill).start()
     assert pool.verify_all([LatexPair("2x", "x+x")], 30.0, 1) == [Equality.FAILED]
     assert "a verification worker ended on" in caplog.text
+
+
+def test_a_server_that_was_killed_is_replaced(pool: WorkerPool) -> None:
+    pool.verify_all([LatexPair("x", "y")], 5.0, 1)
+    [orphan] = pool.process_ids
+    assert pool.server_id is not None
+    os.kill(pool.server_id, signal.SIGKILL)
+    pair = LatexPair("2x", "x+x")
+    assert pool.verify_all([pair, pair, pair], 5.0, 3) == [Equality.EQUAL] * 3
+    pool.close()
+    end = time.monotonic() + 10
+    while is_running(orphan) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(orphan), "it ends with its channel"
+
+
+def test_a_truth_that_breaks_the_parser_is_no_score_and_its_answers_are(pool: WorkerPool) -> None:
+    outcomes = pool.verify_all([LatexPair("2\\sqrt{3}", "\\frac{1}"), LatexPair("2\\sqrt{3}", "\\sqrt{12}")], 5.0, 1)
+    assert outcomes == [Equality.DIFFERENT, Equality.EQUAL]
