@@ -122,8 +122,8 @@ class ClassificationConfig(Config):
 class MathConfig(Config):
     """One value an answer, verified in worker processes."""
 
-    timeout: float = Field(5.0, gt=0, le=600, description="seconds to verify one answer; beyond: no score")
-    workers: int = Field(2, ge=1, le=64, description="processes that verify answers")
+    timeout: float = Field(2.0, gt=0, le=600, description="seconds to verify one answer; beyond: no score")
+    workers: int = Field(4, ge=1, le=64, description="processes that verify answers")
 
 
 class TasksConfig(Config):

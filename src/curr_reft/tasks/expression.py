@@ -7,6 +7,7 @@ decided by text or exact fractions becomes pairs of LaTeX for the workers of ``s
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 
 from curr_reft.tasks.letters import read_letters
 from curr_reft.tasks.quantities import plain_number, same_number, split_unit
@@ -113,6 +114,7 @@ def too_costly(text: str) -> str:
 _WORKED = re.compile(r"(?<=[\w)}\]])[-+*/^×·÷!]|[√\\]", re.ASCII)  # something left to work out
 _ARITHMETIC = re.compile(r"(?:[\d.,()+*/^×·÷-]|\\(?:times|cdot|div)(?![a-z]))+", re.ASCII)
 _VALUE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_FRACTION_BAR = re.compile(r"/|frac")
 _NEUTRAL = frozenset({"0", "1"})  # 17*23+0 and 1*17*23 are 17*23
 
 
@@ -123,11 +125,14 @@ def is_copied(truth: str, answer: str, question: str) -> bool:
     truth is and stands in the question as it is, or when the truth is a number and the answer joins nothing but numbers
     of the question. A number that is worked out is never copied.
     """
+    if not _WORKED.search(answer):
+        return False
     written = normalised_text(clean(split_unit(clean(answer))[0]))
     number, true_number = plain_number(written), plain_number(clean(truth))
     if not _WORKED.search(written) or normalised_text(to_latex(written)) == normalised_text(to_latex(clean(truth))):
         return False
-    if number and str(number.value.denominator) == (written.rpartition("/")[2] if "/" in written else "1"):
+    below = Fraction(_VALUE.findall(written)[-1]) if number and _FRACTION_BAR.search(written) else 1
+    if number and number.value.denominator == below:
         return False  # whole, or a fraction in lowest terms
     if re.search(r"(?<![\w.])" + r"\s*".join(map(re.escape, written)) + r"(?!\w|\.\d)", question.replace("$", " ")):
         return True

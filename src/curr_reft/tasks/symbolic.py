@@ -15,7 +15,7 @@ POOL = WorkerPool()
 atexit.register(POOL.close)
 
 
-def verify_all(pairs: Sequence[tuple[str, str]], timeout: float = 5.0, workers: int = 2) -> list[Equality]:
+def verify_all(pairs: Sequence[tuple[str, str]], timeout: float = 2.0, workers: int = 4) -> list[Equality]:
     """Whether each answer equals its truth, for pairs (truth, answer) of text; order is kept.
 
     The fast path of ``verify``: pairs that need computer algebra are shared among the workers.
@@ -40,7 +40,7 @@ def verify_all(pairs: Sequence[tuple[str, str]], timeout: float = 5.0, workers: 
     ]
 
 
-def verify(truth: str, answer: str, timeout: float = 5.0) -> Equality:
+def verify(truth: str, answer: str, timeout: float = 2.0) -> Equality:
     """Whether one answer equals the truth."""
     return verify_all([(truth, answer)], timeout, 1)[0]
 
