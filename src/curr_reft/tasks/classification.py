@@ -141,7 +141,8 @@ def _given_and_true(
 ) -> tuple[frozenset[str], frozenset[str]]:
     """The names of the answer and of the truth, "and" resolved where it does not belong to a name that is known."""
     true = _names(truth)
-    given = resolve(parsed, {*true, *options.tasks.classification.aliases})
+    aliases = options.tasks.classification.aliases
+    given = resolve(parsed, {*true, *aliases, *aliases.values()})
     return frozenset(_counted(given, options)), frozenset(_counted(true, options))
 
 

@@ -5,6 +5,7 @@ twice is once right and once too many. That is how DETR trains detectors (Carion
 what Vision-R1 pays (arXiv 2503.18013: recall, precision and IoU of the matched boxes).
 """
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,8 @@ MOST_PER_TRUTH = (
     4  # times as many boxes as there are true ones: beyond, an answer lists places instead of finding things
 )
 LONGEST_ANSWER = 30_000  # characters; MOST_BOXES boxes with labels need fewer
-_TRIES = 60  # draws of a jittered box before giving up
+_TRIES = 200  # draws of a jittered box before giving up
+_ROUNDS = 8  # changes of each kind that are tried before giving up
 
 Boxes = tuple[Box, ...]
 
@@ -152,34 +154,33 @@ class DenseDetection(TaskDefaults):
         return not any(self.correct(claim, other, options) for other in others)
 
     def _changes(self, boxes: Boxes, item: Item, pool: Pool, rng: random.Random) -> Iterator[Boxes]:
-        """The list with one change, of each kind in random order, while they can be made."""
-        for kind in rng.sample(("missing", "moved", "added"), 3):
-            place = rng.randrange(len(boxes))
-            rest = boxes[:place] + boxes[place + 1 :]
-            if kind == "missing":
-                if rest:
+        """The list with one change, of each kind in random order, again and again with other boxes."""
+        free = _free_boxes(boxes, item, pool, rng)
+        for _ in range(_ROUNDS):
+            for kind in rng.sample(("missing", "moved", "added"), 3):
+                place = rng.randrange(len(boxes))
+                rest = boxes[:place] + boxes[place + 1 :]
+                elsewhere = None if kind == "missing" else next(free, None)
+                if kind == "missing" and rest:
                     yield rest
-                continue
-            elsewhere = _free_box(boxes, item, pool, rng)
-            if elsewhere is not None and kind == "moved":
-                yield (*boxes[:place], elsewhere, *boxes[place + 1 :])
-            elif elsewhere is not None and len(boxes) < MOST_BOXES:
-                yield (*boxes[:place], elsewhere, *boxes[place:])
+                elif elsewhere is not None and kind == "moved":
+                    yield (*boxes[:place], elsewhere, *boxes[place + 1 :])
+                elif elsewhere is not None and len(boxes) < MOST_BOXES:
+                    yield (*boxes[:place], elsewhere, *boxes[place:])
 
 
-def _free_box(boxes: Boxes, item: Item, pool: Pool, rng: random.Random) -> Box | None:
-    """Another object's box, else one of about the size of one in the list, that meets none of the list or the truth
-    by more than ``FALSE_CLAIM_IOU``; None when no place is found."""
+def _free_boxes(boxes: Boxes, item: Item, pool: Pool, rng: random.Random) -> Iterator[Box]:
+    """Other objects' boxes, then boxes of about the size of one in the list, anywhere in the image; only such as meet
+    none of the list or the truth by more than ``FALSE_CLAIM_IOU``."""
     taken = {*boxes, *_boxes(item.truth)}
     others = [box for other in item.distractors for box in _boxes(other)]
     rng.shuffle(others)
     right, bottom = (2 * max(box[side] for box in taken) for side in (2, 3))
     bounds = pool.bounds or (0.0, 0.0, right, bottom)
     drawn = (jitter(rng.choice(boxes), bounds, rng) for _ in range(_TRIES))
-    for box in (*others, *drawn):
+    for box in itertools.chain(others, drawn):
         if is_valid(box) and all(iou(box, other) <= FALSE_CLAIM_IOU for other in taken):
-            return box
-    return None
+            yield box
 
 
 def _hits(given: Sequence[Box], true: Sequence[Box], threshold: float) -> int:
