@@ -9,6 +9,7 @@ import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from curr_reft.data.item import Item, Truth
@@ -112,7 +113,7 @@ class UserTask(TaskDefaults):
         rng.shuffle(given)
         proposed = self._distractors(truth, rng, n) if apart else self._claims(truth, rng)
         against, chosen = [truth], list[Truth]()
-        for text in (*map(str, given), *proposed):
+        for text in chain(map(str, given), proposed):
             if len(chosen) >= n:
                 break
             parsed = self._asked("parse", self.own.parse, text)
