@@ -162,15 +162,15 @@ def test_boxes_of_predictions_are_in_pixels_of_the_original_image(
     assert Image.open(tmp_path / "in_domain-detection-00.png").size == size
     text = wrap(json.dumps({"bbox_2d": written}))
     (row,) = prediction_rows({"in_domain": [answer(asked, text)]}, images, frame)
-    assert row["truth_box"] == pytest.approx(original)
-    assert row["predicted_box"] == pytest.approx(original, abs=3)  # whole pixels of the smaller image
+    assert row["truth_boxes"] == [pytest.approx(original)]
+    assert row["predicted_boxes"] == [pytest.approx(original, abs=3)]  # whole pixels of the smaller image
     assert row["correct"] is True
     assert row["image"] == images["b/open"]
     (blank,) = prediction_rows({"in_domain": [answer(asked, "nothing")]}, images, frame)
-    assert blank["predicted_box"] is None
-    assert blank["truth_box"] == pytest.approx(original)
+    assert blank["predicted_boxes"] == []
+    assert blank["truth_boxes"] == [pytest.approx(original)]
     (unshown,) = prediction_rows({"in_domain": [answer(asked, text)]}, {}, frame)
-    assert (unshown["image"], unshown["truth_box"]) == (None, None)
+    assert (unshown["image"], unshown["truth_boxes"]) == (None, [])
 
 
 def test_a_variant_is_evaluated_once_for_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -229,3 +229,25 @@ def test_the_table_has_a_place_for_what_is_missing() -> None:
     assert len(lines) == 3
     assert lines[2].count("0.250 [0.200, 0.300]") == 2
     assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_all_boxes_of_a_list_are_shown() -> None:
+    size, frame = (400, 200), BoxFrame("thousand")
+    boxes = ((100.0, 100.0, 300.0, 200.0), (0.0, 0.0, 40.0, 20.0))
+    in_frame = tuple(frame.to_model(box, size) for box in boxes)
+    asked = question("b", "dense_detection", truth=in_frame, images=(Drawn("i", size),))
+    text = wrap(json.dumps([list(box) for box in in_frame[:1]]))
+    (row,) = prediction_rows({"in_domain": [answer(asked, text)]}, {"b/open": "i.png"}, frame)
+    assert row["truth_boxes"] == [pytest.approx(box) for box in boxes]
+    assert row["predicted_boxes"] == [pytest.approx(boxes[0])]
+    assert (row["score"], row["correct"]) == (pytest.approx(2 / 3), False)
+
+
+def test_the_table_has_a_column_for_each_task_and_for_mean_average_precision() -> None:
+    cell = {"accuracy": 0.25, "score": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+    scores = {"math": cell, "dense_detection": cell | {"map": 0.125, "ap50": 0.25}, "detection": cell, "mean": cell}
+    _, head, row, bare = table({"base": {"test": scores}, "curr_rl": {"test": {"math": cell, "mean": cell}}})
+    assert head.split() == ["model", "mean", "[95", "%]", "detect", "math", "dense", "mAP"]
+    assert row.split() == ["base", "0.500", "[0.400,", "0.600]", "0.500", "0.500", "0.500", "0.125"]
+    assert bare.split()[-4:] == ["-", "0.500", "-", "-"]
+    assert len({len(line) for line in (head, row, bare)}) == 1, "columns line up"

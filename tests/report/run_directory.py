@@ -172,7 +172,7 @@ def _predictions(path: Path, models: tuple[str, ...], rng: random.Random) -> Non
                     "prompt": f"{item.question}\nThink first, then answer.", "truth": json.dumps(item.truth),
                     "completion": f"<think> I look at the picture </think><answer>{answer}</answer>",
                     "status": "ok", "format": 1.0, "score": float(right), "correct": right, "image": image,
-                    "truth_box": truth_box, "predicted_box": moved,
+                    "truth_boxes": [truth_box] if truth_box else [], "predicted_boxes": [moved] if moved else [],
                 })  # fmt: skip
         _lines(path / "eval" / f"{model}.predictions.jsonl", rows)
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curr_reft.data.frame import BoxFrame
+from curr_reft.data.frame import BoxFrame, boxes_of
+from curr_reft.data.item import Box
 from curr_reft.policy.answers import Answered
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
@@ -20,7 +21,7 @@ def prediction_rows(
         for row in rows:
             question = row.question
             shown = images.get(question.id)
-            boxes = _boxes(row, frame) if shown else {"truth_box": None, "predicted_box": None}
+            boxes = _boxes(row, frame) if shown else {"truth_boxes": [], "predicted_boxes": []}
             yield {
                 "id": question.id,
                 "split": suite,
@@ -38,17 +39,18 @@ def prediction_rows(
             }
 
 
-def _boxes(row: Answered, frame: BoxFrame) -> dict[str, list[float] | None]:
+def _boxes(row: Answered, frame: BoxFrame) -> dict[str, list[list[float]]]:
+    """The boxes that the truth consists of and those of the answer; none for a truth that is no box."""
     question = row.question
-    if question.task != "detection" or not question.images:
-        return {"truth_box": None, "predicted_box": None}
-    size = question.images[0].size
     answer = answer_block(row.completion)
-    predicted = TASKS["detection"].parse(answer) if answer else None
-    return {
-        "truth_box": list(frame.to_original(question.truth, size)),
-        "predicted_box": list(frame.to_original(predicted, size)) if predicted else None,
-    }
+    truth = boxes_of(question.truth) if question.form == "open" and question.images else ()
+    parsed = TASKS[question.task].parse(answer) if truth and answer is not None else None
+    predicted = () if parsed is None else boxes_of(parsed)
+
+    def shown(boxes: Sequence[Box]) -> list[list[float]]:
+        return [list(frame.to_original(box, question.images[0].size)) for box in boxes]
+
+    return {"truth_boxes": shown(truth), "predicted_boxes": shown(predicted)}
 
 
 def save_images(questions: Sequence[Question], per_task: int, folder: Path, prefix: str) -> dict[str, str]:

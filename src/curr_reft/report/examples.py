@@ -107,7 +107,7 @@ def _example(
 ) -> Example:
     last = rows[models[-1]][identifier]
     task = str(last.get("task", ""))
-    with_boxes = _box(last.get("truth_box")) is not None
+    with_boxes = bool(_boxes(last.get("truth_boxes")))
     shared = None if with_boxes else _picture(files, last, f"Test image of a {task} question")
     question, _, instructions = str(last.get("prompt") or "").strip().partition("\n")
     answers = []
@@ -147,8 +147,8 @@ def _picture(files: RunFiles, row: dict[str, Any], label: str) -> Markup | None:
         return None
     marks = [
         Mark(box, kind)
-        for key, kind in (("truth_box", "truth"), ("predicted_box", "predicted"))
-        if (box := _box(row.get(key))) is not None
+        for key, kind in (("truth_boxes", "truth"), ("predicted_boxes", "predicted"))
+        for box in _boxes(row.get(key))
     ]
     try:
         image = FileImage(files.path, row["image"]).open()
@@ -158,6 +158,10 @@ def _picture(files: RunFiles, row: dict[str, Any], label: str) -> Markup | None:
             files.missing.append(note)
         return None
     return Markup(picture(image, marks, label))
+
+
+def _boxes(value: Any) -> list[Box]:
+    return [box for each in value if (box := _box(each)) is not None] if isinstance(value, list) else []
 
 
 def _box(value: Any) -> Box | None:
