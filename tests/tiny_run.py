@@ -3,14 +3,16 @@
 Processes are forked from one that has imported everything, because the imports take longer than the runs.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -42,12 +44,12 @@ def _server() -> Any:
     return context
 
 
-def start(*words: str | Path, log: Path) -> BaseProcess:
-    """``curr-reft run RECIPE words...`` in a process of its own; its output goes to the end of ``log``."""
+def start(*words: str | Path, log: Path, command: Sequence[str | Path] = ("run", RECIPE)) -> BaseProcess:
+    """``curr-reft COMMAND words...`` in a process of its own; its output goes to the end of ``log``."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     try:
-        process: BaseProcess = _server().Process(target=_carry_out, args=(["run", str(RECIPE), *map(str, words)], log))
+        process: BaseProcess = _server().Process(target=_carry_out, args=([*map(str, (*command, *words))], log))
         process.start()
     finally:
         for name, value in before.items():
@@ -67,9 +69,9 @@ def _carry_out(words: list[str], log: Path) -> None:
     sys.exit(main(words))
 
 
-def run(*words: str | Path, log: Path) -> int:
+def run(*words: str | Path, log: Path, command: Sequence[str | Path] = ("run", RECIPE)) -> int:
     """``start`` and wait for the end; the exit code."""
-    return wait(start(*words, log=log))
+    return wait(start(*words, log=log, command=command))
 
 
 def wait(process: BaseProcess) -> int:
@@ -90,6 +92,17 @@ def end_when(process: BaseProcess, seen: Callable[[], bool], how: signal.Signals
     assert process.pid is not None
     os.kill(process.pid, how)
     return wait(process)
+
+
+def measured_answers(cache: Path) -> int:
+    """Answers in a cache of ``data difficulty``; 0 while it is not there or being made."""
+    if not cache.is_file():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{cache}?mode=ro", uri=True)) as db:
+        try:
+            return int(db.execute("SELECT count(*) FROM samples").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -126,12 +126,13 @@ def _measured(
 
 def table(result: Mapping[str, Any]) -> list[str]:
     """The result as lines of text: cells, then the forms, easiest first, and whether their intervals are apart."""
-    head = ("questions", 10), ("pass rate [95 %]", 24), ("chance", 8), ("always right", 14), ("always wrong", 14)
+    head = ("questions", 10), ("pass rate [95 %]", 24), ("chance", 8), ("always right", 14), ("wrong", 7), ("alike", 7)
     lines = [f"{'form':8}{'task':16}" + "".join(f"{name:>{width}}" for name, width in head)]
     lines += [
         f"{cell['form']:8}{cell['task']:16}{cell['questions']:>10}"
         f"{_rate(cell['pass_rate'], cell['low'], cell['high']):>24}{cell['chance']:>8.2f}"
-        f"{cell['always_right']:>14}{cell['always_wrong']:>14}"
+        f"{cell['always_right']:>14}{cell['always_wrong']:>7}"
+        + (f"{cell['alike']:>7.2f}" if cell["alike"] is not None else f"{'-':>7}")
         for cell in result["cells"]
     ]
     forms = result["forms"]

@@ -1,5 +1,6 @@
 """Measured pass rates: nothing is asked twice, and neither cuts, nor neighbours, nor more samples change an answer."""
 
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,14 @@ from curr_reft.curriculum.wilson import wilson
 from curr_reft.data.images import DrawnImage
 from curr_reft.data.shapes import shapes_items
 from curr_reft.evaluate import pass_rates
-from curr_reft.evaluate.pass_rates import form_means, measure, model_sha256, pass_cells, question_key
+from curr_reft.evaluate.pass_rates import (
+    form_means,
+    intraclass_correlation,
+    measure,
+    model_sha256,
+    pass_cells,
+    question_key,
+)
 from curr_reft.evaluate.sample_cache import SampleCache
 from curr_reft.policy.answers import answer_all
 from curr_reft.policy.config import ModelConfig, SamplingConfig
@@ -181,6 +189,23 @@ def test_the_hash_of_a_model_is_of_all_that_is_read_of_it(tmp_path: Path) -> Non
         (folder / name).write_bytes(kept)
     assert len({first, *changed}) == len(changed) + 1
     assert model_sha256(config) == first
+
+
+def test_alike_is_the_share_of_the_spread_that_is_not_luck() -> None:
+    """Against questions whose rates are known: drawn from a beta distribution, whose correlation is 1 / (a + b + 1)."""
+    rng = random.Random(0)
+
+    def drawn(a: float, b: float) -> list[tuple[int, int]]:
+        rates = [rng.betavariate(a, b) for _ in range(3000)]
+        return [(sum(rng.random() < rate for _ in range(8)), 8) for rate in rates]
+
+    assert intraclass_correlation(drawn(2, 3)) == pytest.approx(1 / 6, abs=0.015)
+    assert intraclass_correlation(drawn(0.2, 0.3)) == pytest.approx(1 / 1.5, abs=0.015)
+    assert intraclass_correlation(drawn(3e5, 7e5)) == pytest.approx(0, abs=0.015)
+    assert intraclass_correlation([(8, 8), (0, 8)]) == 1
+    assert intraclass_correlation([(1, 2), (1, 2)]) == 0  # more even than luck would have it
+    assert intraclass_correlation([(1, 1), (0, 1)]) is None
+    assert intraclass_correlation([(8, 8), (8, 8)]) is None
 
 
 def test_cells_and_forms_are_means_over_questions_and_tasks(questions: list[Question]) -> None:

@@ -160,8 +160,26 @@ def pass_cells(
         cell["questions"] = len(own)
         cell["always_right"] = sum(rate.passes == rate.n for rate in own)
         cell["always_wrong"] = sum(rate.passes == 0 for rate in own)
+        cell["alike"] = intraclass_correlation([(rate.passes, rate.n) for rate in own])
         cells.append(cell)
     return cells
+
+
+def intraclass_correlation(counts: Sequence[tuple[int, int]]) -> float | None:
+    """How alike the answers to one question are, from (right, asked) of each: 0, all questions are equally hard and
+    every difference between their rates is luck; 1, a question is right always or never.
+
+    The estimator of Fleiss and Cuzick 1979 for binary data (Applied Psychological Measurement 3), at least 0. None
+    where it is not defined: one answer a question, or all answers equal. Rates of k answers rank questions with a
+    reliability of k alike / (1 + (k - 1) alike) (Spearman and Brown).
+    """
+    asked = sum(n for _, n in counts)
+    share = sum(passes for passes, _ in counts) / asked
+    spare = asked - len(counts)
+    if spare == 0 or share in (0, 1):
+        return None
+    within = sum(passes * (n - passes) / n for passes, n in counts)
+    return max(0.0, 1 - within / (spare * share * (1 - share)))
 
 
 def form_means(rates: Sequence[PassRate]) -> list[dict[str, Any]]:
