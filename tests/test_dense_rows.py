@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from curr_reft.data.frame import BoxFrame, resize_rule
+from curr_reft.data.gallery import write_gallery
 from curr_reft.errors import DataError
 from curr_reft.evaluate.suites import suite_scores
 from curr_reft.policy.answers import Answered
@@ -129,6 +130,12 @@ def test_evaluation_has_mean_average_precision_for_lists(prepared: Prepared) -> 
     assert scores["accuracy"] == 0.5
     assert 0.0 < scores["ap50"] < 1.0
     assert scores["map"] == pytest.approx(scores["ap50"]), "what is found is found exactly"
+
+
+def test_the_gallery_draws_every_box(tmp_path: Path) -> None:
+    items = load_items(load_recipe(write_rows(tmp_path))).split("train")
+    page = write_gallery(items, tmp_path / "data.html").read_text()
+    assert page.count('class="mark truth"') == sum(len(item.truth) for item in items) == 1 + 2 + 3 + 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from curr_reft.data.export import truth_text
-from curr_reft.data.frame import is_box
+from curr_reft.data.frame import boxes_of
 from curr_reft.data.item import Item
 from curr_reft.data.picture import Mark, picture
 from curr_reft.errors import DataError
@@ -63,7 +63,7 @@ def _section(split: str, task: str, group: list[Item], per_task: int) -> str:
 
 
 def _card(item: Item) -> str:
-    marks = [Mark(item.truth, "truth")] if is_box(item.truth) else []
+    marks = [Mark(box, "truth") for box in boxes_of(item.truth)]
     pictures = []
     for position, image in enumerate(item.images):
         try:
@@ -71,7 +71,7 @@ def _card(item: Item) -> str:
         except DataError as error:
             pictures.append(f"<p class=refused>{escape(error.reason)}</p>")
     truth = truth_text(item.truth)
-    if isinstance(item.truth, tuple) and not is_box(item.truth):
+    if isinstance(item.truth, tuple) and not marks:
         truth = ", ".join(map(str, item.truth))
     return (
         f"<li>{''.join(pictures)}<div class=text><p>{escape(item.question)}</p>"
