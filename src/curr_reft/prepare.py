@@ -84,6 +84,8 @@ def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
         options=recipe.questions.options,
         families=recipe.questions.families,
         grading=recipe.rewards.task_options(),
+        draw_boxes=recipe.questions.draw_boxes,
+        perceptual=recipe.data.leaks == "perceptual",
     )
     questions: dict[str, dict[str, list[Question]]] = {}
     for form, asked in made.items():

@@ -17,7 +17,6 @@ from curr_reft.data.item import Box, Item
 from curr_reft.errors import DataError, RecipeError
 from curr_reft.questions.compile import compile_questions
 from curr_reft.questions.forms import FORMS
-from curr_reft.questions.leaks import check_leaks
 from curr_reft.questions.question import Question
 from curr_reft.tasks import TASKS, TaskOptions
 from curr_reft.tasks.boxes import iou, read_box
@@ -265,57 +264,8 @@ def test_the_card_counts_by_split_and_in_total() -> None:
     assert shown["total"]["items"] == dict(sums)
 
 
-def with_images(item_id: str, question: str, keys: tuple[str, ...], split: str) -> Item:
-    images = tuple(map(Blank, keys))
-    return Item(
-        id=item_id, task="math", question=question, truth="1", images=images, split=split, source=f"{item_id}.json:1"
-    )
-
-
-@pytest.mark.parametrize(
-    ("train", "test", "reason"),
-    [
-        (
-            with_images("a", "q", ("x",), "train"),
-            with_images("b", "other", ("x",), "test"),
-            "its image is also in a.json:1",
-        ),
-        (
-            with_images("a", "q", ("x",), "train"),
-            with_images("b", "Q ", ("y", "x"), "test"),
-            "image and question are also",
-        ),
-        (
-            with_images("a", "How  many?", (), "train"),
-            with_images("b", "how many?", (), "test"),
-            "its question is also in",
-        ),
-        (with_images("a", "q", ("x",), "train"), with_images("a", "r", ("y",), "ood_test"), "the id 'a' is also"),
-        (with_images("a", "q", ("x",), "validation"), with_images("b", "r", ("x",), "test"), "(split validation)"),
-    ],
-)
-def test_a_leak_stops_the_build(train: Item, test: Item, reason: str) -> None:
-    with pytest.raises(DataError) as error:
-        check_leaks([train], [test])
-    assert reason in str(error.value)
-    assert error.value.source == test.source
-    if train.id != test.id:
-        with pytest.raises(DataError, match="leak between splits"):
-            compile_questions([test, train], ALL, seed=0, frame=BoxFrame("pixels"))
-
-
-def test_all_leaks_are_named_and_what_is_apart_is_no_leak() -> None:
-    train = [with_images(f"a{n}", "q", (f"x{n}",), "train") for n in range(9)]
-    test = [with_images(f"b{n}", "q", (f"x{n}",), "test") for n in range(9)]
-    with pytest.raises(DataError, match="and 4 more") as error:
-        check_leaks(train, test)
-    assert [source for source, _ in error.value.problems] == [item.source for item in test]
-    check_leaks(train, [with_images("c", "q", ("y",), "test"), with_images("d", "q", (), "test")])
-    check_leaks([], test)
-
-
 def test_repeated_ids_unknown_tasks_forms_and_styles_are_refused() -> None:
-    item = with_images("a", "q", (), "train")
+    item = Item(id="a", task="math", question="q", truth="1")
     with pytest.raises(DataError, match="ids are unique"):
         compile_questions([item, replace(item, question="r")], ALL, seed=0, frame=BoxFrame("pixels"))
     with pytest.raises(DataError, match="task 'sums' is unknown"):

@@ -1,26 +1,137 @@
 """Items become question sets, one per form: balanced, leak-free, the same for the same seed, with a card.
 
-What a question claims is drawn from the stream (seed, form, item id); how it is laid out is dealt in the order of the
-items (``layout.py``). So the other forms asked for change nothing, and nor do the items of other splits and tasks.
+Two passes over the items, which are read anew each time and not kept: the first surveys them (``survey.py``), the
+second asks. What a question claims is drawn from the stream (seed, form, item id); how it is laid out is dealt in the
+order of the items (``layout.py``). So the other forms asked for change nothing, and nor do the items of other splits
+and tasks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from curr_reft.data.item import Item
-from curr_reft.errors import DataError, RecipeError
-from curr_reft.questions.card import Card, SplitCard, split_card, total_card
-from curr_reft.questions.forms import FORMS, OPTION_COUNT, Form, Skip
+from curr_reft.data.frame import BoxFrame, boxes_of
+from curr_reft.data.item import ImageSource, Item, Truth
+from curr_reft.data.marked import MarkedImage
+from curr_reft.errors import RecipeError
+from curr_reft.questions.card import Card, SplitCard, picture_statistics
+from curr_reft.questions.forms import DEFAULT_GRADING, FORMS, OPTION_COUNT, Form, Skip
 from curr_reft.questions.layout import Layouts
-from curr_reft.questions.leaks import check_splits, count_duplicates
+from curr_reft.questions.leaks import Repeats, check_ids, find_repeats
 from curr_reft.questions.question import Question
-from curr_reft.questions.templates import Style, style_named
+from curr_reft.questions.survey import Survey
+from curr_reft.questions.templates import style_named
 from curr_reft.seeding import stream
 from curr_reft.tasks import TASKS
-from curr_reft.tasks.base import Frame, Pool, TaskOptions
+from curr_reft.tasks.base import Pool, TaskOptions
 from curr_reft.tasks.names import normalise_name
 
-Skipped = tuple[str, str, str]  # task, form, reason
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How items become questions."""
+
+    seed: int
+    frame: BoxFrame  # of the model: boxes are asked for, claimed and answered in it
+    style: str = "full"
+    options: int = OPTION_COUNT  # of a choice
+    families: Mapping[str, Sequence[str]] = field(default_factory=dict)  # family -> categories easily confused
+    grading: TaskOptions = DEFAULT_GRADING  # false claims are wrong by these rules
+    draw_boxes: bool = False  # claimed boxes are drawn on the image instead of written
+
+
+class Compiler:
+    """The questions of ``items``, which are read at least twice and must be the same in the same order each time."""
+
+    def __init__(self, items: Iterable[Item], forms: Iterable[str], asking: Asking, perceptual: bool = True) -> None:
+        """``perceptual``: image files that show the same picture are found under other bytes too, which opens each.
+
+        Raises RecipeError for an unknown form or style.
+        """
+        names = list(dict.fromkeys(forms))
+        unknown = [name for name in names if name not in FORMS]
+        if unknown:
+            raise RecipeError(f"form {unknown[0]!r} is unknown; choose among {', '.join(FORMS)}")
+        self.items = items
+        self.forms = [FORMS[name] for name in names]
+        self.asking = asking
+        self.style = style_named(asking.style)
+        self.survey = Survey(perceptual=perceptual)
+        self.splits: dict[str, SplitCard] = {}
+        self._families = _family_pool(asking.families)
+
+    def look(self) -> Repeats:
+        """The first pass. Raises DataError for repeated ids and unknown tasks; leaks are for the caller to refuse."""
+        for item in self.items:
+            self.survey.add(item)
+        self.survey.finish()
+        check_ids(self.survey, self.items)
+        self._pools = {place: self._families | pool for place, pool in self.survey.pools.items()}
+        self._repeats = find_repeats(self.survey, self.items)
+        return self._repeats
+
+    def ask(self) -> Iterator[tuple[Item, list[Question]]]:
+        """The second pass: each item as it came, with its questions in the order of the forms."""
+        layouts = Layouts(self.asking.seed)
+        repeated = Counter(pair.second_split for pair in self._repeats.duplicates)
+        self.splits = {split: SplitCard(duplicates=repeated[split]) for split in self.survey.splits}
+        for item in self.items:
+            card = self.splits[item.split]
+            card.items[item.task] += 1
+            made = []
+            try:
+                placed, bounds = TASKS[item.task].place(item, self.asking.frame)
+            except ValueError as error:
+                card.skipped.update((item.task, form.name, str(error)) for form in self.forms)
+                yield item, []
+                continue
+            pool = replace(self._pools[item.split, item.task], bounds=bounds)
+            for form in self.forms:
+                asked = self._question(form, placed, pool, layouts)
+                if isinstance(asked, Skip):
+                    card.skipped[item.task, form.name, asked.reason] += 1
+                else:
+                    card.add(asked)
+                    made.append(asked)
+            yield item, made
+
+    def card(self) -> Card:
+        """What was made; complete when ``ask`` has come to its end."""
+        return Card(
+            splits=self.splits,
+            seed=self.asking.seed,
+            style=self.asking.style,
+            frame=self.asking.frame.kind,
+            pictures=picture_statistics(self.survey),
+            repeats=self._repeats,
+        )
+
+    def _question(self, form: Form, item: Item, pool: Pool, layouts: Layouts) -> Question | Skip:
+        """Layouts are dealt only to drafts that succeeded: the balance is exact."""
+        asking = self.asking
+        draft = form.draft(
+            item, pool, stream(asking.seed, "question", form.name, item.id), asking.options, asking.grading
+        )
+        if isinstance(draft, Skip):
+            return draft
+        if asking.draw_boxes:
+            draft = replace(draft, show=lambda claim: self._drawn(item, claim))
+        layout = layouts.deal(
+            split=item.split,
+            task=item.task,
+            form=form.name,
+            group=form.group(draft),
+            layouts=form.layouts(draft),
+        )
+        return form.build(draft, layout, self.style, asking.frame.kind)
+
+    def _drawn(self, item: Item, claim: Truth) -> ImageSource | None:
+        """The item's first image with the claim on it, for a claim that consists of boxes (in the model's frame)."""
+        boxes = boxes_of(claim)
+        if not boxes or not item.images:
+            return None
+        image = item.images[0]
+        return MarkedImage(image, tuple(self.asking.frame.to_original(box, image.size) for box in boxes))
 
 
 def compile_questions(
@@ -28,11 +139,13 @@ def compile_questions(
     forms: Iterable[str],
     *,
     seed: int,
-    frame: Frame,
+    frame: BoxFrame,
     style: str = "full",
     options: int = OPTION_COUNT,
     families: Mapping[str, Sequence[str]] | None = None,
     grading: TaskOptions | None = None,
+    draw_boxes: bool = False,
+    perceptual: bool = True,
 ) -> tuple[dict[str, list[Question]], Card]:
     """The questions of each form, in the order of the items, and the card.
 
@@ -43,104 +156,28 @@ def compile_questions(
     Raises DataError for repeated ids, unknown tasks and leaks between splits; RecipeError for unknown forms or styles.
     """
     names = list(dict.fromkeys(forms))
-    unknown = [name for name in names if name not in FORMS]
-    if unknown:
-        raise RecipeError(f"form {unknown[0]!r} is unknown; choose among {', '.join(FORMS)}")
-    look = style_named(style)
-    _check_items(items)
-    check_splits(items)
-
-    layouts = Layouts(seed)
-    table = _families(families or {})
-    graded = grading or TaskOptions()
-    made: dict[str, dict[str, Question]] = {name: {} for name in names}
-    cards: dict[str, SplitCard] = {}
-    for split in sorted({item.split for item in items}):
-        members = [item for item in items if item.split == split]
-        skipped: list[Skipped] = []
-        for task in TASKS:
-            of_task = [item for item in members if item.task == task]
-            placed, pools = _place(of_task, frame, table, names, skipped)
-            for name in names:
-                drafted = _ask(FORMS[name], placed, pools, seed, layouts, look, frame.kind, options, graded, skipped)
-                made[name].update(drafted)
-        questions = [made[name][item.id] for name in names for item in members if item.id in made[name]]
-        cards[split] = split_card([item.task for item in members], questions, skipped, count_duplicates(members))
-    card = Card(splits=cards, total=total_card(cards.values()), seed=seed, style=style)
-    return {name: [made[name][item.id] for item in items if item.id in made[name]] for name in names}, card
+    asking = Asking(
+        seed=seed,
+        frame=frame,
+        style=style,
+        options=options,
+        families=families or {},
+        grading=grading or DEFAULT_GRADING,
+        draw_boxes=draw_boxes,
+    )
+    compiler = Compiler(items, names, asking, perceptual)
+    compiler.look().refuse_leaks()
+    made: dict[str, list[Question]] = {name: [] for name in names}
+    for _, questions in compiler.ask():
+        for question in questions:
+            made[question.form].append(question)
+    return made, compiler.card()
 
 
-def _check_items(items: Sequence[Item]) -> None:
-    seen: dict[str, Item] = {}
-    problems = []
-    for item in items:
-        source = item.source or item.id
-        if item.task not in TASKS:
-            problems.append((source, f"task {item.task!r} is unknown; the tasks are {', '.join(TASKS)}"))
-        if item.id in seen:
-            first = seen[item.id].source or "another row"
-            problems.append((source, f"id {item.id!r} is also that of {first}; ids are unique over all splits"))
-        seen[item.id] = item
-    if problems:
-        raise DataError(*problems[0], tuple(problems))
-
-
-def _place(
-    items: Sequence[Item], frame: Frame, families: Pool, forms: Sequence[str], skipped: list[Skipped]
-) -> tuple[list[Item], dict[str, Pool]]:
-    """The items in the model's frame, and what the false claims of each may be drawn from."""
-    placed: list[Item] = []
-    pools: dict[str, Pool] = {}
-    if not items:
-        return placed, pools
-    task = TASKS[items[0].task]
-    shared = families | task.pool(list(items))
-    for item in items:
-        try:
-            moved, bounds = task.place(item, frame)
-        except ValueError as error:
-            skipped.extend((item.task, form, str(error)) for form in forms)
-            continue
-        placed.append(moved)
-        pools[item.id] = replace(shared, bounds=bounds)
-    return placed, pools
-
-
-def _families(table: Mapping[str, Sequence[str]]) -> Pool:
+def _family_pool(table: Mapping[str, Sequence[str]]) -> Pool:
     families: dict[str, frozenset[str]] = {}
     for family, names in table.items():
         for name in map(normalise_name, names):
-            # Apart from words of names, which are families too.
+            # Named so that no family is taken for a word of a name, which is a family too.
             families[name] = families.get(name, frozenset()) | {f"family {family}"}
     return Pool(families=families)
-
-
-def _ask(
-    form: Form,
-    items: Sequence[Item],
-    pools: dict[str, Pool],
-    seed: int,
-    layouts: Layouts,
-    style: Style,
-    kind: str,
-    options: int,
-    grading: TaskOptions,
-    skipped: list[Skipped],
-) -> dict[str, Question]:
-    """The questions of one form by item id. Layouts are dealt only to drafts that succeeded: balance is exact."""
-    questions: dict[str, Question] = {}
-    for item in items:
-        rng = stream(seed, "question", form.name, item.id)
-        draft = form.draft(item, pools[item.id], rng, options, grading)
-        if isinstance(draft, Skip):
-            skipped.append((item.task, form.name, draft.reason))
-            continue
-        layout = layouts.deal(
-            split=item.split,
-            task=item.task,
-            form=form.name,
-            group=form.group(draft),
-            layouts=form.layouts(draft),
-        )
-        questions[item.id] = form.build(draft, layout, style, kind)
-    return questions

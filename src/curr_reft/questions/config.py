@@ -19,3 +19,6 @@ class QuestionsConfig(Config):
         default_factory=dict,
         description="categories that are easily confused, as {animal: [dog, cat]}: false claims come from there first",
     )
+    draw_boxes: bool = Field(
+        False, description="draw a claimed box on the image, in red, instead of writing its coordinates"
+    )

@@ -9,12 +9,13 @@ The released reference code holds no generator for these forms; the rules are th
 
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 from typing import Protocol
 
-from curr_reft.data.item import Item, Truth
+from curr_reft.data.item import ImageSource, Item, Truth
 from curr_reft.questions.question import Question
 from curr_reft.questions.templates import Style
 from curr_reft.tasks import TASKS
@@ -58,6 +59,7 @@ class Draft:
     wrong: tuple[Truth, ...] = ()
     kinds: tuple[str, ...] = ()  # of ``wrong``: where each false claim came from, for the card
     own_options: bool = False  # the question lists its options itself
+    show: Callable[[Truth], ImageSource | None] | None = None  # the image with a claim drawn on it; None: not drawable
 
 
 class Form(Protocol):
@@ -112,26 +114,24 @@ def _wrong_claims(
     A task's claims are wrong by its own rules; the options can make one right all the same (a lower IoU threshold, an
     alias). Such a claim is dropped and more are asked for.
     """
-    claims: list[Truth] = []
     for asked in (n, 2 * n + 2, 4 * n + 8):
         offered = task.false_claims(item, pool, rng, asked, apart)
-        claims = []
-        for claim in offered:
-            against = [*task.singles(item.truth), *(claims if apart else ())]
-            if not any(_earns(task, claim, other, grading) for other in against):
-                claims.append(claim)
+        claims = [claim for claim in offered if not _earns(task, claim, item.truth, grading)]
         if len(claims) >= n or len(offered) < asked:
-            break
+            break  # enough, or the task has no more
     return claims[:n]
 
 
 def _earns(task: Task, claim: Truth, truth: Truth, grading: TaskOptions) -> bool:
-    """Whether ``claim`` as an answer would be right for ``truth``, or could not be shown to be wrong."""
+    """Whether ``claim`` as an answer would be right for a part of ``truth``, or could not be shown to be wrong."""
     parsed = task.parse(task.write(claim))
     if parsed is None:
         return False
     try:
-        return task.correct(parsed, truth, grading) or task.score(parsed, truth, grading) >= 1.0
+        return any(
+            task.correct(parsed, single, grading) or task.score(parsed, single, grading) >= 1.0
+            for single in task.singles(truth)
+        )
     except (GradingTimeoutError, VerificationError):
         return True
 
@@ -197,8 +197,11 @@ class Binary:
         item, truth = draft.item, layout % 2 == 0
         claimed = draft.right[0] if truth else draft.wrong[0]
         claim = TASKS[item.task].claim(claimed)
-        prompt = style.prompt(item.task, self.name, question=item.question, claim=claim, kind=kind)
-        return _question(draft, self.name, prompt, truth, claims=(claimed,), kinds=() if truth else draft.kinds)
+        shown = draft.show(claimed) if draft.show is not None else None
+        line = self.name if shown is None else "binary_drawn"
+        prompt = style.prompt(item.task, line, question=item.question, claim=claim, kind=kind)
+        asked = _question(draft, self.name, prompt, truth, claims=(claimed,), kinds=() if truth else draft.kinds)
+        return asked if shown is None else replace(asked, images=(shown, *asked.images[1:]))
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
         """Exactly one decision word. (The reference searches substrings: "No, that is not true" counts as yes.)"""

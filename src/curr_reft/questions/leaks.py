@@ -1,72 +1,181 @@
-"""No picture and no question stands in two splits. (The reference code trains on its own math test file.)"""
+"""No picture and no text-only question stands in two splits. (The reference code trains on its own math test file.)
 
-from collections.abc import Sequence
+A picture is the same when its key is (the bytes of the file, the content of a drawn scene) or, among files, when the
+pixels are those of a copy (``data/fingerprint.py``). The same question with the same truth about another picture is no
+leak ("how many circles are there?"); the card counts it.
+"""
 
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curr_reft.data.fingerprint import candidates, same_picture, thumbnail
 from curr_reft.data.item import Item
 from curr_reft.errors import DataError
+from curr_reft.questions.survey import Survey, number_of
 
-SHOWN = 5  # offenders named in the message; all are in the error's ``problems``
-
-
-def find_leaks(train: Sequence[Item], test: Sequence[Item]) -> list[tuple[str, str]]:
-    """(source of the test item, reason) for every test item that shares its id, an image, or (text only) its question
-    with a training item."""
-    ids = {item.id: item for item in train}
-    images = {image.key: item for item in train for image in item.images}
-    texts = {_text_key(item): item for item in train if not item.images}
-    leaks = []
-    for item in test:
-        shared = next((images[image.key] for image in item.images if image.key in images), None)
-        if item.id in ids:
-            leaks.append((_source(item), f"the id {item.id!r} is also {_named(ids[item.id])}"))
-        elif shared is not None:
-            what = "image and question are" if _text_key(shared) == _text_key(item) else "image is"
-            leaks.append((_source(item), f"its {what} also in {_named(shared)}"))
-        elif not item.images and _text_key(item) in texts:
-            leaks.append((_source(item), f"its question is also in {_named(texts[_text_key(item)])}"))
-    return leaks
+SHOWN = 10  # pairs named in a message and in the card; all are in the error's ``problems``
+RANKS = {"train": 0, "validation": 1, "pool": 2}
+"""What is learned from or chooses checkpoints, in this order; every other split is a test. An item leaks when it stands
+in a split of lower rank too. Tests may share pictures with each other."""
 
 
-def check_leaks(train_items: Sequence[Item], test_items: Sequence[Item]) -> None:
-    """Raises DataError naming every item of ``test_items`` that leaks into ``train_items``."""
-    leaks = find_leaks(train_items, test_items)
-    if not leaks:
-        return
-    listed = "; ".join(f"{source}: {reason}" for source, reason in leaks[:SHOWN])
-    more = f"; and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
-    raise DataError(
-        leaks[0][0],
-        f"{len(leaks)} item(s) leak between splits, which would make every test result worthless: {listed}{more}. "
-        "Remove them from one of the splits",
-        tuple(leaks),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two items that share what they may not."""
+
+    first: str  # file:line of the one that stands in the split of lower rank, or earlier in the same one
+    first_split: str
+    second: str
+    second_split: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        return dict(vars(self))
 
 
-def check_splits(items: Sequence[Item]) -> None:
-    """Checks training items against all others, and validation items (they choose checkpoints) and pool items (their
-    answers are learned) against the tests."""
-    by_split: dict[str, list[Item]] = {}
-    for item in items:
-        by_split.setdefault(item.split, []).append(item)
-    seen: list[Item] = []
-    for split in ("train", "validation", "pool"):
-        seen += by_split.pop(split, [])
-        check_leaks(seen, [item for rest in by_split.values() for item in rest])
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """What repeats in the items of a recipe."""
+
+    leaks: tuple[Pair, ...]
+    duplicates: tuple[Pair, ...]  # the same task, pictures and question twice in one split
+    same_question: int  # items whose question and truth also stand in a split of lower rank, on another picture
+
+    def refuse_leaks(self) -> None:
+        """Raises DataError with every leak in ``problems``."""
+        if not self.leaks:
+            return
+        problems = tuple((pair.second, _told(pair)) for pair in self.leaks)
+        listed = "".join(f"\n  {source}: {reason}" for source, reason in problems[:SHOWN])
+        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DataError(
+            problems[0][0],
+            f"{len(problems)} item(s) leak between splits, which would make every test result worthless:{listed}{more}"
+            "\nremove them from one of the splits; curr-reft data build writes all pairs to leaks.jsonl",
+            problems,
+        )
 
 
-def count_duplicates(items: Sequence[Item]) -> int:
-    """How many items repeat the task, images and question of an earlier one."""
-    keys = {(item.task, tuple(image.key for image in item.images), _text_key(item)) for item in items}
-    return len(items) - len(keys)
+def _told(pair: Pair) -> str:
+    return f"{pair.reason} {pair.first} (split {pair.first_split})"
 
 
-def _text_key(item: Item) -> str:
-    return " ".join(item.question.casefold().split())
+def check_ids(survey: Survey, items: Iterable[Item]) -> None:
+    """Raises DataError for unknown tasks and for ids that stand twice, whatever their splits: an id carries all forms
+    of an item, so it may be in one split only."""
+    problems = list(survey.unknown)
+    twice = {survey.ids[found[0]] for found in _groups(np.asarray(survey.ids, dtype=np.uint64))}
+    if twice:
+        seen: dict[str, str] = {}
+        for item in items:
+            if number_of(item.id) not in twice:
+                continue
+            source = item.source or item.id
+            if item.id in seen:
+                problems.append(
+                    (source, f"id {item.id!r} is also that of {seen[item.id]}; ids are unique over all splits")
+                )
+            seen.setdefault(item.id, item.source or "another row")
+    if problems:
+        raise DataError(*problems[0], tuple(problems))
 
 
-def _source(item: Item) -> str:
-    return item.source or item.id
+def find_repeats(survey: Survey, items: Iterable[Item]) -> Repeats:
+    """Reads ``items`` again only where something repeats. Raises DataError for an image that cannot be opened."""
+    copies = _copies(survey, items)
+    pictures_N = np.array([copies.get(key, key) for key in survey.pictures], dtype=np.uint64)
+    ends_N = np.asarray(survey.picture_end, dtype=np.int64)
+    owners_N = np.repeat(np.arange(len(ends_N)), np.diff(ends_N, prepend=0))
+    leaks: dict[int, tuple[int, str]] = {}
+    for found in _groups(pictures_N):
+        for first, second in _leaking(survey, sorted(set(owners_N[found].tolist()))):
+            exact = set(survey.pictures_of(first)) & set(survey.pictures_of(second))
+            same = survey.questions[first] == survey.questions[second]
+            what = "image and question are" if same else "image is"
+            bytes_too = "" if exact else ", in other bytes,"
+            leaks.setdefault(second, (first, f"its {what} also{bytes_too} in"))
+    for found in _groups(np.asarray(survey.questions, dtype=np.uint64)):
+        text_only = [place for place in found.tolist() if not survey.pictures_of(place)]
+        for first, second in _leaking(survey, text_only):
+            leaks.setdefault(second, (first, "its question is also in"))
+    same_question: set[int] = set()
+    for found in _groups(np.asarray(survey.answers, dtype=np.uint64)):
+        same_question.update(second for _, second in _leaking(survey, found.tolist()) if second not in leaks)
+    duplicates: dict[int, tuple[int, str]] = {}
+    whole = array("Q")
+    for place, end in enumerate(ends_N.tolist()):
+        start = int(ends_N[place - 1]) if place else 0
+        shown = sorted(pictures_N[start:end].tolist())
+        whole.append(number_of(survey.split_of[place], survey.asked[place], *shown))
+    for found in _groups(np.asarray(whole, dtype=np.uint64)):
+        first, *others = found.tolist()
+        duplicates.update(dict.fromkeys(others, (first, "repeats")))
+    return _named(survey, items, leaks, duplicates, len(same_question))
 
 
-def _named(item: Item) -> str:
-    return f"{_source(item)} (split {item.split})"
+def _leaking(survey: Survey, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(place in the split of lowest rank, place of an item that leaks), one pair for every item that does."""
+    ranks = {place: RANKS.get(survey.splits[survey.split_of[place]], len(RANKS)) for place in places}
+    first = min(places, key=lambda place: (ranks[place], place), default=0)
+    return ((first, place) for place in places if ranks[place] > ranks[first])
+
+
+def _groups(keys_N: np.ndarray) -> Iterator[np.ndarray]:
+    """The places of each key that stands more than once, in order."""
+    order = np.argsort(keys_N, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(keys_N[order])) + 1)
+    return (part for part in parts if len(part) > 1)
+
+
+def _copies(survey: Survey, items: Iterable[Item]) -> dict[int, int]:
+    """Key of a picture -> key of the picture that it is a copy of. Only candidates are opened."""
+    pairs = [(survey.printed[first], survey.printed[second]) for first, second in candidates(survey.prints)]
+    wanted = {key for pair in pairs for key in pair}
+    thumbnails: dict[int, np.ndarray] = {}
+    if wanted:
+        for item in items:
+            for image in item.images:
+                key = number_of(image.key)
+                if key in wanted and key not in thumbnails:
+                    thumbnails[key] = thumbnail(image.open())
+    copy_of: dict[int, int] = {}
+
+    def original(key: int) -> int:
+        while key in copy_of:
+            key = copy_of[key]
+        return key
+
+    for first, second in pairs:
+        if original(first) != original(second) and same_picture(thumbnails[first], thumbnails[second]):
+            copy_of[original(second)] = original(first)
+    return {key: original(key) for key in copy_of}
+
+
+def _named(
+    survey: Survey,
+    items: Iterable[Item],
+    leaks: dict[int, tuple[int, str]],
+    duplicates: dict[int, tuple[int, str]],
+    same_question: int,
+) -> Repeats:
+    """Places become sources, by one more pass over the items if there is anything to name."""
+    found = (leaks, duplicates)
+    wanted = {place for pairs in found for second, (first, _) in pairs.items() for place in (first, second)}
+    sources = {place: item.source or item.id for place, item in enumerate(items) if place in wanted} if wanted else {}
+    named = [
+        tuple(
+            Pair(
+                first=sources[first],
+                first_split=survey.splits[survey.split_of[first]],
+                second=sources[second],
+                second_split=survey.splits[survey.split_of[second]],
+                reason=reason,
+            )
+            for second, (first, reason) in sorted(pairs.items())
+        )
+        for pairs in found
+    ]
+    return Repeats(leaks=named[0], duplicates=named[1], same_question=same_question)

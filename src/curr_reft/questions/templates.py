@@ -27,8 +27,9 @@ class Style:
     option_join: str  # between the options of a choice
 
     def prompt(self, task: str, line: str, *, question: str, claim: str = "", options: str = "", kind: str = "") -> str:
-        """The user's turn. ``line`` is ``open``, ``binary``, ``choice``, ``choices`` (several letters may be right)
-        or ``choice_own`` (the question lists its options itself); ``kind`` is that of the box frame."""
+        """The user's turn. ``line`` is ``open``, ``binary``, ``binary_drawn`` (the claim is drawn on the image),
+        ``choice``, ``choices`` (several letters may be right) or ``choice_own`` (the question lists its options
+        itself); ``kind`` is that of the box frame."""
         template = self.templates.get((task, line)) or self.templates[(ANY, line)]
         frame = FRAME_NAMES.get(kind, FRAME_NAMES["pixels"])
         return template.format(question=question, claim=claim, options=options, frame=frame)
@@ -48,6 +49,7 @@ _LETTER = f"{_THINK} The final answer is the letter of the one right option."
 _SHORT: dict[tuple[str, str], str] = {
     (ANY, "open"): "{question}.",
     (ANY, "binary"): "{question}. claim: {claim}. yes or no?",
+    (ANY, "binary_drawn"): "{question}. claim: the red box. yes or no?",
     (ANY, "choice"): "{question}. {options}. which letter?",
     (ANY, "choices"): "{question}. {options}. which letters?",
     (ANY, "choice_own"): "{question}. which letter?",
@@ -56,6 +58,7 @@ _SHORT: dict[tuple[str, str], str] = {
 _FULL: dict[tuple[str, str], str] = {
     (ANY, "open"): "{question}\n" + _THINK,
     (ANY, "binary"): "{question}\nStatement: the answer is {claim}.\n" + _YES_NO,
+    (ANY, "binary_drawn"): "{question}\nStatement: the answer is what the red box on the image outlines.\n" + _YES_NO,
     (ANY, "choice"): "{question}\n{options}\n" + _LETTER,
     (ANY, "choices"): "{question}\n{options}\n"
     + f"One or more options are right. {_THINK} The final answer is the letters of all right options, separated by "
@@ -77,6 +80,8 @@ _FULL: dict[tuple[str, str], str] = {
     + _THINK
     + ' The final answer is a JSON list with one bounding box for each of them, [{{"bbox_2d": [x1, y1, x2, y2]}}, ...],'
     " with the top left and the bottom right corner {frame}.",
+    ("dense_detection", "binary_drawn"): "{question}\nStatement: the red boxes on the image outline all of them and "
+    "nothing else.\n" + _YES_NO,
     (
         "dense_detection",
         "binary",

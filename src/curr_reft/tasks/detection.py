@@ -105,7 +105,7 @@ class Detection(TaskDefaults):
         return chosen
 
     def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
-        return "another object's box" if claim in item.distractors else "jittered box"
+        return "another box of the row" if claim in item.distractors else "jittered box"
 
 
 def box_of(raw: Any) -> Box:
