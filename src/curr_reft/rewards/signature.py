@@ -23,7 +23,10 @@ def ready(value: Any, options: Mapping[str, Any], where: str) -> Callable[..., A
     completions (TRL's ``get_...`` functions), makes the reward: it is called once, with the options.
     """
     if not callable(value):
-        raise RecipeError(f"{where} is no function but of type {type(value).__name__}; name a function (prompts, completions, **columns)")
+        raise RecipeError(
+            f"{where} is no function but of type {type(value).__name__}; "
+            "name a function (prompts, completions, **columns)"
+        )
     named = parameters(value, where)
     _require_options(named, options, where)
     if not isinstance(value, type) and (takes_all(named) or any(name in named for name in BATCH)):
