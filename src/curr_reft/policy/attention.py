@@ -19,6 +19,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from curr_reft.policy.varlen import Kernel, Segments
+
 NAME = "curr_reft_shared_prefix"
 
 
@@ -102,7 +104,8 @@ class _Ungather(torch.autograd.Function):
 class GroupLayout:
     """N prompts and the G completions of each, as one flat row of L tokens without padding.
 
-    For attention alone the row is spread over a rectangle: N x P prompt places, then N x G x T completion places.
+    For attention alone the row is spread over a rectangle: N x P prompt places, then N x G x T completion places. With
+    a kernel for sequences of different lengths it is not: see ``varlen.py``.
     """
 
     pad_index_M: torch.Tensor  # int64: the token in each of the N*P + N*G*T places (an empty place holds token 0)
@@ -111,6 +114,8 @@ class GroupLayout:
     P: int  # longest prompt
     G: int  # largest group
     T: int  # most input tokens of a completion (0: prompts only)
+    segments: Segments  # the same row as sequences, for a kernel
+    kernel: Kernel | None = None  # none: SDPA over the rectangle
     store: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None  # prefill: layer -> keys, values (N, K, P, D)
     _masks: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict)
 
@@ -119,11 +124,18 @@ class GroupLayout:
         indices = {
             name: getattr(self, name).to(device) for name in ("pad_index_M", "unpad_index_L", "prompt_lengths_N")
         }
-        return replace(self, **indices, _masks={})
+        return replace(self, **indices, segments=self.segments.to(device), _masks={})
+
+    def using(self, kernel: Kernel | None) -> "GroupLayout":
+        """The layout computed by ``kernel``."""
+        return self if kernel is self.kernel else replace(self, kernel=kernel, _masks={})
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
+        if self.kernel is not None:
+            assert self.store is None, "keys of a prefill are kept as a rectangle"
+            return self.segments.attend(self.kernel, query, key, value, scale)
         N, P, G, T = len(self.prompt_lengths_N), self.P, self.G, self.T
         _, H, L, D = query.shape
         K = key.shape[1]

@@ -45,6 +45,11 @@ class ModelConfig(Config):
     packed: bool = Field(
         True, description="Compute a prompt once for its whole group; false: the plain path, one row a completion."
     )
+    attention: Literal["auto", "sdpa", "flash"] = Field(
+        "auto",
+        description="Kernel of the packed row's attention; flash: flash-attention for sequences of different lengths "
+        "(GPU, bfloat16); auto: flash if the flash-attn package is there and usable, else sdpa.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in backward: less memory, more time."
     )

@@ -62,7 +62,7 @@ def packed_scores(policy: Policy, batch: PackedBatch, temperature: float = 1.0, 
                 attention_mask=no_mask(policy.device),
                 use_cache=False,
                 logits_to_keep=batch.scored_S,
-                group_layout=batch.layout,
+                group_layout=batch.layout.using(policy.kernel),
                 **images,
             )
     finally:

@@ -13,6 +13,7 @@ import torch
 from curr_reft.policy.attention import GroupLayout
 from curr_reft.policy.families import Family
 from curr_reft.policy.types import EncodedPrompt, Group
+from curr_reft.policy.varlen import find_segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,13 @@ class _Row:
         pad_index_M = torch.zeros(N * P + N * G * T, dtype=torch.int64)
         pad_index_M[place_L] = torch.arange(len(place_L))
         self.layout = GroupLayout(
-            pad_index_M=pad_index_M, unpad_index_L=place_L, prompt_lengths_N=prompt_lengths_N, P=P, G=G, T=T
+            pad_index_M=pad_index_M,
+            unpad_index_L=place_L,
+            prompt_lengths_N=prompt_lengths_N,
+            P=P,
+            G=G,
+            T=T,
+            segments=find_segments(segments),
         )
 
         positions = [prompt_positions(prompt, family) for prompt in prompts]

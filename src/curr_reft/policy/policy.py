@@ -18,6 +18,7 @@ from curr_reft.policy.families import Family, family_of, part_of, positions_of
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.policy.sharing import check_shared_layers, check_shared_prefix
 from curr_reft.policy.tokens import find_end_ids, token_bias
+from curr_reft.policy.varlen import Kernel, choose_kernel
 
 
 @dataclass(eq=False, kw_only=True)
@@ -33,6 +34,7 @@ class Policy:
     pad_id: int
     token_bias_V: torch.Tensor  # float32, added to logits: 0, or the lowest float for a token that is never sampled
     source: str  # folder or hub name it was loaded from
+    kernel: Kernel | None = None  # of attention in the packed row; none: SDPA
 
     @property
     def core(self) -> Any:
@@ -127,6 +129,7 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0],
         token_bias_V=token_bias(core, tokenizer, end_ids).to(device),
         source=source,
+        kernel=choose_kernel(config.attention, device, next(core.parameters()).dtype) if config.packed else None,
     )
 
 
