@@ -172,6 +172,7 @@ def recipe_facts() -> dict[str, Any]:
         "seed": SEED,
         "deciding_weight": DECIDING_WEIGHT,
         "plan": [asdict(phase) for phase in PLAN],
+        "absent_names": "of the same family",
         "model": build_config().to_dict(),
         "vocabulary": words.vocabulary(),
         "pattern": words.PATTERN,
@@ -288,9 +289,11 @@ def _item(scene: Scene | None, phase: Phase, rng: random.Random) -> Item:
     return shapes.item_of_scene(task, scene, rng, shapes.PRE_TRAINING, item_id="", split="")
 
 
+NAMES = tuple(f"{colour} {shape}" for colour, shape in shapes.PRE_TRAINING_PAIRS)
 POOLS = {
     "detection": Pool(bounds=SIDE_BOX),
-    "classification": Pool(names=tuple(f"{colour} {shape}" for colour, shape in shapes.PRE_TRAINING_PAIRS)),
+    # Absent names share a colour or a shape with one that is there, as in the questions of the compiler.
+    "classification": Pool(names=NAMES, families={name: frozenset(name.split()) for name in NAMES}),
     "math": Pool(),
 }
 
