@@ -17,8 +17,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # do not know each other.
 LEVELS = (
     ("cli", "commands", "recipe_docs"),
-    ("run", "check"),
-    ("trainings", "difficulty"),
+    ("run", "check", "bench"),
+    ("trainings", "difficulty", "integrations"),
     ("prepare",),
     ("report",),
     ("evaluate",),
@@ -126,6 +126,7 @@ def test_the_commands_are_these() -> None:
         "eval",
         "report",
         "base build",
+        "bench",
         "grade",
     ]
 

@@ -1,0 +1,1 @@
+"""A training step of ours against one of TRL's: the same weights, prompts, images and numbers of tokens."""

@@ -1,0 +1,1 @@
+"""Our rollout and packed row inside other people's trainers."""
