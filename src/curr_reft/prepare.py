@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from curr_reft.data.frame import BoxFrame
-from curr_reft.data.item import Item
-from curr_reft.data.load import LoadedData, load_data
+from curr_reft.data.item import Truth
+from curr_reft.data.load import LoadedData, ReadTruth, load_data
 from curr_reft.errors import DataError
 from curr_reft.improve.sample import draw_queries
 from curr_reft.policy.config import EMBEDDED
@@ -52,16 +52,20 @@ class Prepared:
 
 
 def load_items(recipe: Recipe) -> LoadedData:
-    """The items of the recipe, every row checked, truths in the one spelling that grading counts. Raises DataError."""
-    data = load_data(recipe.data, lambda task, raw: TASKS[task].read_truth(raw))
+    """The items of the recipe, every row checked. Raises DataError."""
+    return load_data(recipe.data, truth_reader(recipe))
+
+
+def truth_reader(recipe: Recipe) -> ReadTruth:
+    """Reads truths as their tasks do, in the one spelling that the recipe's grading counts (aliases resolved), so that
+    no false claim is another name of the truth."""
     options = recipe.rewards.task_options()
 
-    def canonical(item: Item) -> Item:
-        task = TASKS[item.task]
-        others = tuple(task.canonical(other, options) for other in item.distractors)
-        return replace(item, truth=task.canonical(item.truth, options), distractors=others)
+    def read(name: str, raw: Any) -> Truth:
+        task = TASKS[name]
+        return task.canonical(task.read_truth(raw), options)
 
-    return replace(data, items=tuple(map(canonical, data.items)))
+    return read
 
 
 def recipe_code(recipe: Recipe) -> str | None:

@@ -22,12 +22,11 @@ def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.data.frame import BoxFrame
     from curr_reft.data.load import load_data
     from curr_reft.files import write_json
-    from curr_reft.prepare import question_style
+    from curr_reft.prepare import question_style, truth_reader
     from curr_reft.questions.compile import compile_questions
     from curr_reft.questions.forms import FORMS
-    from curr_reft.tasks import TASKS
 
-    data = load_data(recipe.data, lambda task, raw: TASKS[task].read_truth(raw))
+    data = load_data(recipe.data, truth_reader(recipe))
     _, card = compile_questions(
         data.items,
         FORMS,
