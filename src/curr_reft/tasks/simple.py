@@ -10,6 +10,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from numbers import Real
 from typing import Any, TypeVar
 
 from curr_reft.data.item import Item, Truth
@@ -91,7 +92,10 @@ class UserTask(TaskDefaults):
         return bool(self.own.well_formed(answer))
 
     def score(self, parsed: Any, truth: Truth, options: TaskOptions) -> float:
-        return self.own.score(parsed, self.own.parse(str(truth)))
+        earned = self.own.score(parsed, self.own.parse(str(truth)))
+        if not isinstance(earned, Real):
+            raise TypeError(f"score returned {earned!r}, and a number in [0, 1] is needed")
+        return float(earned)
 
     def correct(self, parsed: Any, truth: Truth, options: TaskOptions) -> bool:
         return self.score(parsed, truth, options) == 1
