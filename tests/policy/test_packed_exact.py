@@ -7,9 +7,11 @@ import torch
 
 from curr_reft.errors import TrainingError
 from curr_reft.policy import logprobs, selfcheck
-from curr_reft.policy.config import LoraConfig
+from curr_reft.policy.config import LoraConfig, SamplingConfig
+from curr_reft.policy.decode import DecodeLayout
 from curr_reft.policy.logprobs import packed_logprobs, packed_scores, plain_logprobs
 from curr_reft.policy.packing import pack, split_groups
+from curr_reft.policy.rollout import rollout
 
 
 def both(policy, groups, temperature=1.0):
@@ -142,12 +144,48 @@ def test_mapping_and_micro_batches(policy, groups):
     assert len(two) == 2
 
 
-def test_self_check(policy, groups, monkeypatch):
-    assert selfcheck.check_packed(policy, groups[0]) < 1e-5
-    monkeypatch.setattr(selfcheck, "plain_logprobs", lambda policy, group: plain_logprobs(policy, group) + 0.01)
-    with pytest.raises(TrainingError, match=r"differs .* by 0\.01"):
-        selfcheck.check_packed(policy, groups[0])
+def test_self_check(policy, prompts):
+    for group in rollout(policy, prompts, SamplingConfig(group_size=2, max_new_tokens=8), seed=0):
+        assert selfcheck.check_packed(policy, group) < 1e-5
     assert policy.model.training
+
+
+def shifted(groups, family):
+    """Completions one place too far from their prompt."""
+    batch = pack(groups, family)
+    positions_AL = batch.positions_AL.clone()
+    positions_AL[:, batch.scored_S[batch.token_S > 0]] += 1
+    return replace(batch, positions_AL=positions_AL)
+
+
+def visible(groups, family):
+    """Completions that see the tokens after them."""
+    batch = pack(groups, family)
+    layout = replace(batch.layout)
+    layout._mask = lambda repeats, dtype: torch.zeros((1, 1, 1, 1), dtype=dtype)
+    return replace(batch, layout=layout)
+
+
+@pytest.mark.parametrize("wrong", [shifted, visible])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_self_check_stops_a_wrong_packing(fresh, prompts, monkeypatch, wrong, dtype):
+    policy = fresh(dtype=dtype)
+    group = rollout(policy, prompts[:1], SamplingConfig(group_size=2, max_new_tokens=8), seed=0)[0]
+    selfcheck.check_packed(policy, group)
+    monkeypatch.setattr(selfcheck, "pack", wrong)
+    with pytest.raises(TrainingError, match=r"packed row differs .* set model\.packed to false"):
+        selfcheck.check_packed(policy, group)
+    policy.kernel = lambda *args: torch.zeros_like(args[0])  # flash-attention that computes nothing
+    with pytest.raises(TrainingError, match=r"packed row differs .* set model\.attention to sdpa, or model\.packed"):
+        selfcheck.check_packed(policy, group)
+
+
+def test_self_check_stops_wrong_sampling(policy, prompts, monkeypatch):
+    right = DecodeLayout.attend
+    monkeypatch.setattr(DecodeLayout, "attend", lambda self, *states: right(self, *states[:-1], 2 * states[-1]))
+    group = rollout(policy, prompts[:1], SamplingConfig(group_size=2, max_new_tokens=8), seed=0)[0]
+    with pytest.raises(TrainingError, match="sampling differs"):
+        selfcheck.check_packed(policy, group)
 
 
 def test_under_ddp(fresh, groups, tmp_path):

@@ -1,6 +1,6 @@
-"""A check at the start of training: the packed row and the plain computation agree on one group, or nothing starts.
+"""A check at the start of a run: sampling, the packed row and the plain computation agree on one group, or none starts.
 
-Families are tested with tiny models; this holds for the very model, number type and device of the run.
+Families are tested with tiny models; this holds for the very model, number type, device and kernels of the run.
 """
 
 import torch
@@ -19,20 +19,25 @@ float32 and as some hundredths in bfloat16."""
 def check_packed(policy: Policy, group: Group) -> float:
     """The mean absolute difference over the group's tokens. Raises TrainingError above the tolerance.
 
-    The group should have two or more completions of several tokens, else there is nothing to confuse.
+    The group is one that ``rollout`` sampled at temperature 1, so that its stored log-probabilities are checked too. It
+    should have two or more completions of several tokens, else there is nothing to confuse.
     """
     was_training = policy.model.training
     policy.model.eval()  # dropout would differ
     try:
         with torch.no_grad():
-            packed_S = packed_logprobs(policy, pack([group], policy.family))
-            difference = float((packed_S - plain_logprobs(policy, group)).abs().mean())
+            batch = pack([group], policy.family).to(policy.device)
+            plain_S = plain_logprobs(policy, group)
+            packed = float((packed_logprobs(policy, batch) - plain_S).abs().mean())
+            sampled = float((batch.sampled_logprobs_S - plain_S).abs().mean())
     finally:
         policy.model.train(was_training)
     limit = TOLERANCE.get(next(policy.core.parameters()).dtype, 0.1)
-    if not difference <= limit:  # NaN fails too
-        raise TrainingError(
-            f"the packed row differs from the plain computation by {difference:.2g} on average (at most {limit:g}); "
-            "set model.packed to false, and please report the model"
-        )
-    return difference
+    for difference, what in ((packed, "the packed row differs"), (sampled, "sampling differs")):
+        if not difference <= limit:  # NaN fails too
+            raise TrainingError(
+                f"{what} from the plain computation by {difference:.2g} a token on average (at most {limit:g}); set "
+                f"{'model.attention to sdpa, or ' if policy.kernel else ''}model.packed to false, and please report "
+                "the model"
+            )
+    return max(packed, sampled)
