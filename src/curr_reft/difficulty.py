@@ -25,6 +25,7 @@ from curr_reft.evaluate.sample_cache import SampleCache
 from curr_reft.evaluate.variants import first_of_each_task
 from curr_reft.files import write_atomic, write_json
 from curr_reft.parquet import read_rows, write_rows
+from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_chat_processor, load_policy
 from curr_reft.policy.policy import Policy
 from curr_reft.prepare import Prepared, load_items, prepare
@@ -32,6 +33,8 @@ from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.recipe import Recipe
 from curr_reft.report.difficulty import difficulty_picture
+from curr_reft.tasks.user import use_tasks
+from curr_reft.user_code import digest
 
 RESULT, QUESTIONS, PICTURE, CACHE = "difficulty.json", "questions.parquet", "difficulty.svg", "cache.sqlite"
 
@@ -54,7 +57,7 @@ def measure_recipe(recipe: Recipe, model: str, asked: Asked, out: Path, cache: P
             f"--forms {','.join(asked.forms or ())}: {unknown[0]!r} is no form; forms are {', '.join(FORMS)}"
         )
     config = recipe.model.model_copy(update={"path": model, "lora": None})
-    recipe = recipe.model_copy(update={"model": config})
+    # Questions are worded as the recipe's own model reads them; the frame of boxes is that of the model measured.
     prepared = prepare(recipe, load_items(recipe), load_chat_processor(config).frame)
     questions = [
         question
@@ -66,7 +69,7 @@ def measure_recipe(recipe: Recipe, model: str, asked: Asked, out: Path, cache: P
         raise UsageError(f"--split {asked.split}: no question in these forms; the recipe's data holds {held}")
     transformers_logging.disable_progress_bar()
     console = Console()
-    _, result = _measured(recipe, lambda: load_policy(config), questions, asked, out, cache, console.say)
+    _, result = _measured(recipe, config, lambda: load_policy(config), questions, asked, out, cache, console.say)
     for line in table(result):
         console.terminal.print(line, markup=False, soft_wrap=True)
     console.terminal.print(f"written to {out}", markup=False, soft_wrap=True)
@@ -89,7 +92,7 @@ def training_questions(
     else:
         cache = Path(config.cache).expanduser() if config.cache is not None else folder / CACHE
         everything = [question for own in questions.values() for question in own]
-        rates, _ = _measured(recipe, load, everything, Asked(samples=config.samples), folder, cache, say)
+        rates, _ = _measured(recipe, recipe.model, load, everything, Asked(samples=config.samples), folder, cache, say)
     selection = select(questions, {rate.question: rate for rate in rates}, config)
     for line in account_lines(selection.account):
         say(f"difficulty: {line}")
@@ -98,6 +101,7 @@ def training_questions(
 
 def _measured(
     recipe: Recipe,
+    config: ModelConfig,
     load: Callable[[], Policy],
     questions: Sequence[Question],
     asked: Asked,
@@ -106,11 +110,12 @@ def _measured(
     say: Callable[[str], None],
 ) -> tuple[list[PassRate], dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
-    model = model_sha256(recipe.model)
+    model, code = model_sha256(config), digest(use_tasks(recipe.tasks))
+    basis = model if code is None else f"{model} {code}"  # tasks of the recipe's own grade by code of its own
     with SampleCache(cache) as kept:
-        rates = measure(load, model, questions, asked.samples, recipe.sampling, recipe.rewards, kept, say)
+        rates = measure(load, basis, questions, asked.samples, recipe.sampling, recipe.rewards, kept, say)
     result = {
-        "model": recipe.model.path,
+        "model": config.path,
         "model_sha256": model,
         "split": asked.split,
         "samples": asked.samples,

@@ -74,7 +74,8 @@ def measure(
     say: Callable[[str], None],
 ) -> list[PassRate]:
     """The pass rate of each question over ``samples`` answers, in order. Only what ``cache`` lacks is asked, a batch a
-    transaction; ``load`` is not called when it lacks nothing. ``model`` is that of ``model_sha256``.
+    transaction; ``load`` is not called when it lacks nothing. ``model`` names the model (``model_sha256``) and whatever
+    else decides answers and is not handed in.
 
     Raises UsageError for a cache that cannot be used, DiskFullError.
     """

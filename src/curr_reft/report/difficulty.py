@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -87,7 +88,8 @@ def _means(figure: Any, result: Mapping[str, Any], forms: Sequence[str], colours
     axis.spines["left"].set_visible(False)
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set_title(
-        f"Pass rates of {result['model']} on {result['split']}, {result['samples']} answers a question", loc="left"
+        f"Pass rates of {Path(result['model']).name} on {result['split']}, {result['samples']} answers a question",
+        loc="left",
     )
 
 
