@@ -20,6 +20,7 @@ from curr_reft.questions.question import Question
 from curr_reft.questions.templates import Style
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import Pool, Task, TaskOptions
+from curr_reft.tasks.decisions import read_decision
 from curr_reft.tasks.letters import letter_of, read_letters
 from curr_reft.tasks.status import GradingTimeoutError, Status, VerificationError
 
@@ -28,7 +29,6 @@ DEFAULT_GRADING = TaskOptions()
 MOST_RIGHT = 4  # right letters of a choice question with several
 PARTLY_RIGHT = 0.2  # a non-empty strict subset of the right letters (Curr-ReFT section 3.2)
 
-DECISIONS = {"yes": True, "true": True, "no": False, "false": False}
 _LETTER = re.compile(r"[A-Z]")
 _OWN_OPTION = re.compile(r"(?:^|[\s(\[])([A-H])\s*[.):\]]")
 
@@ -205,10 +205,10 @@ class Binary:
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
         """Exactly one decision word. (The reference searches substrings: "No, that is not true" counts as yes.)"""
-        word = answer.strip().strip(" \t\r\n.,;:!?*_'\"`()[]{}$").lower()
-        if word not in DECISIONS:
+        decision = read_decision(answer)
+        if decision is None:
             return _unparsable("the answer is not exactly one of yes, no, true, false")
-        right = DECISIONS[word] is bool(question.truth)
+        right = decision is bool(question.truth)
         return AnswerScore(status=Status.OK, accuracy=float(right), correct=right)
 
     def write(self, question: Question) -> str:

@@ -3,9 +3,10 @@
 from typing import Any
 
 from curr_reft.data.styles import TASK_ALIASES
-from curr_reft.questions.forms import DECISIONS, FORMS
+from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.tasks import TASKS
+from curr_reft.tasks.decisions import DECISIONS
 from curr_reft.tasks.letters import letter_of, read_letters
 
 MOST_OPTIONS = 26  # letters

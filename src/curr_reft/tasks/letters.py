@@ -29,6 +29,7 @@ _MARKS = re.compile(r"[\s,;.:/()\[\]{}'\"`*+|、，]+")
 _LABEL = re.compile(r"(?:^|(?<=[\s,;]))(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.):])(?=\s|$)")
 _LONE_CAPITAL = re.compile(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9'])")
 _HEDGE = re.compile(r"\b(?:or|not|neither|nor|maybe|either|wrong|incorrect|false)\b", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:an?|the) ")
 _EDGES = ".,;:!?()[]{}'\"`$\\"
 
 
@@ -101,7 +102,7 @@ def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
     With the options known, the words must hold the option's own text (or be a part of it) and no other option's.
     """
     words, own = _plain(shown), _own_text(letter, options)
-    if not words or words == own:
+    if not words or _ARTICLE.sub("", words) == _ARTICLE.sub("", own):
         return True
     capitals = set(_LONE_CAPITAL.findall(shown)) - {capital.upper() for capital in own.split()}
     if _HEDGE.search(shown) or capitals:
