@@ -43,6 +43,9 @@ def check(recipe: Recipe) -> None:
             for form, reasons in by_form.items():
                 for reason, count in reasons.items():
                     print(f"  {split}: {count} {task} items cannot be asked as {form}: {reason}")
+    if recipe.difficulty is not None:
+        asked = sum(len(prepared.of("train", form)) for form in recipe.curriculum.trained_forms())
+        print(f"  difficulty: at most {asked * recipe.difficulty.samples:,} answers of the base before training")
     print(f"  rows skipped {prepared.card['skipped_rows']}, repaired {prepared.card['repaired_rows']}")
     by_form = prompt_lengths(prepared, processor)
     _print_tokens(by_form)

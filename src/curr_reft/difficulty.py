@@ -84,9 +84,7 @@ def training_questions(
     """
     config = recipe.difficulty
     assert config is not None
-    stages = (*recipe.curriculum.stages, *recipe.curriculum.scheduled())
-    forms = [form for form in FORMS if any(form in stage.forms for stage in stages)]
-    questions = {form: prepared.of("train", form) for form in forms}
+    questions = {form: prepared.of("train", form) for form in recipe.curriculum.trained_forms()}
     if (folder / RESULT).is_file():
         rates = [PassRate(**row) for row in read_rows(folder / QUESTIONS)]
     else:

@@ -154,6 +154,11 @@ class CurriculumConfig(Config):
         forms = self.planned_updates() if self.schedule == "mixed" else {self.schedule: 1.0}
         return (StageConfig(name=self.schedule, forms=forms, steps=sum(self._steps())),)
 
+    def trained_forms(self) -> list[str]:
+        """Every form that the schedule, or the plain-RL baseline of the stages as written, may train on."""
+        stages = (*self.stages, *self.scheduled())
+        return list(dict.fromkeys(form for stage in stages for form in stage.forms))
+
     def planned_updates(self) -> dict[str, float]:
         """Form -> updates planned for it in the stages as written, replay counted, when no gate ends a stage early."""
         planned: dict[str, float] = {}
