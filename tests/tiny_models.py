@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForImageTextToText,
     Gemma3Config,
@@ -34,11 +34,12 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
+from curr_reft.embedded.tokenizer import PATTERN, SPECIAL, vocabulary
 from curr_reft.policy.image_text import ImageTextProcessor, InternVLImages, LlavaOnevisionImages, TileProcessor
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 TILES = [f"<row_{row}_col_{column}>" for row in range(1, 4) for column in range(1, 4)]
-WORDS = [f"w{number}" for number in range(200)]
+WORDS = [word for word in vocabulary() if word not in SPECIAL]
 EDGE, PATCH = 56, 14  # of a tile: 16 patches
 GRID = [[56, 56], [56, 112], [112, 56], [112, 112]]
 VISION_TOKENS = EDGE**2 // PATCH**2
@@ -69,10 +70,11 @@ NAMED = {
 
 
 def build_tokenizer(style: str) -> PreTrainedTokenizerFast:
-    """One token a word, and the family's own marks."""
-    tokens = [PAD, START, END, UNKNOWN, "user", "assistant", *MARKS[style], *WORDS]
+    """The embedded model's words, so that the questions of drawn scenes can be asked, and the family's own marks."""
+    tokens = [PAD, START, END, UNKNOWN, *MARKS[style], *WORDS]
     core = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERN), behavior="isolated")
+    core.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=PAD,
@@ -80,12 +82,13 @@ def build_tokenizer(style: str) -> PreTrainedTokenizerFast:
         unk_token=UNKNOWN,
         extra_special_tokens=[START, *MARKS[style]],
         model_specific_special_tokens=NAMED.get(style, {}),
+        clean_up_tokenization_spaces=False,
         model_max_length=1024,
     )
     tokenizer.chat_template = (
-        "{% for message in messages %}" + START + " user {% for part in message['content'] %}"
-        "{% if part['type'] == 'image' %}" + PLACEHOLDER[style] + "{% else %} {{ part['text'] }}{% endif %}"
-        "{% endfor %}{% endfor %}{% if add_generation_prompt %} assistant {% endif %}"
+        "{% for message in messages %}" + START + "user\n{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + PLACEHOLDER[style] + "{% else %}{{ part['text'] }}{% endif %}"
+        "{% endfor %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}assistant\n{% endif %}"
     )
     return tokenizer
 
