@@ -196,3 +196,13 @@ def test_check_by_the_users_door() -> None:
     assert done.returncode == 0, done.stderr
     assert "recipe tiny: model embedded" in done.stdout
     assert done.stderr == ""
+
+
+def test_check_shows_the_stages_a_schedule_makes_and_what_measuring_will_ask(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--curriculum.schedule", "mixed", "--difficulty.samples", "8"]
+    assert main(["check", str(tiny_run.RECIPE), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "  stage mixed: binary 42%, choice 32%, open 26%; 8 updates, replay 0%" in printed
+    assert f"  difficulty: at most {3 * 36 * 8:,} answers of the base before training" in printed
