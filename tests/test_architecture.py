@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # do not know each other.
 LEVELS = (
     ("cli", "commands", "recipe_docs"),
-    ("run", "check", "bench"),
+    ("run", "check", "bench", "question_sets"),
     ("trainings", "difficulty", "integrations"),
     ("prepare",),
     ("report",),

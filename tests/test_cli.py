@@ -141,7 +141,8 @@ def test_data_build_writes_rows_images_and_a_card(recipe: Path, tmp_path: Path) 
     out = tmp_path / "rows"
     done = curr_reft("data", "build", "--data.shapes.train", "{math: 6}", recipe, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "train: 6 rows" in done.stdout
+    assert f"6 rows  {out}/train.jsonl" in done.stdout
+    assert f"6 rows  {out}/questions/train/binary.jsonl" in done.stdout
     rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
     assert len(rows) == 6
     assert all((out / row["image"]).is_file() for row in rows)

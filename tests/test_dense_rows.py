@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from curr_reft.data.frame import BoxFrame, resize_rule
-from curr_reft.data.gallery import write_gallery
 from curr_reft.errors import DataError
 from curr_reft.evaluate.suites import suite_scores
 from curr_reft.policy.answers import Answered
 from curr_reft.prepare import Prepared, load_items, prepare
+from curr_reft.question_sets import show_questions
 from curr_reft.questions.question import Question
 from curr_reft.recipe import load_recipe
 from curr_reft.rewards.command import grade_lines
@@ -133,9 +133,11 @@ def test_evaluation_has_mean_average_precision_for_lists(prepared: Prepared) -> 
 
 
 def test_the_gallery_draws_every_box(tmp_path: Path) -> None:
-    items = load_items(load_recipe(write_rows(tmp_path))).split("train")
-    page = write_gallery(items, tmp_path / "data.html").read_text()
-    assert page.count('class="mark truth"') == sum(len(item.truth) for item in items) == 1 + 2 + 3 + 1
+    recipe = load_recipe(write_rows(tmp_path))
+    page = show_questions(recipe, tmp_path / "data.html", frame="pixels").read_text()
+    boxes = sum(len(item.truth) for item in load_items(recipe).items)
+    assert boxes == 3 * (1 + 2 + 3 + 1)
+    assert page.count('class="mark truth"') == 3 * boxes, "in each form"
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,18 @@ from typing import Any
 
 from curr_reft.data.frame import BoxFrame
 from curr_reft.data.item import Truth
-from curr_reft.data.load import LoadedData, ReadTruth, load_data
+from curr_reft.data.load import LoadedData, load_data
+from curr_reft.data.stream import ItemStream, ReadTruth
 from curr_reft.errors import DataError
 from curr_reft.improve.sample import draw_queries
 from curr_reft.policy.config import EMBEDDED
 from curr_reft.policy.processor import ChatProcessor
-from curr_reft.questions.compile import compile_questions
+from curr_reft.questions.compile import Asking, Compiler
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.recipe import Recipe
 from curr_reft.rewards.custom import load_custom
+from curr_reft.rewards.grade import Grade
 from curr_reft.rewards.grading import grade_all
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.user import use_tasks
@@ -51,14 +53,20 @@ class Prepared:
         return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
+def open_items(recipe: Recipe) -> ItemStream:
+    """The items of the recipe as a stream that can be read again; each pass checks every row. Nothing is read yet."""
+    return ItemStream(recipe.data, truth_reader(recipe))
+
+
 def load_items(recipe: Recipe) -> LoadedData:
-    """The items of the recipe, every row checked. Raises DataError."""
+    """All items of the recipe, every row checked. Raises DataError."""
     return load_data(recipe.data, truth_reader(recipe))
 
 
 def truth_reader(recipe: Recipe) -> ReadTruth:
     """Reads truths as their tasks do, in the one spelling that the recipe's grading counts (aliases resolved), so that
-    no false claim is another name of the truth."""
+    no false claim is another name of the truth. Loads the recipe's own code first. Raises RecipeError."""
+    recipe_code(recipe)
     options = recipe.rewards.task_options()
 
     def read(name: str, raw: Any) -> Truth:
@@ -66,6 +74,19 @@ def truth_reader(recipe: Recipe) -> ReadTruth:
         return task.canonical(task.read_truth(raw), options)
 
     return read
+
+
+def asking(recipe: Recipe, frame: BoxFrame) -> Asking:
+    """How the recipe's items become questions for a model with this frame."""
+    return Asking(
+        seed=recipe.seed,
+        frame=frame,
+        style=question_style(recipe),
+        options=recipe.questions.options,
+        families=recipe.questions.families,
+        grading=recipe.rewards.task_options(),
+        draw_boxes=recipe.questions.draw_boxes,
+    )
 
 
 def recipe_code(recipe: Recipe) -> str | None:
@@ -79,23 +100,14 @@ def recipe_code(recipe: Recipe) -> str | None:
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
     """Compile the questions, refuse leaks, and grade every truth by its own grader. Raises DataError."""
-    made, card = compile_questions(
-        data.items,
-        FORMS,
-        seed=recipe.seed,
-        frame=frame,
-        style=question_style(recipe),
-        options=recipe.questions.options,
-        families=recipe.questions.families,
-        grading=recipe.rewards.task_options(),
-        draw_boxes=recipe.questions.draw_boxes,
-        perceptual=recipe.data.leaks == "perceptual",
-    )
+    compiler = Compiler(data.items, FORMS, asking(recipe, frame), recipe.data.leaks == "perceptual")
+    compiler.look().refuse_leaks()
     questions: dict[str, dict[str, list[Question]]] = {}
-    for form, asked in made.items():
-        for question in asked:
-            questions.setdefault(question.split, {}).setdefault(form, []).append(question)
-    prepared = Prepared(data=data, questions=questions, card={**data.account(), "questions": card.to_dict()})
+    for _, made in compiler.ask():
+        for question in made:
+            questions.setdefault(question.split, {}).setdefault(question.form, []).append(question)
+    card = compiler.card().to_dict()
+    prepared = Prepared(data=data, questions=questions, card={**data.account(), "questions": card})
     _require_forms(recipe, prepared)
     if recipe.self_improvement is not None:
         draw_queries(query_pool(prepared), recipe.self_improvement.pools, recipe.seed)  # refuses a pool too small
@@ -145,13 +157,21 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
     written = [f"<think> reason </think> <answer> {FORMS[q.form].write(q)} </answer>" for q in asked]
     grades = grade_all([(q, text, False) for q, text in zip(asked, written, strict=True)], recipe.rewards)
     problems = [
-        (q.source or q.id, f"the truth of {q.task} ({q.form}) {FORMS[q.form].write(q)!r} earns accuracy {g.accuracy}, "
-         f"format {g.format} by its own grader ({g.status}: {g.reason}); correct the row or leave it out")
-        for q, g in zip(asked, grades, strict=True)
-        if g.accuracy != 1 or g.format != 1
-    ]  # fmt: skip
+        (question.source or question.id, _unpaid(question, grade))
+        for question, grade in zip(asked, grades, strict=True)
+        if grade.accuracy != 1 or grade.format != 1
+    ]
     if problems:
         raise DataError(*problems[0], tuple(problems))
+
+
+def _unpaid(question: Question, grade: Grade) -> str:
+    state = f"{grade.status}: {grade.reason}" if grade.reason else str(grade.status)
+    return (
+        f"the truth of {question.task} ({question.form}) {FORMS[question.form].write(question)!r} must earn accuracy 1 "
+        f"and format 1 by its own grader, and earns accuracy {grade.accuracy}, format {grade.format} ({state}); "
+        "correct the row or leave it out"
+    )
 
 
 def _require_forms(recipe: Recipe, prepared: Prepared) -> None:

@@ -1,18 +1,16 @@
-"""What is exported reads back as the same items; the gallery is one page that loads nothing."""
+"""What is exported reads back as the same items; a picture draws what lies on it."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from item_rows import export_rows
 from PIL import Image
 
 from curr_reft.data.config import DataConfig
-from curr_reft.data.export import export_rows
-from curr_reft.data.gallery import write_gallery
 from curr_reft.data.images import DrawnImage
 from curr_reft.data.item import Item, Truth
 from curr_reft.data.load import load_data
@@ -84,27 +82,6 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_a_truth_with_tags_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds a tag"):
         export_rows([replace(ITEMS[3], truth="5</answer>")], tmp_path)
-
-
-def test_gallery_is_one_page_without_script_or_network(tmp_path: Path) -> None:
-    hostile = replace(ITEMS[3], question="<script>alert(1)</script>", truth="<img src=x onerror=alert(1)>")
-    page = write_gallery([*ITEMS, hostile], tmp_path / "show.html", per_task=5).read_text()
-    assert page.count("<svg") == 4
-    assert page.count('class="mark truth"') == 1
-    assert "<script" not in page
-    assert "<img" not in page
-    assert "&lt;script&gt;" in page
-    assert "default-src &#x27;none&#x27;" in page or "default-src 'none'" in page
-    assert not re.search(r"https?://", page)
-    for text in ("train · detection", "test · classification", "traffic light, a, b", "5 items"):
-        assert text in page
-
-
-def test_gallery_shows_some_of_each_and_says_how_many(tmp_path: Path) -> None:
-    many = [replace(ITEMS[3], id=str(number)) for number in range(9)]
-    page = write_gallery(many, tmp_path / "show.html", per_task=2).read_text()
-    assert page.count("<li>") == 2
-    assert "2 of 9" in page
 
 
 def test_picture_draws_only_what_lies_on_the_image() -> None:

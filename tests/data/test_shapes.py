@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from item_rows import export_rows
 
 from curr_reft.data import shapes
 from curr_reft.data.config import DataConfig, FileEntry, FilesConfig
-from curr_reft.data.export import export_rows
 from curr_reft.data.load import load_data
 from curr_reft.data.shapes import COLOURS, IN_DOMAIN_PAIRS, NOVEL_PAIRS, Scene, Thing, shapes_items
 from curr_reft.errors import DataError

@@ -1,4 +1,5 @@
-"""Write the items of a recipe as rows (SPLIT.jsonl) with their images, and a card with counts, balances and leaks."""
+"""Write the question sets of a recipe (binary, choice, open; one file a split and form), its items as rows, and a
+data card with counts, balances, leaks and what was left out."""
 
 import argparse
 from pathlib import Path
@@ -9,34 +10,45 @@ from curr_reft.commands.common import add_recipe, read_recipe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write; must be new or empty")
+    add_frame(parser)
+    parser.add_argument(
+        "--copy-images", action="store_true", help="copy image files into DIR/images; default: refer to them"
+    )
+    parser.add_argument(
+        "--token-sample",
+        metavar="N",
+        type=int,
+        default=200,
+        help="items of each split whose prompts' tokens are counted; 0: none",
+    )
+
+
+def add_frame(parser: argparse.ArgumentParser) -> None:
+    """The flag that makes a command do without the recipe's model."""
+    parser.add_argument(
+        "--frame",
+        choices=("pixels", "thousand", "unit"),
+        help="write boxes in this frame of the original image, without loading the recipe's model (pixels: its own "
+        "pixels; thousand: 0 to 1000; unit: 0 to 1); default: in the frame of the model",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments)
-    out: Path = arguments.out
     from curr_reft.errors import UsageError
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"--out {out} is in use; choose another folder or remove it")
-    from curr_reft.data.export import export_rows
-    from curr_reft.data.frame import BoxFrame
-    from curr_reft.data.load import load_data
-    from curr_reft.files import write_json
-    from curr_reft.prepare import question_style, truth_reader
-    from curr_reft.questions.compile import compile_questions
-    from curr_reft.questions.forms import FORMS
+    out: Path = arguments.out
+    if arguments.token_sample < 0:
+        raise UsageError(f"--token-sample {arguments.token_sample}: must be 0 or more")
+    from curr_reft.question_sets import build_question_sets
 
-    data = load_data(recipe.data, truth_reader(recipe))
-    _, card = compile_questions(
-        data.items,
-        FORMS,
-        seed=recipe.seed,
-        frame=BoxFrame("pixels"),
-        style=question_style(recipe),
-        options=recipe.questions.options,
+    card = build_question_sets(
+        recipe,
+        out,
+        frame=arguments.frame,
+        copy_images=arguments.copy_images,
+        token_sample=arguments.token_sample,
     )
-    files = export_rows(data.items, out)
-    write_json(out / "card.json", {**data.account(), "questions": card.to_dict()})
-    for split, path in files.items():
-        print(f"{split}: {len(data.split(split))} rows in {path}")
-    print(f"card: {out / 'card.json'}")
+    for name, file in card["files"].items():
+        print(f"{file['rows']:>8,} rows  {out / name}")
+    print(f"card: {out / 'card.md'}, {out / 'card.json'}")

@@ -1,22 +1,28 @@
-"""Write one page that shows items of every split and task with their true boxes; it opens offline."""
+"""Write one page that shows questions of every split, task and form: boxes drawn, options listed, right ones marked. It
+opens offline."""
 
 import argparse
 from pathlib import Path
 
 from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.data_build import add_frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the page (.html)")
+    parser.add_argument(
+        "--each", metavar="N", type=int, default=6, help="questions shown of every split, task and form (default 6)"
+    )
+    add_frame(parser)
 
 
 def execute(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments)
-    from curr_reft.data.gallery import write_gallery
-    from curr_reft.data.load import load_data
-    from curr_reft.tasks import TASKS
+    from curr_reft.errors import UsageError
 
-    data = load_data(recipe.data, lambda task, raw: TASKS[task].read_truth(raw))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    print(write_gallery(data.items, arguments.out, title=f"Data of {recipe.name}"))
+    if arguments.each < 1:
+        raise UsageError(f"--each {arguments.each}: must be at least 1")
+    from curr_reft.question_sets import show_questions
+
+    print(show_questions(recipe, arguments.out, frame=arguments.frame, each=arguments.each))

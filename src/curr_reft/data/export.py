@@ -1,45 +1,57 @@
-"""Items written as rows of the reference data set, so that any tool (and ``load.py``) can read them back."""
+"""Items written as rows of the reference data set, so that any tool (and ``stream.py``) can read them back."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+from curr_reft.data.images import FileImage
 from curr_reft.data.item import ImageSource, Item, Truth
 from curr_reft.errors import DataError
-from curr_reft.files import write_jsonl
 
 IMAGES = "images"
 
 
-def export_rows(items: Iterable[Item], folder: Path) -> dict[str, Path]:
-    """Writes ``folder/SPLIT.jsonl`` for each split and the images as ``folder/images/*.png``; returns the files.
+class Pictures:
+    """Where the pictures of rows stand. Drawn ones are written as ``folder/images/*.png``, each once; files are
+    referred to by their path under ``root``, or without a root copied byte for byte to ``folder/images``."""
 
-    Boxes are in pixels of the PNG, which is the image as opened. Raises DataError for a truth that holds tags itself.
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
+        self.folder = folder
+        self.root = root
+        (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+
+    def path_of(self, image: ImageSource) -> str:
+        """Relative to ``root`` for a file that is referred to, else to ``folder``. Raises DataError."""
+        if isinstance(image, FileImage):
+            file = image.root.resolve() / image.path
+            if self.root is not None:
+                return Path(os.path.relpath(file, self.root)).as_posix()
+            name = f"{IMAGES}/{image.key[:24]}{file.suffix.lower()}"
+            if not (self.folder / name).exists():
+                shutil.copyfile(file, self.folder / name)
+            return name
+        # Keys may hold any character; their hash names the file, and equal keys share one.
+        name = f"{IMAGES}/{hashlib.sha256(image.key.encode()).hexdigest()[:24]}.png"
+        if not (self.folder / name).exists():
+            image.open().save(self.folder / name)
+        return name
+
+
+def item_row(item: Item, images: list[str]) -> dict[str, Any]:
+    """The row of an item whose pictures stand at ``images``. Boxes are in pixels of the image as opened.
+
+    Raises DataError for a truth that holds tags itself.
     """
-    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for item in items:
-        rows.setdefault(item.split, []).append(_row(item, folder))
-    files = {split: folder / f"{split}.jsonl" for split in rows}
-    for split, path in files.items():
-        write_jsonl(path, rows[split])
-    return files
-
-
-def _row(item: Item, folder: Path) -> dict[str, Any]:
-    text = truth_text(item.truth)
-    if "<" in text and ("answer>" in text.lower() or "<think" in text.lower()):
-        raise DataError(item.source or item.id, f"truth {text!r} holds a tag and cannot be written inside <answer>")
     row: dict[str, Any] = {
         "problem": item.question,
-        "solution": f"<answer>{text}</answer>",
+        "solution": solution(item, truth_text(item.truth)),
         "task": item.task,
     }
-    paths = [_save(image, folder) for image in item.images]
-    if paths:
-        row["image"] = paths[0] if len(paths) == 1 else paths
+    if images:
+        row["image"] = images[0] if len(images) == 1 else images
     if item.domain:
         row["domain"] = item.domain
     if item.distractors:
@@ -47,15 +59,13 @@ def _row(item: Item, folder: Path) -> dict[str, Any]:
     return row
 
 
+def solution(item: Item, text: str) -> str:
+    """``text`` inside answer tags. Raises DataError when it holds a tag itself."""
+    if "<" in text and ("answer>" in text.lower() or "<think" in text.lower()):
+        raise DataError(item.source or item.id, f"truth {text!r} holds a tag and cannot be written inside <answer>")
+    return f"<answer>{text}</answer>"
+
+
 def truth_text(truth: Truth) -> str:
-    """An expression as it is; a box or names as a JSON list."""
+    """An expression as it is; boxes or names as a JSON list."""
     return truth if isinstance(truth, str) else json.dumps(list(truth), ensure_ascii=False)
-
-
-def _save(image: ImageSource, folder: Path) -> str:
-    # Keys may hold any character; their hash names the file, and equal keys share one.
-    name = f"{IMAGES}/{hashlib.sha256(image.key.encode()).hexdigest()[:24]}.png"
-    path = folder / name
-    if not path.exists():
-        image.open().save(path)
-    return name

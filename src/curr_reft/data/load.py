@@ -7,9 +7,9 @@ from typing import Any
 
 from curr_reft.data.config import DataConfig
 from curr_reft.data.item import Item
-from curr_reft.data.stream import SHOWN_PROBLEMS, ItemStream, Pass, ReadTruth, split_validation
+from curr_reft.data.stream import SHOWN_PROBLEMS, ItemStream, ReadTruth, split_validation
 
-__all__ = ["LoadedData", "ReadTruth", "load_data", "loaded", "rows_account", "split_validation"]
+__all__ = ["LoadedData", "ReadTruth", "load_data", "rows_account", "split_validation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +48,11 @@ def load_data(config: DataConfig, read_truth: ReadTruth, base: Path = Path()) ->
 
     Raises DataError with every bad row in ``problems``, unless ``bad_rows`` is skip.
     """
-    items = ItemStream(config, read_truth, base)
-    return loaded(tuple(items), items.account)
-
-
-def loaded(items: tuple[Item, ...], account: Pass) -> LoadedData:
-    """The items of a pass with what it met."""
+    stream = ItemStream(config, read_truth, base)
+    items = tuple(stream)
     return LoadedData(
         items=items,
-        skipped=tuple((bad.source, bad.reason) for bad in account.bad),
-        repaired=account.repaired,
-        repeated=account.repeated,
+        skipped=tuple((bad.source, bad.reason) for bad in stream.account.bad),
+        repaired=stream.account.repaired,
+        repeated=stream.account.repeated,
     )

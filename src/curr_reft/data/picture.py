@@ -23,7 +23,8 @@ class Mark:
     """A box to draw: in pixels of the image, with the CSS class that colours it."""
 
     box: Box
-    kind: str  # "truth" or "predicted"
+    kind: str  # "truth", "predicted", ...
+    label: str = ""  # written at its top left corner
 
 
 def picture(image: Image.Image, marks: Iterable[Mark] = (), label: str = "") -> str:
@@ -31,9 +32,11 @@ def picture(image: Image.Image, marks: Iterable[Mark] = (), label: str = "") -> 
     width, height = image.size
     # A dark line under the coloured ones keeps boxes visible on any picture. All dark lines come first, so that of two
     # boxes in one place the dashed one lets the other show through.
-    shapes = [(escape(mark.kind, quote=True), shape) for mark in marks if (shape := _shape(mark, width, height))]
+    drawable = [(mark, shape) for mark in marks if (shape := _shape(mark, width, height))]
+    shapes = [(escape(mark.kind, quote=True), shape) for mark, shape in drawable]
     drawn = "".join(f'<rect class="halo" {shape}/>' for _, shape in shapes)
     drawn += "".join(f'<rect class="mark {kind}" {shape}/>' for kind, shape in shapes)
+    drawn += "".join(_letter(mark, width, height) for mark, _ in drawable if mark.label)
     pixelated = ' style="image-rendering:pixelated"' if max(width, height) <= SMALL_SIDE else ""
     return (
         f'<svg class="picture" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label, quote=True)}">'
@@ -58,3 +61,10 @@ def _shape(mark: Mark, width: int, height: int) -> str:
     if not (x1 < x2 and y1 < y2 and all(map(math.isfinite, mark.box))):
         return ""
     return f'x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}"'
+
+
+def _letter(mark: Mark, width: int, height: int) -> str:
+    """The label inside the box, at its top left corner, in a size that fits the picture."""
+    size = max(width, height) / 14
+    x, y = max(0.0, mark.box[0]) + size / 5, max(0.0, mark.box[1]) + size
+    return f'<text class="letter" x="{x:g}" y="{y:g}" font-size="{size:g}">{escape(mark.label)}</text>'

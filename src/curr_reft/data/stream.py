@@ -181,7 +181,9 @@ class ItemStream:
         try:
             return self.read_truth(task, raw)
         except KeyError:
-            raise ValueError(f"task {task!r} is not known; docs/grading.md lists the tasks") from None
+            raise ValueError(
+                f"task {task!r} is not known; docs/grading.md lists the tasks, and the recipe's key tasks names your own"
+            ) from None
         except ValueError as error:
             raise ValueError(f"truth of {task}: {error}") from error
 

@@ -12,8 +12,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from curr_reft.data.gallery import CONTENT_POLICY
 from curr_reft.files import write_atomic
+from curr_reft.questions.gallery import CONTENT_POLICY
 from curr_reft.report import views
 from curr_reft.report.examples import gallery
 from curr_reft.report.plots import score_charts, training_charts
