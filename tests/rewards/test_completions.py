@@ -1,8 +1,7 @@
-"""Files of whole completions that must, and must not, be paid, through the door of ``curr-reft grade``."""
+"""``curr-reft grade``: what the reference code pays wrongly, rows in and rows out, bad rows."""
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from curr_reft.rewards.command import grade_lines
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.tasks.config import MathConfig
 
-HERE = Path(__file__).parent
 CONFIG = RewardsConfig(math=MathConfig(timeout=3.0))
 
 
@@ -20,34 +18,6 @@ def graded(rows: list[dict[str, Any]], config: RewardsConfig = CONFIG) -> list[d
     out = io.StringIO()
     assert grade_lines([json.dumps(row) for row in rows], out, config) == len(rows)
     return [json.loads(line) for line in out.getvalue().splitlines()]
-
-
-def rows_of(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
-
-
-def shown(row: dict[str, Any]) -> str:
-    return f"{row['task']}, {row['form']}, truth {row['truth']!r}: {row['completion'][:200]!r}"
-
-
-def test_answers_that_must_not_be_paid() -> None:
-    rows = graded(rows_of("must_not_be_paid.jsonl"))
-    assert len(rows) > 300
-    paid = [shown(row) for row in rows if row["accuracy"] not in (0.0, None)]
-    assert not paid, "\n".join(paid)
-    without_score = [row for row in rows if row["accuracy"] is None]
-    assert all(row["note"] == "hostile" and row["status"] == "timed_out" for row in without_score)
-
-
-def test_answers_that_must_be_paid() -> None:
-    rows = graded(rows_of("must_be_paid.jsonl"))
-    assert len(rows) > 300
-    wrong = [
-        f"{shown(row)}: accuracy {row['accuracy']}, format {row['format']}, {row['status']}"
-        for row in rows
-        if row["accuracy"] != pytest.approx(row["expected"]["accuracy"]) or row["format"] != row["expected"]["format"]
-    ]
-    assert not wrong, "\n".join(wrong)
 
 
 def say(answer: str) -> str:

@@ -33,7 +33,7 @@ _BARE = re.compile(
 _NUMBERS = re.compile(_NUMBER, re.ASCII)
 _MORE = re.compile(r"\d[\s,;()]+[-+.]?\d", re.ASCII)  # "60, 60, ..." or "60 60 ..." beside the box
 _DENIED = re.compile(r"(?:\bnot|n't|\bor|\bneither|\bnor|\bexcept)\W*$", re.IGNORECASE)
-_TAKEN_BACK = re.compile(r"^\W*(?:or|nor|not|is not|isn't|is wrong|no)\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(r"^\W*(?:or|nor|not|is not|isn't|is wrong|no)\b|^\s*[-+*/%^]+\s*\d", re.IGNORECASE)
 _SINGLE_QUOTED = re.compile(r"'([^'\"\\]*)'")
 _TRAILING_COMMA = re.compile(r",(\s*[\]}])")
 

@@ -112,6 +112,7 @@ def too_costly(text: str) -> str:
 # --- answers that are the question's own ---------------------------------------------------------------------------
 
 _WORKED = re.compile(r"(?<=[\w)}\]])[-+*/^×·÷!]|[√\\]", re.ASCII)  # something left to work out
+_SIGN = re.compile(r"[-+*/^×·÷!√\\]")
 _ARITHMETIC = re.compile(r"(?:[\d.,()+*/^×·÷-]|\\(?:times|cdot|div)(?![a-z]))+", re.ASCII)
 _VALUE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _FRACTION_BAR = re.compile(r"/|frac")
@@ -125,7 +126,7 @@ def is_copied(truth: str, answer: str, question: str) -> bool:
     truth is and stands in the question as it is, or when the truth is a number and the answer joins nothing but numbers
     of the question. A number that is worked out is never copied.
     """
-    if not _WORKED.search(answer):
+    if not _SIGN.search(answer):
         return False
     written = normalised_text(clean(split_unit(clean(answer))[0]))
     number, true_number = plain_number(written), plain_number(clean(truth))
@@ -157,6 +158,8 @@ _ORDERED = re.compile(r"(?:\\left\s*)?[(\[]")
 _SET = re.compile(r"(?:\\left\s*)?(?:\\\{|\{)")
 _FOREIGN = re.compile(r"[^\x20-\x7e√π∞×·⋅÷≤≥≠≈∠△°∪∩∈±∓α-ωΔΘΛΣΦΨΩ]")
 _OPTION = re.compile(r"(?:option\s+)?(?:\(([A-Ha-h])\)[.:]?\s*|([A-Ha-h])[.):]\s+)(?=\S)", re.IGNORECASE)
+_PRIME = re.compile(r"\d\s*['′″]")
+_DOLLARS = re.compile(r"[-+]?\s*\\?\$")
 _NAMED_VALUE = re.compile(r"\s*([A-Za-z]\w{0,3})\s*=([^=]+)", re.ASCII)
 _BETWEEN_VALUES = re.compile(r",|;|\bor\b|\band\b")
 _RELATION = re.compile(r"[<>≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)\b")
@@ -192,10 +195,12 @@ def compare(truth: str, answer: str) -> bool | list[LatexPair]:
     answer = _ABOUT.split(answer)[0].strip() or _ABOUT.split(answer)[-1].strip()
     answer = _values_of_one_name(answer)
     truth, answer_parts = _sides(truth, answer)
-    truth_value, truth_unit = split_unit(truth)
+    if _PRIME.search(answer) and not _PRIME.search(truth):
+        return False  # minutes and seconds of arc, feet and inches: math-verify passes over the mark
+    truth_value, truth_unit = _value_and_unit(truth)
     pairs: list[LatexPair] = []
     for part in answer_parts:
-        value, unit = split_unit(part)
+        value, unit = _value_and_unit(part)
         if unit and truth_unit and unit != truth_unit:
             return False
         decided = _compare_values(truth_value, value)
@@ -208,6 +213,12 @@ def compare(truth: str, answer: str) -> bool | list[LatexPair]:
 
 def _is_whole(text: str) -> bool:
     return len(text) <= 15 and text.isascii() and text.isdigit()
+
+
+def _value_and_unit(text: str) -> tuple[str, str]:
+    """``split_unit``, with the sign of dollars before the value as their unit."""
+    value, unit = split_unit(text)
+    return value, unit or ("dollar" if _DOLLARS.match(value) else "")
 
 
 def _without_option(truth: str, answer: str) -> str:

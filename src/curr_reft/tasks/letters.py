@@ -105,10 +105,10 @@ def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
     if not words or _ARTICLE.sub("", words) == _ARTICLE.sub("", own):
         return True
     capitals = set(_LONE_CAPITAL.findall(shown)) - {capital.upper() for capital in own.split()}
-    if _HEDGE.search(shown) or capitals:
+    if _HEDGE.search(shown) or capitals or any(words == _plain(other) for other in options):
         return False
     if not own:
-        return not any(words == _plain(other) for other in options)
+        return True
     if not (_within(own, words) or _within(words, own)):
         return False
     others = [_plain(other) for other in options]

@@ -31,9 +31,9 @@ _AND = " and "
 def normalise_name(name: str) -> str:
     """``" 'Traffic-Light.' "`` becomes ``traffic light``: case, punctuation, hyphens and repeated white space.
 
-    Letters are not folded into others: a full-width or Cyrillic look-alike is another name.
+    Letters are not folded into others: a full-width or Cyrillic look-alike is another name, and so is a ligature.
     """
-    text = _NUMBERING.sub("", unicodedata.normalize("NFC", name)).casefold().replace("&", _AND)
+    text = _NUMBERING.sub("", unicodedata.normalize("NFC", name)).lower().replace("&", _AND)
     text = _NOT_WORD.sub(" ", _APOSTROPHES.sub("", text))
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
