@@ -79,10 +79,30 @@ class SubjectSampler:
         )
 
 
-class BenchObjective(GrpoObjective):
+class SubjectObjective(GrpoObjective):
     """GRPO as it is, with rewards from tokens."""
 
+    def grade(
+        self, questions: Sequence[Question], groups: Sequence[Group], step: int, logged: Logged
+    ) -> list[GradedGroup]:
+        return [self._graded(question, group) for question, group in zip(questions, groups, strict=True)]
+
+    def _graded(self, question: Question, group: Group) -> GradedGroup:
+        rewards = tuple(reward_of(completion.tokens_T.tolist()) for completion in group.completions)
+        return GradedGroup(
+            question=question,
+            group=group,
+            grades_G=tuple(Grade(status=Status.OK, format=1.0, accuracy=reward) for reward in rewards),
+            rewards_G=rewards,
+            advantages_G=tuple(group_advantages(rewards, scale=self.config.objective.loss != "dr_grpo")),
+        )
+
+
+class DrivenObjective(SubjectObjective):
+    """Makes a step when it is ordered."""
+
     link: Link
+    shape: Shape
 
     def prepare(self, step: int) -> StepBatch:
         self.link.begin()
@@ -93,26 +113,11 @@ class BenchObjective(GrpoObjective):
     def grade(
         self, questions: Sequence[Question], groups: Sequence[Group], step: int, logged: Logged
     ) -> list[GradedGroup]:
-        graded = [self._graded(question, group) for question, group in zip(questions, groups, strict=True)]
+        assert all(group.prompt.length == self.shape.P for group in groups)
+        assert all(completion.length == self.shape.C for group in groups for completion in group.completions)
+        graded = super().grade(questions, groups, step, logged)
         self.link.generated()
         return graded
-
-    def _graded(self, question: Question, group: Group) -> GradedGroup:
-        assert group.prompt.length == self.shape.P
-        assert all(completion.length == self.shape.C for completion in group.completions)
-        rewards = tuple(reward_of(completion.tokens_T.tolist()) for completion in group.completions)
-        return GradedGroup(
-            question=question,
-            group=group,
-            grades_G=tuple(Grade(status=Status.OK, format=1.0, accuracy=reward) for reward in rewards),
-            rewards_G=rewards,
-            advantages_G=tuple(group_advantages(rewards)),
-        )
-
-    @property
-    def shape(self) -> Shape:
-        assert isinstance(self.sampler, SubjectSampler)
-        return self.sampler.shape
 
 
 def build_policy(model: Any, options: Options) -> Policy:
@@ -127,28 +132,19 @@ def build_policy(model: Any, options: Options) -> Policy:
     return policy
 
 
-def build_objective(policy: Policy, shape: Shape, steps: int, loss: str = "grpo") -> BenchObjective:
-    """One update a batch, no reference model, everything in one micro-batch."""
-    return BenchObjective(
+def run(policy: Policy, shape: Shape, steps: int, folder: Path, link: Link) -> None:
+    """``steps`` steps, each when it is ordered."""
+    objective = DrivenObjective(
         policy,
         SubjectSampler(shape=shape),
-        RlConfig(
-            prompts_per_step=PROMPTS,
-            micro_batch_tokens=1 << 30,
-            objective=ObjectiveConfig.model_validate({"loss": loss, "beta": 0.0}),
-        ),
+        RlConfig(prompts_per_step=PROMPTS, micro_batch_tokens=1 << 30, objective=ObjectiveConfig(beta=0.0)),
         SamplingConfig(group_size=shape.G, max_new_tokens=shape.C),
         RewardsConfig(),
         seed=0,
         budget=steps,
         reference=None,
     )
-
-
-def run(policy: Policy, shape: Shape, steps: int, folder: Path, link: Link) -> None:
-    """``steps`` steps, each when it is ordered."""
-    objective = build_objective(policy, shape, steps)
-    objective.link = link
+    objective.link, objective.shape = link, shape
 
     def log(row: Mapping[str, Any]) -> None:
         if row["kind"] == "train":

@@ -7,7 +7,7 @@ from curr_reft.errors import UsageError
 MINOR = "1.16"
 """The adapter overrides methods that TRL does not promise to keep; it is tested with this minor version."""
 
-_WAY_OUT = "leave the option out, or use trl.GRPOTrainer"
+_WAY_OUT = "Leave the option out, or use trl.GRPOTrainer"
 GENERATION_KWARGS = frozenset({"suppress_tokens"})
 
 
@@ -54,7 +54,7 @@ def check_options(args: Any, **given: Any) -> None:
     if args.world_size > 1:
         found.append(f"{args.world_size} processes: it has been tested in one")
     if found:
-        raise UsageError(f"SharedPrefixGRPOTrainer does not support: {'; '.join(found)}. {_WAY_OUT.capitalize()}")
+        raise UsageError(f"SharedPrefixGRPOTrainer does not support: {'; '.join(found)}. {_WAY_OUT}")
 
 
 def unsupported_model(error: UsageError) -> UsageError:
