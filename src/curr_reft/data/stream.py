@@ -182,7 +182,7 @@ class ItemStream:
             return self.read_truth(task, raw)
         except KeyError:
             raise ValueError(
-                f"task {task!r} is not known; docs/grading.md lists the tasks, and the recipe's key tasks names your own"
+                f"task {task!r} is not known; docs/grading.md lists the tasks, and the recipe's key tasks names yours"
             ) from None
         except ValueError as error:
             raise ValueError(f"truth of {task}: {error}") from error
