@@ -62,10 +62,8 @@ class PartReward:
         count = len(completions)
         places: list[int] = []
         completed: list[Completed] = []
-        rows = zip(
-            prompts, completions, task, form, truths, options or [None] * count, completion_ids or [None] * count,
-            strict=True,
-        )  # fmt: skip
+        nothing: Sequence[Any] = [None] * count
+        rows = zip(prompts, completions, task, form, truths, options or nothing, completion_ids or nothing, strict=True)
         for place, (prompt, completion, its_task, its_form, its_truth, listed, ids) in enumerate(rows):
             try:
                 if isinstance(its_truth, str):
