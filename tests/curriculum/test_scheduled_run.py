@@ -18,6 +18,7 @@ REVERSED = (
     *("--curriculum.schedule", "reversed", "--sampling.rows_at_once", "32"),
     *("--difficulty.samples", "4", "--difficulty.sure", "0.5", "--difficulty.drop_always_wrong", "true"),
     *("--difficulty.order", "easy_to_hard"),
+    *("--curriculum.stages.1.gate", "{accuracy: 0.01, window: 1, min_steps: 1}"),
 )
 
 
@@ -40,11 +41,15 @@ def reversed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_reversed_trains_as_much_in_the_other_order(reversed_run: Path) -> None:
     manifests = [read(path) for path in sorted(reversed_run.glob("stages/*/manifest.json"))]
-    assert [(m["stage"], m["form"], m["steps"], m["ended_by"]) for m in manifests] == [
-        ("01-open", "open", 3, "budget"),
-        ("02-choice", "choice", 3, "budget"),
-        ("03-binary", "binary", 2, "budget"),
+    assert [(m["stage"], m["form"], m["ended_by"]) for m in manifests] == [
+        ("01-open", "open", "budget"),
+        ("02-choice", "choice", "gate"),
+        ("03-binary", "binary", "budget"),
     ]
+    first, second, third = (m["steps"] for m in manifests)
+    assert first == 3
+    assert second < 3
+    assert third == 8 - first - second  # what the gate left
     assert [m["shares"] for m in manifests] == [
         {"open": 1.0},
         {"choice": 0.7, "open": 0.3},
@@ -55,6 +60,11 @@ def test_reversed_trains_as_much_in_the_other_order(reversed_run: Path) -> None:
         assert sum(counts.values()) == 3 * m["steps"]
         assert all(abs(counts[form] - 3 * m["steps"] * share) < 1 for form, share in m["shares"].items())
         assert counts == Counter(name.split("/")[-1] for name in asked(reversed_run, m["stage"]))
+    gate = manifests[1]["gate"]
+    assert (gate["rule"], gate["settings"]["accuracy"]) == ("accuracy", 0.01)
+    assert gate["recent"] >= 0.01
+    assert manifests[0]["gate"] is manifests[2]["gate"] is None
+    assert "gate (accuracy)" in (reversed_run / "report.html").read_text()
     recipe = (reversed_run / "recipe.yaml").read_text()
     assert "schedule: reversed" in recipe
     assert recipe.index("name: binary") < recipe.index("name: open")  # as written: a resume schedules it once

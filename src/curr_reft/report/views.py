@@ -186,7 +186,7 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
                 "name": folder,
                 "form": _form(manifest.get("form") or summary.get("form")),
                 "steps": whole(manifest.get("steps")),
-                "ended_by": {"gate": "gate", "budget": "budget"}.get(str(manifest.get("ended_by")), DASH),
+                "ended_by": _ended_by(manifest),
                 "chosen_step": whole(manifest.get("chosen_step")),
                 "validation": percent(chosen.get("accuracy", summary.get("validation_accuracy"))),
                 "accuracy": _from_to(summary.get("accuracy_first"), summary.get("accuracy_last")),
@@ -197,6 +197,15 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
         )
         before = str(end) if end else None
     return rows
+
+
+def _ended_by(manifest: dict[str, Any]) -> str:
+    """``budget``, or ``gate`` with its rule."""
+    ended = manifest.get("ended_by")
+    rule = as_dict(manifest.get("gate")).get("rule")
+    if ended == "gate" and rule in ("accuracy", "plateau"):
+        return f"gate ({rule})"
+    return str(ended) if ended in ("gate", "budget") else DASH
 
 
 def _from_to(first: Any, last: Any) -> str:
