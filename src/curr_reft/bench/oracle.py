@@ -108,7 +108,7 @@ def _completions(tokens: Sequence[Sequence[int]]) -> tuple[Completion, ...]:
 
 
 def _train_theirs(model: Any, loss: str, shape: Shape, steps: int, folder: Path) -> None:
-    trainer = peer.build_trainer(
+    trainer: Any = peer.build_trainer(
         GivenTokensTrainer,
         model,
         build_processor(),

@@ -81,34 +81,44 @@ class Options:
 
 def step_work(sizes: Sizes, shape: Shape, options: Options, *, shared: bool) -> list[Product]:
     """Generation and training of one step of two prompts. Adapters themselves are not counted: they are small."""
+    return [
+        *generation_work(sizes, shape, shared=shared),
+        *training_work(sizes, shape, options, shared=shared),
+    ]
+
+
+def generation_work(sizes: Sizes, shape: Shape, *, shared: bool) -> list[Product]:
+    """Prefill, and C - 1 decoding steps: the first token comes from the prefill, the last is never an input."""
+    rows = PROMPTS * shape.G
+    copies = PROMPTS if shared else rows  # of each prompt that are computed
+    decode = [*_language(sizes, rows), *_decode_attention(sizes, shape, shared=shared), _head(sizes, rows)]
+    return [
+        *_vision(sizes, copies, shape.patches),
+        *_language(sizes, copies * shape.P),
+        *_prompt_attention(sizes, copies, shape.P),
+        _head(sizes, copies),
+        *_repeat(decode, shape.C - 1),
+    ]
+
+
+def training_work(sizes: Sizes, shape: Shape, options: Options, *, shared: bool) -> list[Product]:
+    """Forward and backward."""
     P, C, G = shape.P, shape.C, shape.G
     rows = PROMPTS * G
-    copies = PROMPTS if shared else rows  # of each prompt that are computed
-    trained_tokens = PROMPTS * (P + G * (C - 1)) if shared else rows * (P + C)
-    scored = rows * C if shared else rows * (P + C - 1)
-
-    generation = [
-        *_vision(sizes, copies, shape.patches),
-        *_language(sizes, copies * P),
-        *_prompt_attention(sizes, copies, P),
-        _head(sizes, copies),
-    ]
-    decode = [*_language(sizes, rows), *_decode_attention(sizes, shape, shared=shared), _head(sizes, rows)]
-    generation += _repeat(decode, C - 1)
-
-    vision = _vision(sizes, copies, shape.patches)
-    language = [*_language(sizes, trained_tokens), _head(sizes, scored)]
+    vision = _vision(sizes, PROMPTS if shared else rows, shape.patches)
+    language = _language(sizes, PROMPTS * (P + G * (C - 1)) if shared else rows * (P + C))
+    head = _head(sizes, rows * C if shared else rows * (P + C - 1))
     attention = _training_attention(sizes, shape, shared=shared)
-    training = [*vision, *language, *attention]
+    work = [*vision, *language, head, *attention]
     # Backward: a product for the gradient of the input and one for that of the weights; attention has two for each.
     if options.lora:
-        training += [*language, *_repeat(attention, 2)]
+        work += [*language, head, *_repeat(attention, 2)]
     else:
-        training += _repeat([*vision, *language, *attention], 2)
-        training.append(replace(vision[0], times=-1.0))  # pixels need no gradient
+        work += _repeat([*vision, *language, head, *attention], 2)
+        work.append(replace(vision[0], times=-1.0))  # pixels need no gradient
     if options.gradient_checkpointing:
-        training += [*(() if options.lora else vision), *language[:-1], *attention]
-    return generation + training
+        work += [*(() if options.lora else vision), *language, *attention]
+    return work
 
 
 def flops(products: list[Product]) -> float:
