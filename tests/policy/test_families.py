@@ -5,6 +5,7 @@ Run with ``-s`` to see the largest differences, which docs/models.md quotes.
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny_models
@@ -12,12 +13,13 @@ import torch
 from torch import nn
 
 from curr_reft.data.frame import keep_size
-from curr_reft.policy.config import ModelConfig, SamplingConfig
+from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
 from curr_reft.policy.families import FAMILIES, image_marks, part_of
 from curr_reft.policy.load import Policy, load_policy
 from curr_reft.policy.logprobs import packed_logprobs, plain_logprobs
 from curr_reft.policy.packing import pack, pack_images
 from curr_reft.policy.rollout import rollout
+from curr_reft.policy.selfcheck import check_packed
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
 
 exact = pytest.mark.parametrize("family_policy", tiny_models.EXACT, indirect=True)
@@ -104,6 +106,35 @@ def test_family_is_exact(family_policy, family_prompts):
     print(f"\n{policy.core.config.model_type}: log-probabilities {difference:.1e}, gradients {relative[worst]:.1e}")
     assert difference <= 2e-5
     assert relative[worst] <= 1e-4, worst
+
+
+@exact
+def test_family_with_an_adapter_and_checkpointing(family_policy, family_prompts):
+    """LoRA, the vision tower frozen with the rest, activations recomputed; and the reference on the same row."""
+    policy = load_policy(ModelConfig(path=family_policy.source, lora=LoraConfig(rank=4), gradient_checkpointing=True))
+    with torch.no_grad():  # B starts at zero: without this the adapter would not be tested
+        for name, parameter in policy.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    groups = make_groups(family_prompts)
+    batch = pack(groups, policy.family)
+    packed, packed_gradients = scored(policy, packed_logprobs(policy, batch))
+    plain, plain_gradients = scored(policy, torch.cat([plain_logprobs(policy, group) for group in groups]))
+    assert (packed - plain).abs().max() <= 2e-5
+    assert all("lora_" in name for name in packed_gradients)
+    for name, theirs in plain_gradients.items():
+        assert (packed_gradients[name] - theirs).norm() <= 1e-4 * theirs.norm(), name
+    with policy.reference() as reference, torch.no_grad():
+        base = packed_logprobs(family_policy, batch)
+        assert (packed_logprobs(reference, batch) - base).abs().max() <= 1e-5
+        assert (packed - base).abs().max() > 1e-3
+
+
+@exact
+def test_family_in_bfloat16(family_policy, family_prompts):
+    policy = load_policy(ModelConfig(path=family_policy.source, dtype="bfloat16"))
+    for group in rollout(policy, family_prompts, SAMPLING, seed=1):
+        assert check_packed(policy, group) < 0.1
 
 
 @every
@@ -197,8 +228,13 @@ def test_same_tensors_as_the_official_processor(family_policy, family_prompts, p
         assert encoded.pixel_inputs[name].tolist() == torch.as_tensor(expected[name]).tolist()
 
 
-def test_the_table_of_tests_is_the_table_of_families():
+def test_the_table_of_tests_is_the_table_of_families_and_of_the_docs():
     assert set(tiny_models.CONFIGS) == set(FAMILIES)
+    docs = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    for model_type in tiny_models.EXACT:
+        row = next(line for line in docs.splitlines() if line.startswith(f"| `{model_type}` |"))
+        assert f"| `{FAMILIES[model_type].frame}` |" in row
+    assert all(f"`{model_type}`" in docs for model_type in FAMILIES)
 
 
 def test_only_families_that_resize_freely_take_pixels_of_the_resized_image(folders):

@@ -6,12 +6,17 @@ import torch
 from torch import nn
 from transformers import AutoConfig, Gemma2Config, Gemma3Config, Lfm2VlConfig, PaliGemmaConfig
 
-from curr_reft.errors import UsageError
-from curr_reft.policy.config import ModelConfig
+from curr_reft.errors import TrainingError, UsageError
+from curr_reft.policy.config import ModelConfig, SamplingConfig
 from curr_reft.policy.families import family_of
 from curr_reft.policy.load import load_policy
+from curr_reft.policy.logprobs import packed_logprobs
+from curr_reft.policy.packing import pack
+from curr_reft.policy.rollout import rollout
+from curr_reft.policy.selfcheck import check_packed
 from curr_reft.policy.sharing import check_shared_layers, check_shared_prefix
 
+SAMPLING = SamplingConfig(group_size=2, max_new_tokens=12)
 CONVOLUTIONS = ["conv", "full_attention", "conv"]
 WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["sliding_attention"] * 3}
 
@@ -94,13 +99,34 @@ def test_what_only_the_layers_show(policy, fresh, break_layer, found):
         check_shared_layers(core)
 
 
-def test_refused_when_loaded_and_loaded_when_plain(tmp_path):
-    folder = tiny_models.build_folder(tmp_path, "gemma3")
-    (folder / "model.safetensors").rename(tmp_path / "elsewhere")
+def narrow(config):
+    """A window of 8 tokens, shorter than any prompt with an image."""
+    config.text_config.sliding_window = 8
+
+
+@pytest.mark.parametrize(("model_type", "change"), [("gemma3", None), ("llava_next", narrow)])
+def test_refused_when_packed_and_sound_when_plain(tmp_path, picture, model_type, change):
+    folder = tiny_models.build_folder(tmp_path, model_type, *([change] if change else []))
+    weights = folder / "model.safetensors"
+    weights.rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match=r"Set model\.packed to false"):  # before the weights are missed
         load_policy(folder)
-    (tmp_path / "elsewhere").rename(folder / "model.safetensors")
-    assert not load_policy(ModelConfig(path=str(folder), packed=False)).packed
+    (tmp_path / "elsewhere").rename(weights)
+    policy = load_policy(ModelConfig(path=str(folder), packed=False))
+    prompts = [policy.processor.encode("find the red circle", [picture(0, 84, 84)])]
+    batch = pack(rollout(policy, prompts, SAMPLING, seed=0), policy.family)
+    assert (packed_logprobs(policy, batch) - batch.sampled_logprobs_S).abs().max() <= 1e-5
+
+
+def test_the_refusal_is_needed(tmp_path, picture, monkeypatch):
+    """Without it a window would be left out in silence, until the check at the start of the run."""
+    folder = tiny_models.build_folder(tmp_path, "llava_next", narrow)
+    for room in ("load", "policy"):
+        monkeypatch.setattr(f"curr_reft.policy.{room}.check_shared_prefix", lambda config: None)
+    policy = load_policy(folder)
+    prompts = [policy.processor.encode("find the red circle", [picture(0, 84, 84)])]
+    with pytest.raises(TrainingError, match=r"the packed row differs from the plain computation by \d"):
+        check_packed(policy, rollout(policy, prompts, SAMPLING, seed=0)[0])
 
 
 def test_unknown_families_are_refused():
