@@ -69,10 +69,10 @@ def test_linear_layers_are_counted_as_torch_counts_them() -> None:
 
 
 def test_shared_work_of_one_completion_is_that_of_a_row() -> None:
-    """But for the last token, which is no input here, and the output layer, which runs everywhere there."""
+    """But for the tower's second pass, the last token, which is no input here, and the output layer everywhere."""
     one = Shape(P=565, C=32, G=1)
     shared, row = (flops(step_work(SUBJECT, one, Options(), shared=each)) for each in (True, False))
-    assert 0.9 * row < shared < row
+    assert 0.7 * row < shared < row
 
 
 def test_the_predicted_ratio_grows_with_the_group_and_falls_with_the_answer() -> None:
@@ -81,9 +81,10 @@ def test_the_predicted_ratio_grows_with_the_group_and_falls_with_the_answer() ->
         theirs, ours = map(flops, work)
         return theirs / ours
 
+    # At most G, and a third more where the tower is all there is: it runs three times instead of four.
     assert ratio(309, 32, 4) < ratio(309, 32, 8) < ratio(309, 32, 16) < 16
-    assert ratio(309, 128, 8) < ratio(309, 32, 8) < ratio(565, 32, 8) < 8
-    assert 1 < ratio(309, 32, 8, Options(lora=True)) < 8
+    assert ratio(309, 128, 8) < ratio(309, 32, 8) < 8 < ratio(565, 32, 8) < 8 * 4 / 3
+    assert 1 < ratio(309, 128, 8, Options(lora=True)) < 8
 
 
 def test_distinct_products_keep_the_work() -> None:

@@ -68,7 +68,7 @@ def build_trainer(
         model=model,
         reward_funcs=[_reward],
         args=GRPOConfig(**{**fields, **config}),
-        train_dataset=_dataset(shape, PROMPTS * steps),
+        train_dataset=build_dataset(shape, PROMPTS * steps),
         processing_class=processor,
         peft_config=_lora() if options.lora else None,
     )
@@ -90,7 +90,7 @@ def run(trainer: GRPOTrainer, shape: Shape, link: Link) -> None:
     trainer.train()
 
 
-def _dataset(shape: Shape, count: int) -> Dataset:
+def build_dataset(shape: Shape, count: int) -> Dataset:
     """Rows made when they are asked for, so that no image is decoded."""
 
     def rows(batch: dict[str, list[int]]) -> dict[str, list[Any]]:

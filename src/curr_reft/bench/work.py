@@ -1,9 +1,10 @@
 """The matrix products of a step, counted from the shapes: what the hardware has to do at least.
 
-``step_work(..., shared=True)`` is a step that computes every prompt once for its group, ``shared=False`` one whose unit
-is the row, as TRL's is on a CPU (its output layer runs at every position there). Counted are the linear layers, the
-patch embedding and the two products of attention; a causal triangle counts half. Norms, rotations, softmax, sampling
-and the optimizer are not: they are the overhead that ``bound_share`` measures. Imports nothing heavy.
+``step_work(..., shared=True)`` is a step that computes every prompt once for its group, and an image's features once
+for rollout and training (the weights are the same). ``shared=False`` is one whose unit is the row, as TRL's is on a CPU
+(its output layer runs at every position there). Counted are the linear layers, the patch embedding and the two
+products of attention; a causal triangle counts half. Norms, rotations, softmax, sampling and the optimizer are not:
+they are the overhead that ``bound_share`` measures. Imports nothing heavy.
 """
 
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def training_work(sizes: Sizes, shape: Shape, options: Options, *, shared: bool)
     language = _language(sizes, PROMPTS * (P + G * (C - 1)) if shared else rows * (P + C))
     head = _head(sizes, rows * C if shared else rows * (P + C - 1))
     attention = _training_attention(sizes, shape, shared=shared)
-    work = [*vision, *language, head, *attention]
+    work = [*(() if shared else vision), *language, head, *attention]
     # Backward: a product for the gradient of the input and one for that of the weights; attention has two for each.
     if options.lora:
         work += [*language, head, *_repeat(attention, 2)]
@@ -117,7 +118,7 @@ def training_work(sizes: Sizes, shape: Shape, options: Options, *, shared: bool)
         work += _repeat([*vision, *language, head, *attention], 2)
         work.append(replace(vision[0], times=-1.0))  # pixels need no gradient
     if options.gradient_checkpointing:
-        work += [*(() if options.lora else vision), *language, *attention]
+        work += [*(() if options.lora else vision), *language, *attention]  # forward once more
     return work
 
 
