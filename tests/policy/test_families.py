@@ -3,6 +3,7 @@
 Run with ``-s`` to see the largest differences, which docs/models.md quotes.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+from PIL import Image
 from torch import nn
 
 from curr_reft.data.frame import keep_size
 from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
 from curr_reft.policy.families import FAMILIES, image_marks, part_of
-from curr_reft.policy.load import Policy, load_policy
+from curr_reft.policy.load import Policy, load_policy, save_policy
 from curr_reft.policy.logprobs import packed_logprobs, plain_logprobs
 from curr_reft.policy.packing import pack, pack_images
 from curr_reft.policy.rollout import rollout
@@ -198,16 +200,23 @@ def test_placeholders_of_images_are_never_sampled(family_policy, family_prompts)
 
 @exact
 def test_a_shared_image_passes_the_tower_once(family_policy, family_prompts):
-    policy, seen = family_policy, []
-    for module in policy.core.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):  # the embedding of patches: tiles, or patches, are its first axis
-            module.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
-    images = pack_images(family_prompts, policy.family)
-    assert images.repeated
-    assert len(images.entries) == 3
-    rollout(policy, family_prompts, SAMPLING, seed=0)
-    assert seen == [sum(images.pieces)]
-    assert not policy.core.get_submodule(policy.family.features)._forward_hooks
+    """The tower sees no more when another prompt shows an image than it sees without that prompt."""
+    assert pack_images(family_prompts, family_policy.family).repeated
+    seen = []
+    for prompts in (family_prompts, family_prompts[:3]):
+        policy = load_policy(ModelConfig(path=family_policy.source))
+        layer = next(
+            module
+            for name, module in policy.core.named_modules()
+            if isinstance(module, nn.Linear) and part_of(f"{name}.", policy.family) == "vision"
+        )
+        calls = []
+        layer.register_forward_hook(lambda module, args, output, calls=calls: calls.append(args[0].numel()))
+        rollout(policy, prompts, SAMPLING, seed=0)
+        seen.append(calls)
+        assert not policy.core.get_submodule(policy.family.features)._forward_hooks
+    assert len(seen[0]) == 1
+    assert seen[0] == seen[1]
 
 
 @every
@@ -226,6 +235,37 @@ def test_same_tensors_as_the_official_processor(family_policy, family_prompts, p
     assert torch.equal(encoded.pixel_inputs["pixel_values"], pixels)
     for name in policy.family.shown:
         assert encoded.pixel_inputs[name].tolist() == torch.as_tensor(expected[name]).tolist()
+
+
+OFFICIAL = {
+    "qwen2_vl": "Qwen2VLProcessor",
+    "qwen2_5_vl": "Qwen2_5_VLProcessor",
+    "qwen3_vl": "Qwen3VLProcessor",
+    "qwen3_5": "Qwen3VLProcessor",
+    "idefics3": "Idefics3Processor",
+    "smolvlm": "SmolVLMProcessor",
+    "internvl": "InternVLProcessor",
+    "llava_next": "LlavaNextProcessor",
+    "llava_onevision": "LlavaOnevisionProcessor",
+    "gemma3": "Gemma3Processor",
+}
+
+
+@every
+def test_what_is_saved_is_the_same_model_and_names_the_official_classes(family_policy, family_prompts, tmp_path):
+    policy = family_policy
+    save_policy(policy, tmp_path)
+    assert "curr_reft" not in "".join(file.read_text() for file in tmp_path.glob("*.json"))
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert saved["processor_class"] == OFFICIAL[policy.core.config.model_type]
+    again = load_policy(ModelConfig(path=str(tmp_path), packed=policy.packed))
+    batch = pack(make_groups(family_prompts), policy.family)
+    with torch.no_grad():
+        assert torch.equal(packed_logprobs(again, batch), packed_logprobs(policy, batch))
+    encoded = again.processor.encode("how many red", [Image.new("RGB", (70, 98), "red")])
+    expected = policy.processor.encode("how many red", [Image.new("RGB", (70, 98), "red")])
+    assert encoded.input_ids_P.tolist() == expected.input_ids_P.tolist()
+    assert torch.equal(encoded.pixel_inputs["pixel_values"], expected.pixel_inputs["pixel_values"])
 
 
 def test_the_table_of_tests_is_the_table_of_families_and_of_the_docs():
