@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 import pytest
+import tiny_models
 import torch
 from PIL import Image
+from tokenizers.processors import TemplateProcessing
 
 from curr_reft.errors import DataError
+from curr_reft.policy.families import FAMILIES
 from curr_reft.policy.processor import ChatProcessor
 
 
@@ -109,3 +112,22 @@ def test_frame_is_that_of_the_image_the_model_sees(policy, picture):
     _, rows, columns = pixels["image_grid_thw"][0].tolist()
     assert frame.fit((84, 63)) == (columns * 14, rows * 14) == (84, 56)
     assert frame.to_model((0, 0, 84, 63), (84, 63)) == (0, 0, 84, 56)
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["by the template", "by the tokenizer"])
+def test_a_prompt_starts_once(written):
+    """The templates of LLaVA leave the start token to the tokenizer; others write it, and it must not come twice."""
+    tokenizer = tiny_models.build_tokenizer("llava")
+    tokenizer.bos_token = tiny_models.START
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{tiny_models.START} $A", special_tokens=[(tiny_models.START, tokenizer.bos_token_id)]
+    )
+    if not written:
+        tokenizer.chat_template = tokenizer.chat_template.replace(tiny_models.START, "")
+    official = tiny_models.build_processor("llava_next", tokenizer)
+    encoded = ChatProcessor(official, FAMILIES["llava_next"]).encode("list the objects")
+    assert encoded.text.startswith(tiny_models.START) == written
+    assert encoded.input_ids_P.tolist().count(tokenizer.bos_token_id) == 1
+    message = [{"role": "user", "content": [{"type": "text", "text": "list the objects"}]}]
+    expected = official.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=True)
+    assert encoded.input_ids_P.tolist() == expected["input_ids"][0]
