@@ -31,9 +31,11 @@ THINK = (
     "edge and partly hidden, the second one stands in the middle and is fully visible, and a third one is smaller and "
     "further away. After checking their colours, shapes and places once more I am sure of what to answer here."
 )
-NAMES = (
-    "person bicycle car motorcycle airplane bus train truck boat bench bird cat dog horse sheep cow elephant bear zebra"
-).split() + ["traffic light", "fire hydrant", "stop sign", "parking meter", "wine glass", "potted plant", "cell phone"]
+ONE_WORD = (
+    "person bicycle car motorcycle airplane bus train truck boat bench bird cat dog horse sheep cow elephant bear"
+)
+TWO_WORDS = ["traffic light", "fire hydrant", "stop sign", "parking meter", "wine glass", "potted plant", "cell phone"]
+NAMES = [*ONE_WORD.split(), *TWO_WORDS]
 
 
 def question(task: str, truth: object) -> Question:

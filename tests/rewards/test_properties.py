@@ -61,8 +61,8 @@ closed_questions = st.tuples(st.sampled_from(sorted(TASKS)), letters | st.boolea
 questions = open_questions | closed_questions
 spaces = st.sampled_from(["", " ", "\n", "\t ", "  \n "])
 # What parsers are made to stumble over: brackets, digits, tags, separators, LaTeX, and what looks like something else.
-SHARP = r"""<think> </think> <answer> </answer> [ ] { } ( ) \boxed{ \text{ \frac $ $$ ``` ' " , ; : . - − + = ^ _ % ° √ \
-    | / * ** 0 1 42 1e9 NaN Infinity A B yes no true dog "bbox_2d": x1 ４ С é 🙂"""
+SHARP = r"""<think> </think> <answer> </answer> [ ] { } ( ) \boxed{ \text{ \frac $ $$ ``` ' " , ; : . - − + = ^ _ % ° √
+    \ | / * ** 0 1 42 1e9 NaN Infinity A B yes no true dog "bbox_2d": x1 ４ С é 🙂"""
 PIECES = [*SHARP.split(), "```json\n", " and ", " or ", "not ", "option ", " ", "\n", "\u200b", "\x00", "\ud800"]
 adversarial = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 

@@ -4,6 +4,7 @@ Everything here is string work in the parent process: nothing is evaluated, and 
 decided by text or exact fractions becomes pairs of LaTeX for the workers of ``symbolic.py``.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -145,7 +146,11 @@ def is_copied(truth: str, answer: str, question: str) -> bool:
 # --- the plan of a comparison -------------------------------------------------------------------------------------
 
 _LETTER = re.compile(r"[A-Z]")
-_NAME = re.compile(r"(?:∠|△|[A-Za-z0-9_'{}\s()]|\\[a-z]+(?![a-z])){1,60}")
+_NAMING = (
+    "angle|measuredangle|triangle|overline|widehat|odot|text|mathrm|mathbf|Delta|Theta|alpha|beta|gamma|delta|theta|phi"
+    "|lambda|mu|rho|sigma|omega|left|right|parallel|perp|prime|circ"
+)
+_NAME = re.compile(rf"(?:∠|△|[A-Za-z0-9_'{{}}\s()]|\\(?:{_NAMING})(?![a-z])){{1,60}}", re.ASCII)
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _FUNCTIONS = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}
@@ -158,6 +163,14 @@ _ORDERED = re.compile(r"(?:\\left\s*)?[(\[]")
 _SET = re.compile(r"(?:\\left\s*)?(?:\\\{|\{)")
 _FOREIGN = re.compile(r"[^\x20-\x7e√π∞×·⋅÷≤≥≠≈∠△°∪∩∈±∓α-ωΔΘΛΣΦΨΩ]")
 _OPTION = re.compile(r"(?:option\s+)?(?:\(([A-Ha-h])\)[.:]?\s*|([A-Ha-h])[.):]\s+)(?=\S)", re.IGNORECASE)
+# Of the index of a number and of what stands beside a box inside an answer, math-verify reads one half.
+_PASSED_OVER = re.compile(r"\d\s*_|\\(?:boxed|fbox)(?![a-z])")
+_NEAR = 0.02  # relative: a rounding is never further from its value
+_MULTIPLE = re.compile(
+    r"(?P<factor>\d{0,9}(?:\.\d{1,9})?)\s*\*?\s*"
+    r"(?:\\sqrt\s*\{?(?P<root>\d{1,9})\}?|√\(?(?P<sign>\d{1,9})\)?|\\pi|π|pi)",
+    re.ASCII,
+)
 _PRIME = re.compile(r"\d\s*['′″]")
 _DOLLARS = re.compile(r"[-+]?\s*\\?\$")
 _NAMED_VALUE = re.compile(r"\s*([A-Za-z]\w{0,3})\s*=([^=]+)", re.ASCII)
@@ -192,8 +205,10 @@ def compare(truth: str, answer: str) -> bool | list[LatexPair]:
     if normalised_text(truth) and normalised_text(truth) == normalised_text(answer):
         return True
     answer = _without_option(truth, answer)
-    answer = _ABOUT.split(answer)[0].strip() or _ABOUT.split(answer)[-1].strip()
-    answer = _values_of_one_name(answer)
+    exact = _without_rounding(answer)
+    if exact is None or exact.count("{") != exact.count("}") or _PASSED_OVER.search(exact):
+        return False
+    answer = _values_of_one_name(exact)
     truth, answer_parts = _sides(truth, answer)
     if _PRIME.search(answer) and not _PRIME.search(truth):
         return False  # minutes and seconds of arc, feet and inches: math-verify passes over the mark
@@ -226,6 +241,31 @@ def _without_option(truth: str, answer: str) -> str:
     label = _OPTION.match(answer)
     letter = (label.group(1) or label.group(2)) if label else ""
     return answer[label.end() :] if label and letter not in truth else answer
+
+
+def _without_rounding(answer: str) -> str | None:
+    """``2√3 ≈ 3.46`` as ``2√3``; None when what follows is no number, or not near a value that is plainly known."""
+    sides = [side.strip() for side in _ABOUT.split(answer)]
+    if len(sides) == 1 or (len(sides) == 2 and not all(sides)):
+        return "".join(sides)  # "≈ 42" and "42 ≈" say one value
+    rounded = plain_number(split_unit(sides[-1])[0]) if len(sides) == 2 else None
+    if rounded is None:
+        return None
+    value = _rough_value(split_unit(sides[0])[0].rpartition("=")[2].strip())
+    near = value is None or abs(value - float(rounded.value)) <= _NEAR * abs(value)
+    return sides[0] if near else None
+
+
+def _rough_value(text: str) -> float | None:
+    """The value of a number, or of a number times a root or pi; None for anything else."""
+    number = plain_number(text)
+    if number:
+        return float(number.value)
+    found = _MULTIPLE.fullmatch(text)
+    if not found:
+        return None
+    root = found["root"] or found["sign"]
+    return float(found["factor"] or 1) * (math.sqrt(float(root)) if root else math.pi)
 
 
 def _values_of_one_name(answer: str) -> str:

@@ -27,7 +27,8 @@ _JOINS = re.compile(r"\band\b|&|\bAND\b|\bAnd\b")
 _MARKS = re.compile(r"[\s,;.:/()\[\]{}'\"`*+|、，]+")
 # A label opens a line, or follows white space or a separator: "A.", "(A)", "A)", "A:", "[A]".
 _LABEL = re.compile(r"(?:^|(?<=[\s,;]))(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.):])(?=\s|$)")
-_LONE_CAPITAL = re.compile(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9'])")
+_LONE_CAPITAL = re.compile(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9])")
+_GLUED_LABEL = re.compile(r"(?<![A-Z])[A-Z][.):]")
 _HEDGE = re.compile(r"\b(?:or|not|neither|nor|maybe|either|wrong|incorrect|false)\b", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 _EDGES = ".,;:!?()[]{}'\"`$\\"
@@ -108,7 +109,7 @@ def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
     if _HEDGE.search(shown) or capitals or any(words == _plain(other) for other in options):
         return False
     if not own:
-        return True
+        return not _GLUED_LABEL.search(shown.strip().rstrip("."))
     if not (_within(own, words) or _within(words, own)):
         return False
     others = [_plain(other) for other in options]
