@@ -21,14 +21,17 @@ class Pictures:
     def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.folder = folder
         self.root = root
+        self._ways: dict[Path, str] = {}  # root of an image -> the way there from ``root``
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
 
     def path_of(self, image: ImageSource) -> str:
         """Relative to ``root`` for a file that is referred to, else to ``folder``. Raises DataError."""
         if isinstance(image, FileImage):
-            file = image.root.resolve() / image.path
             if self.root is not None:
-                return Path(os.path.relpath(file, self.root)).as_posix()
+                if image.root not in self._ways:
+                    self._ways[image.root] = os.path.relpath(image.root.resolve(), self.root)
+                return Path(self._ways[image.root], image.path).as_posix()
+            file = Path(image.root, image.path)
             name = f"{IMAGES}/{image.key[:24]}{file.suffix.lower()}"
             if not (self.folder / name).exists():
                 shutil.copyfile(file, self.folder / name)

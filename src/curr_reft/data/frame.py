@@ -23,7 +23,7 @@ MAX_ASPECT_RATIO = 200
 
 def is_box(truth: object) -> TypeGuard[Box]:
     """Whether a truth is a box: four numbers, not names, not several boxes and not an expression."""
-    return isinstance(truth, tuple) and len(truth) == 4 and all(isinstance(value, int | float) for value in truth)
+    return isinstance(truth, tuple) and len(truth) == 4 and all(isinstance(value, (int, float)) for value in truth)
 
 
 def boxes_of(truth: Truth) -> tuple[Box, ...]:

@@ -91,21 +91,16 @@ class Classification(TaskDefaults):
         chosen = absent({name for distractor in item.distractors for name in _names(distractor)})
         rest = absent(set(pool.names) - set(chosen))
         rng.shuffle(chosen)
-        if pool.families:
+        if pool.families and len(chosen) < n:
             kin = _kin(item, pool)
+            near = [name for name in rest if not kin.isdisjoint(pool.families.get(name, ()))]
+            chosen += rng.sample(near, len(near))
+        if pool.families and len(chosen) < n:
             beside = _beside(item, pool)
-            tiers = (
-                [name for name in rest if kin & pool.families.get(name, frozenset())],
-                [name for name in rest if name in beside],
-            )
-            if len(chosen) < n:
-                chosen += rng.sample(tiers[0], len(tiers[0]))
-            if len(chosen) < n:
-                seen = [name for name in tiers[1] if name not in chosen]
-                # Weighted draws without replacement (Efraimidis and Spirakis 2006): the largest u^(1/weight) first.
-                drawn = {name: rng.random() ** (1 / beside[name]) for name in seen}
-                chosen += sorted(seen, key=lambda name: -drawn[name])
-            rest = [name for name in rest if name not in chosen]
+            # Weighted draws without replacement (Efraimidis and Spirakis 2006): the largest u^(1/weight) first.
+            drawn = {name: rng.random() ** (1 / beside[name]) for name in rest if name in beside and name not in chosen}
+            chosen += sorted(drawn, key=lambda name: -drawn[name])
+        rest = [name for name in rest if name not in chosen]
         return [(name,) for name in (chosen + rng.sample(rest, min(n, len(rest))))[:n]]
 
     def claim_kind(self, item: Item, claim: Truth, pool: Pool) -> str:
