@@ -63,8 +63,9 @@ def test_same_log_probabilities_and_gradients(fresh, groups):
 
 def test_a_wrong_key_shows(policy, groups):
     batch = pack(groups, policy.family)
-    segments = replace(batch.layout.segments, key_index=batch.layout.segments.key_index.roll(1))
-    wrong = replace(batch, layout=replace(batch.layout, segments=segments))
+    layout = batch.layout.using(plain_kernel)
+    segments = replace(layout.segments, key_index=layout.segments.key_index.roll(1))
+    wrong = replace(batch, layout=replace(layout, segments=segments))
     right = packed_logprobs(policy, batch)
     policy = replace(policy, kernel=plain_kernel)
     assert (packed_logprobs(policy, batch) - right).abs().max() <= 1e-5

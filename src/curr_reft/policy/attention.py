@@ -19,7 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from curr_reft.policy.varlen import Kernel, Segments
+from curr_reft.policy.varlen import Kernel, Segments, find_segments
 
 NAME = "curr_reft_shared_prefix"
 
@@ -114,8 +114,9 @@ class GroupLayout:
     P: int  # longest prompt
     G: int  # largest group
     T: int  # most input tokens of a completion (0: prompts only)
-    segments: Segments  # the same row as sequences, for a kernel
+    lengths: torch.Tensor  # int64 (N, 1 + G), on the CPU: tokens of each prompt and of its completions
     kernel: Kernel | None = None  # none: SDPA over the rectangle
+    segments: Segments | None = None  # the same row as sequences, for the kernel
     store: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None  # prefill: layer -> keys, values (N, K, P, D)
     _masks: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict)
 
@@ -124,16 +125,19 @@ class GroupLayout:
         indices = {
             name: getattr(self, name).to(device) for name in ("pad_index_M", "unpad_index_L", "prompt_lengths_N")
         }
-        return replace(self, **indices, segments=self.segments.to(device), _masks={})
+        return replace(self, **indices, segments=self.segments and self.segments.to(device), _masks={})
 
     def using(self, kernel: Kernel | None) -> "GroupLayout":
         """The layout computed by ``kernel``."""
-        return self if kernel is self.kernel else replace(self, kernel=kernel, _masks={})
+        if kernel is self.kernel:
+            return self
+        segments = find_segments(self.lengths).to(self.pad_index_M.device) if kernel is not None else None
+        return replace(self, kernel=kernel, segments=segments, _masks={})
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        if self.kernel is not None:
+        if self.kernel is not None and self.segments is not None:
             assert self.store is None, "keys of a prefill are kept as a rectangle"
             return self.segments.attend(self.kernel, query, key, value, scale)
         N, P, G, T = len(self.prompt_lengths_N), self.P, self.G, self.T

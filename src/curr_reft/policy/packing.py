@@ -13,7 +13,6 @@ import torch
 from curr_reft.policy.attention import GroupLayout
 from curr_reft.policy.families import Family
 from curr_reft.policy.types import EncodedPrompt, Group
-from curr_reft.policy.varlen import find_segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +21,7 @@ class PackedImages:
 
     inputs: dict[str, torch.Tensor]  # of the vision tower, each distinct set of images once
     shown: dict[str, torch.Tensor]  # of these, what the model reads for every place: the inputs in the row's order
+    sources: tuple[torch.Tensor, ...]  # the pixels of each distinct set as the processor made them: what it is known by
     entries: tuple[int, ...]  # for each prompt with images, in order: which set
     pieces: tuple[int, ...]  # rows of pixel_values (patches or tiles) of each set
 
@@ -144,7 +144,7 @@ class _Row:
             P=P,
             G=G,
             T=T,
-            segments=find_segments(segments),
+            lengths=segments,
         )
 
         positions = [prompt_positions(prompt, family) for prompt in prompts]
@@ -193,6 +193,7 @@ def pack_images(prompts: Sequence[EncodedPrompt], family: Family) -> PackedImage
     return PackedImages(
         inputs=join(distinct, family.pixel_axes),
         shown=join([distinct[entry] for entry in entries], family.shown),
+        sources=tuple(each["pixel_values"] for each in distinct),
         entries=tuple(entries),
         pieces=tuple(int(each["pixel_values"].shape[family.pixel_axes["pixel_values"]]) for each in distinct),
     )
