@@ -181,8 +181,8 @@ def test_self_check_stops_a_wrong_packing(fresh, prompts, monkeypatch, wrong, dt
 
 
 def test_self_check_stops_wrong_sampling(policy, prompts, monkeypatch):
-    right = DecodeLayout.attend
-    monkeypatch.setattr(DecodeLayout, "attend", lambda self, *states: right(self, *states[:-1], 2 * states[-1]))
+    right = DecodeLayout.attend_rows
+    monkeypatch.setattr(DecodeLayout, "attend_rows", lambda self, *states: right(self, *states[:-1], 2 * states[-1]))
     group = rollout(policy, prompts[:1], SamplingConfig(group_size=2, max_new_tokens=8), seed=0)[0]
     with pytest.raises(TrainingError, match="sampling differs"):
         selfcheck.check_packed(policy, group)

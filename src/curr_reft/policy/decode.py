@@ -1,7 +1,8 @@
-"""Decoding one token at a time for many completions whose prompts' keys and values are kept once.
+"""Attention of decoding: one token a row, for completions whose prompts' keys and values are kept once.
 
-Queries of a group are folded into the head-group axis for the prompt's part of attention; each row has its own
-preallocated suffix. Rows that have ended leave the batch.
+Rows stand in a rectangle of N groups x W rows. Queries of a group are folded together for the prompt's part of
+attention; every row has its own preallocated suffix. Rows that have ended leave the batch; where groups are then of
+different size, some places of the rectangle are empty, and only attention computes them.
 """
 
 import torch
@@ -24,48 +25,52 @@ class DecodeLayout:
         N, K, P, D = keys.shape
         self.prefix = prefix
         hidden = torch.arange(P, device=keys.device) >= prompt_lengths_N[:, None]
-        self.prefix_mask = torch.zeros((N, 1, 1, P), dtype=keys.dtype, device=keys.device)
-        self.prefix_mask.masked_fill_(hidden[:, None, None], -torch.inf)
+        self.prefix_mask = keys.new_zeros((N, 1, 1, P)).masked_fill_(hidden[:, None, None], -torch.inf)
+        self.padded = bool(hidden.any())
         self.suffix = {
-            layer: (
-                keys.new_empty((N * group_size, K, max_new_tokens, D)),
-                keys.new_empty((N * group_size, K, max_new_tokens, D)),
-            )
-            for layer in prefix
+            layer: tuple(keys.new_empty((N, K, group_size, max_new_tokens, D)) for _ in range(2)) for layer in prefix
         }
         self.rows = N * group_size
         self.step = 0
         self.group_of = [n for n in range(N) for _ in range(group_size)]  # of each active row
-        self.width = group_size  # rows a group has room for in the rectangle
+        self.width = group_size
         # Place of each row in the rectangle of groups x width; none: all places are taken, in order.
         self.slot_A: torch.Tensor | None = None
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """One token a row: query (1, H, A, D), key and value (1, K, A, D), rotated -> (1, A, H, D)."""
+        """As transformers calls it: query (1, H, A, D), key and value (1, K, A, D), rotated -> (1, A, H, D)."""
+        query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+        return self.attend_rows(layer, query, key, value, scale)[None]
+
+    def attend_rows(
+        self, layer: int, query_AHD: torch.Tensor, key_AKD: torch.Tensor, value_AKD: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """One token a row -> (A, H, D)."""
         prefix_k, prefix_v = self.prefix[layer]
         N, K, P, D = prefix_k.shape
-        A, H = query.shape[2], query.shape[1]
-        R, G, T = H // K, self.width, self.step
-        suffix_k, suffix_v = (states[:A] for states in self.suffix[layer])
-        suffix_k[:, :, T] = key[0].transpose(0, 1)
-        suffix_v[:, :, T] = value[0].transpose(0, 1)
-        query_A = query[0].transpose(0, 1).reshape(A, K, R, D) * scale
+        H = query_AHD.shape[1]
+        R, W, T = H // K, self.width, self.step + 1
+        suffix_k, suffix_v = self.suffix[layer]
+        suffix_k[:, :, :, self.step] = self._to_rectangle(key_AKD).view(N, W, K, D).transpose(1, 2)
+        suffix_v[:, :, :, self.step] = self._to_rectangle(value_AKD).view(N, W, K, D).transpose(1, 2)
+        query = (
+            self._to_rectangle(query_AHD).mul(scale).view(N, W, K, R, D).transpose(1, 2).contiguous()
+        )  # (N, K, W, R, D)
 
-        scores_own = query_A @ suffix_k[:, :, : T + 1].transpose(2, 3)  # (A, K, R, T+1)
-        folded = self._to_rectangle(query_A).view(N, G, K, R, D).transpose(1, 2).reshape(N, K, G * R, D)
-        scores_prefix = (folded @ prefix_k.transpose(2, 3)).add_(self.prefix_mask)
-        scores_prefix = self._to_rows(scores_prefix.view(N, K, G, R, P).transpose(1, 2).reshape(N * G, K, R, P))
-        weights = torch.cat((scores_prefix, scores_own), dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
-
-        folded = self._to_rectangle(weights[..., :P]).view(N, G, K, R, P).transpose(1, 2).reshape(N, K, G * R, P)
-        out_prefix = (folded @ prefix_v).view(N, K, G, R, D).transpose(1, 2).reshape(N * G, K, R, D)
-        out = (weights[..., P:] @ suffix_v[:, :, : T + 1]).add_(self._to_rows(out_prefix))
-        return out.view(1, A, H, D)
+        own_k, own_v = (states[:, :, :, :T].flatten(0, 2) for states in (suffix_k, suffix_v))  # (N*K*W, T, D)
+        scores_prefix = query.view(N, K, W * R, D) @ prefix_k.transpose(2, 3)
+        if self.padded:
+            scores_prefix += self.prefix_mask
+        scores_own = query.view(N * K * W, R, D) @ own_k.transpose(1, 2)
+        scores = torch.cat((scores_prefix.view(-1, R, P), scores_own), dim=-1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+        out = weights[..., :P].unflatten(0, (N * K, W)).flatten(1, 2) @ prefix_v.flatten(0, 1)
+        out = torch.baddbmm(out.view(-1, R, D), weights[..., P:], own_v)
+        return self._to_rows(out.view(N, K, W, R, D).transpose(1, 2).reshape(N * W, H, D))
 
     def _to_rectangle(self, rows: torch.Tensor) -> torch.Tensor:
-        rows = rows.contiguous()
         if self.slot_A is None:
             return rows
         places = rows.new_zeros((len(self.prefix_mask) * self.width, *rows.shape[1:]))
@@ -77,16 +82,9 @@ class DecodeLayout:
     def keep(self, rows: list[int]) -> None:
         """Goes on with the active rows numbered ``rows`` (ascending)."""
         device = self.prefix_mask.device
-        index = torch.tensor(rows, device=device)
-        for keys, values in self.suffix.values():
-            for states in (keys, values):
-                states[: len(rows), :, : self.step] = states[index, :, : self.step]
+        old_slots = list(range(self.rows)) if self.slot_A is None else self.slot_A.tolist()
         old_groups = [self.group_of[row] for row in rows]
         groups = sorted(set(old_groups))
-        if len(groups) < len(self.prefix_mask):
-            kept = torch.tensor(groups, device=device)
-            self.prefix_mask = self.prefix_mask[kept]
-            self.prefix = {layer: (keys[kept], values[kept]) for layer, (keys, values) in self.prefix.items()}
         number = {group: n for n, group in enumerate(groups)}
         self.group_of = [number[group] for group in old_groups]
         counts = [0] * len(groups)
@@ -94,9 +92,31 @@ class DecodeLayout:
         for group in self.group_of:
             slots.append((group, counts[group]))
             counts[group] += 1
-        self.width = max(counts)
-        full = len(rows) == self.width * len(groups)
-        self.slot_A = (
-            None if full else torch.tensor([group * self.width + place for group, place in slots], device=device)
-        )
-        self.rows = len(rows)
+        width = max(counts)
+
+        # From which old place each new one comes; an empty one copies any of its group, and nothing reads it.
+        source_NW = torch.zeros((len(groups), width), dtype=torch.int64)
+        for row, (group, place) in zip(rows, slots, strict=True):
+            source_NW[group, place] = old_slots[row] % self.width
+        kept, source_NW = torch.tensor(groups, device=device), source_NW.to(device)
+        self.suffix = {
+            layer: tuple(_regroup(states, kept, source_NW, self.step) for states in pair)
+            for layer, pair in self.suffix.items()
+        }
+        if len(groups) < len(self.prefix_mask):
+            self.prefix_mask = self.prefix_mask[kept]
+            self.prefix = {layer: (keys[kept], values[kept]) for layer, (keys, values) in self.prefix.items()}
+        self.width, self.rows = width, len(rows)
+        full = len(rows) == width * len(groups)
+        self.slot_A = None if full else torch.tensor([group * width + place for group, place in slots], device=device)
+
+
+def _regroup(states: torch.Tensor, kept: torch.Tensor, source_NW: torch.Tensor, steps: int) -> torch.Tensor:
+    """states (N, K, W, T, D), the first ``steps`` tokens written -> the same of the kept groups and rows."""
+    _, K, _, T, D = states.shape
+    N, W = source_NW.shape
+    written = states[kept][:, :, :, :steps]
+    index = source_NW[:, None, :, None, None].expand(N, K, W, steps, D)
+    made = states.new_empty((N, K, W, T, D))
+    made[:, :, :, :steps] = written.gather(2, index)
+    return made

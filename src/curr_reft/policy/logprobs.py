@@ -15,9 +15,10 @@ from torch.utils.checkpoint import checkpoint
 from curr_reft.policy.attention import no_mask
 from curr_reft.policy.families import image_marks
 from curr_reft.policy.packing import PackedBatch
+from curr_reft.policy.patches import patches_as_product
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.types import EncodedPrompt, Group
-from curr_reft.policy.vision import shared_images
+from curr_reft.policy.vision import image_inputs
 
 LOGITS_AT_ONCE = 1 << 24
 """Most logits (scored tokens x vocabulary) that are held at once, 64 MB in float32; beyond it they are recomputed."""
@@ -55,7 +56,7 @@ def packed_scores(policy: Policy, batch: PackedBatch, temperature: float = 1.0, 
 
     handle = None if small else head.register_forward_pre_hook(take_hidden)
     try:
-        with shared_images(policy.core, policy.family, batch.images) as images:
+        with image_inputs(policy, batch.images) as images:
             output = policy.model(
                 input_ids=batch.input_ids_L[None],
                 position_ids=position_ids(batch.positions_AL),
@@ -122,7 +123,8 @@ def _plain_group(policy: Policy, group: Group, temperature: float, entropy: bool
     mask_GL = (torch.arange(input_ids_GL.shape[1], device=device) < lengths_G[:, None]).long()
     inputs = repeat_pixels(policy, prompt, len(rows))
     inputs |= image_marks(policy.family, policy.core, input_ids_GL)
-    logits_GLV = policy.model(input_ids=input_ids_GL, attention_mask=mask_GL, use_cache=False, **inputs).logits
+    with patches_as_product(policy.patch_embedding):
+        logits_GLV = policy.model(input_ids=input_ids_GL, attention_mask=mask_GL, use_cache=False, **inputs).logits
     scored = [logits_GLV[g, prompt.length - 1 : length - 1] for g, length in enumerate(lengths_G.tolist())]
     targets_S = torch.cat([completion.tokens_T for completion in group.completions]).to(device)
     return _score(torch.cat(scored), targets_S, policy.token_bias_V, temperature, entropy)

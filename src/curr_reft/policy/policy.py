@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,8 @@ from curr_reft.errors import DataError, UsageError
 from curr_reft.policy.attention import NAME
 from curr_reft.policy.config import LoraConfig, ModelConfig
 from curr_reft.policy.families import Family, family_of, part_of, positions_of
+from curr_reft.policy.features import FeatureStore
+from curr_reft.policy.patches import find_patch_embedding
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.policy.sharing import check_shared_layers, check_shared_prefix
 from curr_reft.policy.tokens import find_end_ids, token_bias
@@ -35,6 +37,7 @@ class Policy:
     token_bias_V: torch.Tensor  # float32, added to logits: 0, or the lowest float for a token that is never sampled
     source: str  # folder or hub name it was loaded from
     kernel: Kernel | None = None  # of attention in the packed row; none: SDPA
+    features: FeatureStore = field(default_factory=FeatureStore)  # of images that were seen
 
     @property
     def core(self) -> Any:
@@ -55,6 +58,17 @@ class Policy:
     def suppressed_ids(self) -> list[int]:
         """Tokens that are never sampled."""
         return torch.nonzero(self.token_bias_V < 0).flatten().tolist()
+
+    @cached_property
+    def tower(self) -> nn.Module | None:
+        """The vision tower, where it puts out what the language model sees, projector included (the Qwen families)."""
+        features = self.family.features
+        return self.core.get_submodule(features) if f"{features}." in self.family.vision else None
+
+    @cached_property
+    def patch_embedding(self) -> nn.Conv3d | None:
+        """The convolution over patches that is a matrix product, if the tower has one."""
+        return find_patch_embedding(self.tower) if self.tower is not None else None
 
     def training_parameters(self) -> list[nn.Parameter]:
         """The parameters that are trained (the adapter's with LoRA), frozen parts left out."""

@@ -16,23 +16,31 @@ from curr_reft.policy.attention import no_mask
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.decode import DecodeLayout
 from curr_reft.policy.families import image_marks
+from curr_reft.policy.lean import find_lean
 from curr_reft.policy.logprobs import policy_logits, position_ids, repeat_pixels
 from curr_reft.policy.packing import pack_images, pack_prompts, prompt_positions
+from curr_reft.policy.patches import patches_as_product
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.sampling import choose
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
-from curr_reft.policy.vision import shared_images
+from curr_reft.policy.vision import image_inputs
 
 LEAVE_AT = 1 / 8
 """Ended rows are dropped once they are this share of the batch; dropping a few would cost more than carrying them."""
 
 
 def rollout(
-    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, seed: int | Sequence[Sequence[int]]
+    policy: Policy,
+    prompts: Sequence[EncodedPrompt],
+    sampling: SamplingConfig,
+    seed: int | Sequence[Sequence[int]],
+    *,
+    vision_graph: bool = False,
 ) -> list[Group]:
     """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion).
 
     Log-probabilities are those of the whole policy at the temperature (1 if greedy), whatever top_p and top_k cut away.
+    With ``vision_graph`` the graph of the vision tower is kept for a training forward with the same weights.
     """
     G, T = sampling.group_size, sampling.max_new_tokens
     uniform_PGT = _draw_uniform(seed, len(prompts), G, T)
@@ -40,13 +48,14 @@ def rollout(
     sample = _sample if policy.packed else _sample_plain
     was_training = policy.model.training
     policy.model.eval()
+    policy.features.drop_graphs()
     try:
         groups: list[Group] = []
         for start in range(0, len(prompts), at_once):
             part = prompts[start : start + at_once]
             rows = _Rows(policy, len(part) * G, sampling, uniform_PGT[start : start + at_once].flatten(0, 1))
-            with torch.inference_mode():
-                sample(policy, part, sampling, rows)
+            with torch.no_grad():
+                sample(policy, part, sampling, rows, vision_graph)
             groups.extend(_to_groups(policy, part, rows, G))
         return groups
     finally:
@@ -105,59 +114,103 @@ class _Rows:
         return index
 
 
-def _sample(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: _Rows) -> None:
-    G, T, device = sampling.group_size, sampling.max_new_tokens, policy.device
+def _sample(
+    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: _Rows, vision_graph: bool
+) -> None:
+    G, T = sampling.group_size, sampling.max_new_tokens
+    logits_PV, decoding = _prefill(policy, prompts, sampling, vision_graph)
+    first_A = _next_positions(prompts, policy).repeat_interleave(G)
+    with torch.inference_mode():
+        advance = _Advance(policy, decoding, first_A, T)
+        logits_AV = logits_PV.repeat_interleave(G, 0)
+        for step in range(T):
+            tokens_A = rows.draw(logits_AV, step)
+            going = rows.going()
+            if not going or step + 1 == T:
+                break
+            if len(going) <= (1 - LEAVE_AT) * len(rows.active):
+                index = rows.keep(going)
+                advance.keep(going, index)
+                tokens_A = tokens_A[index]
+            logits_AV = advance(tokens_A)
+
+
+def _prefill(
+    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, vision_graph: bool
+) -> tuple[torch.Tensor, DecodeLayout]:
+    """The logits after every prompt (P, V), and the layout of the steps that follow, with the prompts' keys in it."""
+    device = policy.device
     input_ids_L, positions_AL, layout, end_P = pack_prompts(prompts, policy.family)
     layout = layout.to(device)
     layout.store = {}
     images = pack_images(prompts, policy.family)
-    mask = no_mask(device)
-    with shared_images(policy.core, policy.family, images and images.to(device)) as image_inputs:
+    with image_inputs(policy, images and images.to(device), graph=vision_graph) as inputs:
         logits_PV = policy.model(
             input_ids=input_ids_L[None].to(device),
             position_ids=position_ids(positions_AL.to(device)),
-            attention_mask=mask,
+            attention_mask=no_mask(device),
             use_cache=False,
             logits_to_keep=end_P.to(device),
             group_layout=layout,
-            **image_inputs,
+            **inputs,
         ).logits[0]
-
-    decoding = DecodeLayout(layout.store, layout.prompt_lengths_N, G, T)
-    logits_AV = logits_PV.repeat_interleave(G, 0)
-    first_A = _next_positions(prompts, policy).repeat_interleave(G)
-    for step in range(T):
-        tokens_A = rows.draw(logits_AV, step)
-        going = rows.going()
-        if not going or step + 1 == T:
-            break
-        if len(going) <= (1 - LEAVE_AT) * len(rows.active):
-            decoding.keep(going)
-            index = rows.keep(going)
-            first_A, tokens_A = first_A[index], tokens_A[index]
-        logits_AV = policy.model(
-            input_ids=tokens_A[None],
-            position_ids=position_ids((first_A + step).expand(policy.family.axes, -1)),
-            attention_mask=mask,
-            use_cache=False,
-            group_layout=decoding,
-        ).logits[0]
-        decoding.step += 1
+    return logits_PV, DecodeLayout(layout.store, layout.prompt_lengths_N, sampling.group_size, sampling.max_new_tokens)
 
 
-def _sample_plain(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: _Rows) -> None:
-    """One prompt as G rows through the model's own cache; the definition of what ``_sample`` computes."""
+class _Advance:
+    """One decode step after the other: the token of each active row -> the logits (A, V) of its next one."""
+
+    def __init__(self, policy: Policy, layout: DecodeLayout, first_A: torch.Tensor, steps: int) -> None:
+        self.policy, self.layout = policy, layout
+        self.first_A = first_A  # position of the first sampled token of each row
+        self.mask = no_mask(policy.device)
+        self.lean = find_lean(policy.core)
+        if self.lean is not None:
+            positions_AT = first_A[:, None] + torch.arange(steps, device=policy.device)
+            self.cos_ATD, self.sin_ATD = self.lean.rotations(positions_AT, policy.family.axes)
+
+    def keep(self, places: list[int], index: torch.Tensor) -> None:
+        """Goes on with these places of the batch, given twice."""
+        self.layout.keep(places)
+        self.first_A = self.first_A[index]
+        if self.lean is not None:
+            self.cos_ATD, self.sin_ATD = self.cos_ATD[index], self.sin_ATD[index]
+
+    def __call__(self, tokens_A: torch.Tensor) -> torch.Tensor:
+        step = self.layout.step
+        if self.lean is not None:
+            rows = self.lean.step(tokens_A, self.layout, self.cos_ATD[:, step], self.sin_ATD[:, step])
+            logits_AV = self.policy.core.get_output_embeddings()(rows)
+        else:
+            logits_AV = self.policy.model(
+                input_ids=tokens_A[None],
+                position_ids=position_ids((self.first_A + step).expand(self.policy.family.axes, -1)),
+                attention_mask=self.mask,
+                use_cache=False,
+                group_layout=self.layout,
+            ).logits[0]
+        self.layout.step += 1
+        return logits_AV
+
+
+@torch.inference_mode()
+def _sample_plain(
+    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: _Rows, vision_graph: bool
+) -> None:
+    """One prompt as G rows through the model's own cache; the definition of what ``_sample`` computes. It computes
+    every row for itself, so it keeps no graph."""
     (prompt,), G = prompts, sampling.group_size
     first = _next_positions(prompts, policy)
     positions_AP = prompt_positions(prompt, policy.family).to(policy.device)
     input_ids_GP = prompt.input_ids_P.to(policy.device).expand(G, -1)
-    output = policy.model(
-        input_ids=input_ids_GP,
-        position_ids=position_ids(positions_AP).expand(*[-1] * (policy.family.axes > 1), G, -1),
-        use_cache=True,
-        **repeat_pixels(policy, prompt, G),
-        **image_marks(policy.family, policy.core, input_ids_GP),
-    )
+    with patches_as_product(policy.patch_embedding):
+        output = policy.model(
+            input_ids=input_ids_GP,
+            position_ids=position_ids(positions_AP).expand(*[-1] * (policy.family.axes > 1), G, -1),
+            use_cache=True,
+            **repeat_pixels(policy, prompt, G),
+            **image_marks(policy.family, policy.core, input_ids_GP),
+        )
     for step in range(sampling.max_new_tokens):
         tokens_G = rows.draw(output.logits[:, -1], step)
         if not rows.going() or step + 1 == sampling.max_new_tokens:

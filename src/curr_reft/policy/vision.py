@@ -1,59 +1,73 @@
-"""One pass of the vision tower for an image that several prompts of a row show.
+"""No more passes of the vision tower than there are images to see.
 
-The model's own forward places the features (Qwen3-VL feeds some of them into deeper layers, LLaVA cuts padding away and
-adds line ends), so the output of the module that makes them is repeated by a hook that lives for one call, instead of
-splicing features by hand.
+An image that several prompts of a row show passes the tower once, and features that are known are not computed again
+(``features.py``). The model's own forward places the features (Qwen3-VL feeds some of them into deeper layers, LLaVA
+cuts padding away and adds line ends), so what a module computes is replaced for one call, instead of splicing features
+by hand.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from curr_reft.policy.families import Family
+from curr_reft.policy.features import FeatureStore, cut, detached, is_frozen, joined
 from curr_reft.policy.packing import PackedImages
+from curr_reft.policy.patches import computed_by, patches_as_product
+from curr_reft.policy.policy import Policy
 
 
 @contextmanager
-def shared_images(core: nn.Module, family: Family, images: PackedImages | None) -> Iterator[dict[str, torch.Tensor]]:
-    """Yields the image inputs of one forward call of the model; while inside, shared images run once."""
+def image_inputs(policy: Policy, images: PackedImages | None, *, graph: bool = False) -> Iterator[dict[str, Any]]:
+    """Yields the image inputs of one forward call of the model; while inside, no image is computed twice.
+
+    ``graph``, in a call without gradients: the tower runs with them, and the next call with gradients whose images are
+    among these goes on from there. See ``features.py``.
+    """
     if images is None:
         yield {}
         return
-    if not images.repeated:
-        yield images.inputs
-        return
-    once = images.inputs.get("image_grid_thw")
+    with ExitStack() as stack:
+        if policy.tower is not None:
+            stack.enter_context(_known_features(policy.tower, policy.features, images, graph))
+        elif images.repeated:
+            stack.enter_context(_repeated(policy.core.get_submodule(policy.family.features), images))
+        stack.enter_context(patches_as_product(policy.patch_embedding))
+        yield {**images.inputs, **images.shown}
 
-    def run_once(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The Qwen towers are told the grids of what is shown; they get each distinct set's."""
-        return args, {**kwargs, "grid_thw": once} if "grid_thw" in kwargs else kwargs
 
-    def repeat(features: torch.Tensor) -> torch.Tensor:
+@contextmanager
+def _known_features(tower: nn.Module, store: FeatureStore, images: PackedImages, graph: bool) -> Iterator[None]:
+    """While inside, ``tower`` runs on distinct images that are not known, and puts out what every place shows."""
+    run = tower.forward
+
+    def forward(pixels: torch.Tensor, grid_thw: torch.Tensor, **kwargs: Any) -> Any:
+        known = store.find(tower, images.sources)
+        if known is None:
+            with torch.set_grad_enabled(graph or torch.is_grad_enabled()):
+                known = cut(run(pixels, grid_thw=images.inputs["image_grid_thw"], **kwargs), images.pieces)
+            if graph or is_frozen(tower):
+                store.keep(tower, images.sources, known)
+        shown = joined([known[entry] for entry in images.entries])
+        return detached(shown) if graph else shown
+
+    with computed_by(tower, forward):
+        yield
+
+
+@contextmanager
+def _repeated(projector: nn.Module, images: PackedImages) -> Iterator[None]:
+    """While inside, ``projector`` repeats the features of the distinct images for every place that shows them."""
+    run = projector.forward
+
+    def forward(*args: Any, **kwargs: Any) -> torch.Tensor:
+        features: torch.Tensor = run(*args, **kwargs)
         return features.index_select(0, _shown_rows(images, len(features)).to(features.device))
 
-    def repeat_features(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, torch.Tensor):
-            return repeat(output)
-        output.pooler_output = repeat(output.pooler_output)
-        if getattr(output, "deepstack_features", None):
-            output.deepstack_features = [repeat(each) for each in output.deepstack_features]
-        return output
-
-    module = core.get_submodule(family.features)
-    handles = (
-        module.register_forward_pre_hook(run_once, with_kwargs=True),
-        module.register_forward_hook(repeat_features),
-    )
-    try:
-        yield {**images.inputs, **images.shown}
-    finally:
-        for handle in handles:
-            handle.remove()
+    with computed_by(projector, forward):
+        yield
 
 
 def _shown_rows(images: PackedImages, rows: int) -> torch.Tensor:
