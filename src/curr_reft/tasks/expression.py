@@ -50,6 +50,8 @@ _LEAD = re.compile(
     r"^(?:(?:so|thus|therefore|hence)\b[,:]?\s*)?(?:the\s+)?(?:final\s+|correct\s+)?answer\b\s*(?:is\b|:|=)?\s*:?\s*",
     re.IGNORECASE,
 )
+_EMPHASIS = re.compile(r"\*\*([A-Za-z ]{1,40}:?)\*\*")
+_BOXED_SIDE = re.compile(r"=\s*\\boxed\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}$")
 _SIGNS = str.maketrans(
     {"−": "-", "–": "-", "²": "^2", "³": "^3", "~": " ", "º": "°", "˚": "°"}
     | {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4"}
@@ -67,7 +69,8 @@ def clean(text: str) -> str:
             whole = wrapper.fullmatch(text)
             if whole:
                 text = whole.group(1).strip()
-        text = _LEAD.sub("", text, count=1)
+        text = _LEAD.sub("", _EMPHASIS.sub(r"\1", text).removeprefix("\\therefore"), count=1)
+        text = _BOXED_SIDE.sub(r"=\1", text)
         text = text.strip().removeprefix("=").rstrip(".;,").removesuffix("\\").strip()
         if "$" in text and text.count("$") % 2 == 0 and "\\$" not in text:
             text = " ".join(text.replace("$", " ").split())  # "$42$ cm" has a formula in it; a single sign is money

@@ -25,8 +25,11 @@ _TAIL = re.compile(
 _COMMAND = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 _JOINS = re.compile(r"\band\b|&|\bAND\b|\bAnd\b")
 _MARKS = re.compile(r"[\s,;.:/()\[\]{}'\"`*+|、，]+")
-# A label opens a line, or follows white space or a separator: "A.", "(A)", "A)", "A:", "[A]".
-_LABEL = re.compile(r"(?:^|(?<=[\s,;]))(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.):])(?=\s|$)")
+# A label opens a line, or follows white space or a separator: "A.", "(A)", "A)", "A:", "[A]", "A (its text)".
+_LABEL = re.compile(
+    r"(?:^|(?<=[\s,;]))(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.):](?=\s|$)|([A-Z])(?:[.):](?=\d)|(?=\s\()))"
+)
+_BULLET = re.compile(r"^\s*(?:[-•]|\d\.)\s+(?=[(\[]?[A-Z]\b)", re.MULTILINE)
 _LONE_CAPITAL = re.compile(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9])")
 _GLUED_LABEL = re.compile(r"(?<![A-Z])[A-Z][.):]")
 _HEDGE = re.compile(r"\b(?:or|not|neither|nor|maybe|either|wrong|incorrect|false)\b", re.IGNORECASE)
@@ -47,7 +50,9 @@ def read_letters(answer: str, options: Sequence[str] = ()) -> frozenset[str] | N
     """
     if len(answer) > LONGEST_ANSWER:
         return None
-    text = _COMMAND.sub(r"\1", unwrapped(punctuated(answer))).replace("$", " ").replace("*", "").strip()
+    text = (
+        _COMMAND.sub(r"\1", _BULLET.sub("", unwrapped(punctuated(answer)))).replace("$", " ").replace("*", "").strip()
+    )
     if not text:
         return None
     text = _TAIL.sub("", _JOINS.sub(" , ", text))
@@ -89,7 +94,7 @@ def _labelled_letters(text: str, options: Sequence[str]) -> frozenset[str] | Non
 
 
 def _letter(label: re.Match[str]) -> str:
-    return (label.group(1) or label.group(2)).upper()
+    return next(letter for letter in label.groups() if letter).upper()
 
 
 def _own_text(letter: str, options: Sequence[str]) -> str:
@@ -112,6 +117,8 @@ def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
         return not _GLUED_LABEL.search(shown.strip().rstrip("."))
     if not (_within(own, words) or _within(words, own)):
         return False
+    if any(character.isdigit() for character in f" {words} ".replace(f" {own} ", " ", 1)) and _within(own, words):
+        return False  # a second value, or a reckoning
     others = [_plain(other) for other in options]
     return not any(_within(other, words) and not _within(other, own) for other in others)
 

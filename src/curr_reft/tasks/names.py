@@ -20,7 +20,8 @@ _APOSTROPHES = re.compile(r"['’`]+")
 _NOT_WORD = re.compile(r"[^\w\s]+|_+")
 _LEAD = re.compile(
     r"(?:the\s+)?(?:final\s+)?(?:answer|categor(?:y|ies)|objects?|classes|class|labels?|names?)"
-    r"(?:\s+(?:present|shown|visible))?(?:\s+in\s+(?:the|this)\s+image)?(?:\s+(?:is|are|include))?\s*:",
+    r"(?:\s+(?:present|shown|visible))?(?:\s+in\s+(?:the|this)\s+image)?(?:\s+(?:is|are|include))?\s*:"
+    r"|the\s+image\s+(?:contains|shows)\s*:",
     re.IGNORECASE,
 )
 _JSON_KEYS = frozenset({"label", "name", "category", "class", "object"})  # of an object that stands for one name
@@ -84,7 +85,7 @@ def _from_json(text: str) -> list[str] | None:
     if text.startswith("{"):
         if not (isinstance(value, list) and len(value) == 1 and value[0][0].lower() in _JSON_LISTS):
             return None
-        value = value[0][1]
+        value = [value[0][1]] if isinstance(value[0][1], str) else value[0][1]
     if not isinstance(value, list):
         return None
     names = [name for entry in value for name in _named(entry)]

@@ -92,7 +92,8 @@ _UNIT_NAMES = {
 }  # fmt: skip
 _ANY_UNIT = "|".join(sorted(map(re.escape, _UNIT_NAMES), key=len, reverse=True))
 _UNIT = re.compile(
-    r"(?P<value>.*(?:[\d})\]π.]|(?<![A-Za-z])pi))(?P<gap>\s*(?:\\[,;! ])*\s*)(?P<open>\\(?:text|mathrm|mbox)\s*\{\s*)?"
+    r"(?P<value>.*(?:[\d})\]π]|\d\.|(?<![A-Za-z])pi))"
+    r"(?P<gap>\s*(?:\\[,;! ])*\s*)(?P<open>\\(?:text|mathrm|mbox)\s*\{\s*)?"
     rf"(?P<square>square\s+|cubic\s+|sq\.?\s+)?(?P<name>{_ANY_UNIT})"
     r"(?P<early>\.?\s*\})?(?P<power>\s*\^\s*\{?\s*[23]\s*\}?)?(?P<late>\.?\s*\})?",
     re.IGNORECASE | re.ASCII,
