@@ -1,0 +1,115 @@
+"""Error rates of the leak check's eye: copies it misses, different pictures it takes for one.
+
+    python benchmarks/leaks.py [--scenes 3000] [--copies 400] [--json FILE]
+
+Different pictures: scenes of the drawn world (84 x 84 pixels), half of them with another one made of it by changing one
+thing: its colour, shape, size or place, or taking it away. Copies, re-encoded and resized: of the same scenes, and of
+random crops (200 pixels and more) of the image files given with --photographs.
+"""
+
+import argparse
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from curr_reft.data.fingerprint import candidates, fingerprint, same_picture, thumbnail
+from curr_reft.data.shapes import COLOURS, DOMAINS, SHAPES, SIDE, SIZES, Scene, random_scene
+
+
+def coded(image: Image.Image, kind: str, scale: float = 1.0, quality: int = 75) -> Image.Image:
+    """The image written and read again."""
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    file = io.BytesIO()
+    (image if scale == 1 else image.resize(size)).save(file, kind, **({} if kind == "PNG" else {"quality": quality}))
+    return Image.open(file).convert("RGB")
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "JPEG, quality 95": lambda image: coded(image, "JPEG", quality=95),
+    "JPEG, quality 75": lambda image: coded(image, "JPEG"),
+    "JPEG, quality 50": lambda image: coded(image, "JPEG", quality=50),
+    "WebP, quality 80": lambda image: coded(image, "WEBP", quality=80),
+    "256 colours": lambda image: image.quantize(256).convert("RGB"),
+    "twice the size": lambda image: coded(image, "PNG", 2),
+    "twice the size, JPEG": lambda image: coded(image, "JPEG", 2),
+    "0.8 of the size": lambda image: coded(image, "PNG", 0.8),
+    "0.75 of the size, JPEG quality 90": lambda image: coded(image, "JPEG", 0.75, 90),
+    "half the size": lambda image: coded(image, "PNG", 0.5),
+    "half the size, JPEG": lambda image: coded(image, "JPEG", 0.5),
+}
+
+
+def edited(scene: Scene, rng: random.Random) -> Scene:
+    """The scene with one thing changed."""
+    things = list(scene.things)
+    place = rng.randrange(len(things))
+    thing = things[place]
+    moved = thing.x + 7 if thing.x + thing.size + 7 <= SIDE else thing.x - 7
+    fits = [size for size in SIZES if size != thing.size and max(thing.x, thing.y) + size <= SIDE]
+    changes = [
+        {"colour": rng.choice([colour for colour in COLOURS if colour != thing.colour])},
+        {"shape": rng.choice([shape for shape in SHAPES if shape != thing.shape])},
+        {"x": moved},
+        {"size": rng.choice(fits) if fits else thing.size - 7},
+        None,
+    ]
+    change = rng.choice(changes)
+    things[place : place + 1] = [] if change is None else [replace(thing, **change)]
+    return replace(scene, things=tuple(things))
+
+
+def scenes(count: int, rng: random.Random) -> Iterator[Scene]:
+    for number in range(count):
+        scene = random_scene(rng, DOMAINS["train" if number % 2 else "ood_test"])
+        yield scene
+        if number % 2 == number % 4:  # of both worlds
+            yield edited(scene, rng)
+
+
+def crop(path: Path, rng: random.Random) -> Image.Image:
+    image = Image.open(path).convert("RGB")
+    width, height = (rng.randint(min(200, side), side) for side in image.size)
+    left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
+    return image.crop((left, top, left + width, top + height))
+
+
+def found(image: Image.Image, copy: Image.Image) -> bool:
+    close = candidates([fingerprint(image), fingerprint(copy)])
+    return bool(close) and same_picture(thumbnail(image), thumbnail(copy))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=3000)
+    parser.add_argument("--copies", type=int, default=400)
+    parser.add_argument(
+        "--photographs", type=Path, nargs="*", default=[], help="image files whose crops are copied too"
+    )
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "leaks.json")
+    arguments = parser.parse_args()
+    rng = random.Random(0)
+    different = list({scene.key: scene for scene in scenes(arguments.scenes, rng)}.values())
+    images = [scene.open() for scene in different]
+    close = candidates([fingerprint(image) for image in images])
+    wrong = sum(same_picture(thumbnail(images[first]), thumbnail(images[second])) for first, second in close)
+    print(f"{len(images):,} different scenes: {len(close):,} pairs looked at, {wrong} taken for one picture")
+    facts = {"scenes": len(images), "looked_at": len(close), "taken_for_one": wrong, "copies": {}}
+    sources = {"drawn, 84 x 84": rng.sample(images, arguments.copies)}
+    if arguments.photographs:
+        sources["crops of photographs"] = [crop(path, rng) for path in arguments.photographs for _ in range(100)]
+    print("| copy | " + " | ".join(f"found of {len(each)}: {name}" for name, each in sources.items()) + " |")
+    print("|---" * (1 + len(sources)) + "|")
+    for name, copy in COPIES.items():
+        hits = {source: sum(found(image, copy(image)) for image in each) for source, each in sources.items()}
+        facts["copies"][name] = hits
+        print(f"| {name} | " + " | ".join(map(str, hits.values())) + " |")
+    arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
