@@ -62,10 +62,11 @@ def test_64_answers_with_8_hostile_ones_are_scored_in_time() -> None:
         started = time.monotonic()
         outcomes = verify_all(order, timeout=TIMEOUT, workers=WORKERS)
         times.append(time.monotonic() - started)
-        assert outcomes == [expected[pair] for pair in order]
-        if times[-1] <= SCORED_WITHIN:
-            break
-    assert min(times) <= SCORED_WITHIN, times
+        for pair, outcome in zip(order, outcomes, strict=True):
+            assert outcome in (expected[pair], Equality.TIMED_OUT), pair
+        if times[-1] <= SCORED_WITHIN and outcomes == [expected[pair] for pair in order]:
+            return
+    pytest.fail(f"no try gave all outcomes within {SCORED_WITHIN:g} s: {times}")
 
 
 def children(process_id: int) -> list[int]:

@@ -39,10 +39,13 @@ _TRAILING_COMMA = re.compile(r",(\s*[\]}])")
 
 
 def is_valid(box: Box) -> bool:
-    """Finite, of positive width and height."""
-    return all(math.isfinite(value) and abs(value) <= LARGEST_COORDINATE for value in box) and (
-        box[0] < box[2] and box[1] < box[3]
+    """Finite, of positive width, height and area."""
+    x1, y1, x2, y2 = box
+    # A comparison with NaN is false, so this refuses what is not finite too.
+    inside = (
+        -LARGEST_COORDINATE <= x1 < x2 <= LARGEST_COORDINATE and -LARGEST_COORDINATE <= y1 < y2 <= LARGEST_COORDINATE
     )
+    return inside and (x2 - x1) * (y2 - y1) > 0.0  # sides of 1e-200 have an area that no float holds
 
 
 def area(box: Box) -> float:

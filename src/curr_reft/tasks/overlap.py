@@ -15,8 +15,6 @@ def giou(first: Box, second: Box) -> float:
     hull = area(
         (min(first[0], second[0]), min(first[1], second[1]), max(first[2], second[2]), max(first[3], second[3]))
     )
-    if hull == 0.0:  # sides so short that their product is no float above 0
-        return -1.0
     overlap = iou(first, second)
     # iou = shared / union and shared = both - union, so the union follows without a second intersection.
     union = (area(first) + area(second)) / (1.0 + overlap)

@@ -1,7 +1,8 @@
 """The processes that verify expressions: one server that has computer algebra loaded, and workers forked from it.
 
-A worker that exceeds its limit is killed and replaced. Loading sympy takes a second and a fork some milliseconds, so a
-batch full of hostile answers costs its time limits and no more. The server is a plain ``python -m`` child rather than
+A worker that exceeds its limit is killed and replaced, and one that is stuck before that steps aside, so that hostile
+answers delay the others by little. Loading sympy takes a second and a fork some milliseconds, so they cost their time
+limits, side by side, and no more. The server is a plain ``python -m`` child rather than
 one of ``multiprocessing``, because those import the caller's main module again, with torch in it. It starts when the
 first pair needs it and ends, with its workers, when this process does. POSIX only, as fork is.
 """
@@ -27,6 +28,7 @@ from curr_reft.tasks.status import VerificationError
 _log = logging.getLogger(__name__)
 
 START_LIMIT = 120.0  # seconds for the server to import sympy on a busy machine; not part of any pair's limit
+STUCK = 0.25  # of the limit, after which a worker steps aside for the pairs that wait
 WORKER_LIFE = 1000  # pairs after which a worker is replaced: the caches of the parser and of sympy grow
 
 
@@ -97,17 +99,19 @@ class _Server:
 
 
 class _Worker:
-    """One forked process. ``deadline`` is when its current pair has taken too long."""
+    """One forked process. ``deadline`` is when its current pair has taken too long, ``patience`` when it is stuck."""
 
     def __init__(self, server: _Server, process_id: int, channel: socket.socket) -> None:
         self.server, self.process_id, self.channel = server, process_id, channel
         self.job: int | None = None  # position of the pair in work
-        self.deadline = 0.0
+        self.deadline = self.patience = 0.0
+        self.stuck = False
         self.served = 0
         self._received = b""
 
     def send(self, job: int, pair: LatexPair, timeout: float) -> None:
-        self.job, self.deadline = job, time.monotonic() + timeout
+        self.job, now = job, time.monotonic()
+        self.deadline, self.patience = now + timeout, now + STUCK * timeout
         self.served += 1
         self.channel.sendall((json.dumps([pair.truth, pair.answer, timeout]) + "\n").encode())
 
@@ -122,6 +126,11 @@ class _Worker:
             return None
         self._received = rest
         return str(json.loads(line))
+
+    def step_aside(self) -> None:
+        """Lets another worker take its place, and the others the processors. Its limit stays what it was."""
+        self.stuck = True
+        os.setpriority(os.PRIO_PROCESS, self.process_id, 5)
 
     def kill(self) -> None:
         """Takes effect at once; ``end`` waits for it."""
@@ -170,7 +179,8 @@ class WorkerPool:
             self._started()
 
     def verify_all(self, pairs: Sequence[LatexPair], timeout: float, workers: int) -> list[Equality]:
-        """One outcome per pair, in order. ``timeout`` is seconds per pair, ``workers`` the most processes used.
+        """One outcome per pair, in order. ``timeout`` is seconds per pair, ``workers`` the most that are at work; as
+        many again may be stuck, at a lower priority.
 
         Raises VerificationError when no worker can start: then it is the installation, not an answer.
         """
@@ -189,8 +199,9 @@ class WorkerPool:
         outcomes: dict[int, Equality] = {}
         waiting = deque(sorted(range(len(pairs)), key=lambda position: -_looks_long(pairs[position])))
         while len(outcomes) < len(pairs):
-            wanted = min(max(1, workers), len(pairs) - len(outcomes))
-            while len(self._workers) < wanted:
+            stuck = sum(worker.stuck for worker in self._workers)
+            wanted = min(max(1, workers), len(pairs) - len(outcomes) - stuck) + stuck
+            while len(self._workers) < min(wanted, 2 * max(1, workers)):
                 self._workers.append(self._fork())
             for worker in [worker for worker in self._workers if worker.job is None]:
                 if not waiting:
@@ -217,9 +228,12 @@ class WorkerPool:
                     _log.warning("verification of %r failed: %s", pairs[worker.job], reason)
                 outcomes[worker.job] = Equality(outcome)
                 worker.job = None
-                if worker.served >= WORKER_LIFE:
+                if worker.served >= WORKER_LIFE or worker.stuck:
                     self._drop(worker)
             now = time.monotonic()
+            for worker in self._workers:
+                if worker.job is not None and not worker.stuck and now >= worker.patience:
+                    worker.step_aside()
             expired = [worker for worker in self._workers if worker.job is not None and now >= worker.deadline]
             for worker in expired:
                 worker.kill()  # all of them first: freeing a large memory takes time
@@ -230,9 +244,10 @@ class WorkerPool:
         return [outcomes[position] for position in range(len(pairs))]
 
     def _wait(self) -> list[_Worker]:
-        """The workers at work with something to read, after at most the time to the next deadline."""
+        """The workers at work with something to read, after at most the time to the next patience or deadline."""
         busy = [worker for worker in self._workers if worker.job is not None]
-        pause = max(0.0, min(worker.deadline for worker in busy) - time.monotonic()) if busy else 0.0
+        events = [worker.deadline if worker.stuck else worker.patience for worker in busy]
+        pause = max(0.0, min(events) - time.monotonic()) if events else 0.0
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.channel, selectors.EVENT_READ, worker)
