@@ -89,6 +89,8 @@ def _estimate(recipe: Recipe, size: Size, prompt: int) -> None:
         forms = ", ".join(f"{form} {share:.0%}" for form, share in stage.shares([]).items())
         print(f"  stage {stage.name}: {forms}; {stage.steps} updates, replay {stage.replay:.0%}")
     print(f"  curriculum: {steps} updates, {rollouts:,} completions of at most {recipe.sampling.max_new_tokens} tokens")
+    if recipe.rl.resample is not None:
+        print(f"  resampling: up to {rollouts * recipe.rl.resample.rounds:,} completions more, in place of others")
     print(
         f"  memory: weights, gradients, optimizer, reference {human_size(weights + state + anchor)}, activations on top"
     )

@@ -66,10 +66,16 @@ class Trainings:
                 seed=seed,
                 budget=budget,
                 reference=reference,
+                replacement=sampler.replacement,
             )
 
         def account() -> dict[str, Any]:
-            return {"shares": shares, "asked": sampler.asked, "gate": gate.account() if gate is not None else None}
+            return {
+                "shares": shares,
+                "asked": sampler.asked,
+                "replaced": sampler.replaced,
+                "gate": gate.account() if gate is not None else None,
+            }
 
         return self._train(
             run, name, folder, start, objective, budget, recipe.rl.optimizer, seed, list(stage.forms), gate, account

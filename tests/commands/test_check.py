@@ -206,3 +206,10 @@ def test_check_shows_the_stages_a_schedule_makes_and_what_measuring_will_ask(
     printed = capsys.readouterr().out
     assert "  stage mixed: binary 42%, choice 32%, open 26%; 8 updates, replay 0%" in printed
     assert f"  difficulty: at most {3 * 36 * 8:,} answers of the base before training" in printed
+
+
+def test_check_says_how_many_completions_resampling_may_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tiny_run.RECIPE), "--rl.resample.rounds", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert f"  curriculum: 8 updates, {8 * 3 * 4} completions" in printed
+    assert f"  resampling: up to {8 * 3 * 4 * 2} completions more" in printed

@@ -75,3 +75,47 @@ def test_replay_has_its_share_of_a_stage(replay: float) -> None:
     drawn = Counter(question.form for step in range(60) for question in one.draw(step))
     assert abs(drawn["binary"] + drawn["choice"] - replay * 720) < 1
     assert abs(drawn["binary"] - drawn["choice"]) <= 1
+
+
+# Replacements
+
+
+@given(data=st.data(), prompts=st.integers(1, 9))
+def test_replacements_leave_the_mixture_as_it_was_dealt(data: st.DataObject, prompts: int) -> None:
+    """Forms and tasks are those of a sampler that replaces nothing; a replacement is of the same form and task."""
+    shares = {"open": 0.5, "binary": 0.3, "choice": 0.2}
+    one, other = sampler(shares, prompts), sampler(shares, prompts)
+    for step in range(12):
+        drawn = one.draw(step)
+        assert [(q.form, q.task) for q in drawn] == [(q.form, q.task) for q in other.draw(step)]
+        for question in data.draw(st.lists(st.sampled_from(drawn), max_size=2 * prompts)):
+            instead = one.replacement(question)
+            assert (instead.form, instead.task) == (question.form, question.task)
+    assert {
+        form: {task: count - one.replaced[form][task] for task, count in tasks.items()}
+        for form, tasks in one.asked.items()
+    } == other.asked
+
+
+def test_dealt_or_replaced_a_cell_is_asked_in_epochs() -> None:
+    one = sampler({"open": 1.0}, prompts=2)  # one question of each of the two tasks
+    asked = []
+    for step in range(5):
+        drawn = one.draw(step)
+        asked += [*drawn, one.replacement(drawn[0])]  # detection is asked twice a step
+    of_detection = [q.id for q in asked if q.task == "detection"]
+    assert sorted(of_detection[:5]) == sorted(of_detection[5:]) == sorted({*of_detection})
+    assert one.replaced == {"open": {"detection": 5, "math": 0}}
+
+
+def test_replacements_go_on_where_they_were() -> None:
+    def walk(one: QuestionSampler, steps: range) -> list[str]:
+        drawn = [(q, one.replacement(q)) for step in steps for q in one.draw(step)]
+        return [q.id for pair in drawn for q in pair]
+
+    shares = {"open": 0.7, "binary": 0.3}
+    expected = walk(sampler(shares), range(6))
+    first, second = sampler(shares), sampler(shares)
+    assert walk(first, range(3)) == expected[:72]
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert walk(second, range(3, 6)) == expected[72:]

@@ -20,7 +20,7 @@ from curr_reft.questions.question import Question
 from curr_reft.recipe import load_recipe
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.rewards.grade import Grade, Status
-from curr_reft.train.config import ObjectiveConfig, OptimizerConfig, RlConfig
+from curr_reft.train.config import ObjectiveConfig, OptimizerConfig, ResampleConfig, RlConfig
 from curr_reft.train.grpo import GrpoObjective
 
 SAMPLING = SamplingConfig(group_size=4, max_new_tokens=8)
@@ -84,19 +84,33 @@ def grpo(prepared: Prepared, babble: object) -> Callable[..., GrpoObjective]:
     """``grpo(policy, reference=..., beta=0.1, updates_per_batch=2, micro_batch_tokens=64)``"""
 
     def build(
-        policy: Policy, reference: Any = None, micro_batch_tokens: int = 16_384, prompts: int = 3, **objective: Any
+        policy: Policy,
+        reference: Any = None,
+        micro_batch_tokens: int = 16_384,
+        prompts: int = 3,
+        resample: dict[str, Any] | None = None,
+        **objective: Any,
     ) -> GrpoObjective:
         objective.setdefault("beta", 0.0 if reference is None else 0.1)
         config = RlConfig(
             prompts_per_step=prompts,
             micro_batch_tokens=micro_batch_tokens,
+            resample=None if resample is None else ResampleConfig(**resample),
             optimizer=OptimizerConfig(lr=1e-3),
             objective=ObjectiveConfig(**objective),
         )
         shares = {"open": 0.7, "binary": 0.3}
         sampler = QuestionSampler({form: prepared.of("train", form) for form in shares}, shares, prompts, seed=1)
         return GrpoObjective(
-            policy, sampler, config, SAMPLING, RewardsConfig(), seed=1, budget=BUDGET, reference=reference
+            policy,
+            sampler,
+            config,
+            SAMPLING,
+            RewardsConfig(),
+            seed=1,
+            budget=BUDGET,
+            reference=reference,
+            replacement=sampler.replacement,
         )
 
     return build

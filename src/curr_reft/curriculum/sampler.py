@@ -18,6 +18,9 @@ class QuestionSampler:
     The share of a form is met over the steps, not only on average: whole numbers are carried over, so 30 % of 12
     prompts are 3, 4, 4, 3, ... Tasks take turns within a form. A (form, task) cell is asked in epochs, each in an order
     of its own, which ``epoch`` makes: by default every question once, at random.
+
+    A replacement is the next question of the same cell. Shares and turns count what was dealt, not what was replaced,
+    so the mixture of a step stays what it was; a cell that is replaced more often comes to its next epoch sooner.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class QuestionSampler:
             assert self.cells[form], f"no question of form {form}"
         self.owed = dict.fromkeys(self.shares, 0.0)
         self.asked = {form: dict.fromkeys(self.cells[form], 0) for form in self.shares}
+        self.replaced = {form: dict.fromkeys(self.cells[form], 0) for form in self.shares}  # of those asked
         self.steps = steps
         self.epoch = epoch
         self._orders: dict[tuple[str, str], tuple[int, list[int]]] = {}  # cell -> (epoch, order); made again on resume
@@ -59,10 +63,17 @@ class QuestionSampler:
             drawn.append(self._next(form))
         return drawn
 
+    def replacement(self, question: Question) -> Question:
+        """What is asked in place of ``question``, which has been asked and taught nothing."""
+        self.replaced[question.form][question.task] += 1
+        return self._take(question.form, question.task)
+
     def _next(self, form: str) -> Question:
-        asked = self.asked[form]
-        task = min(asked, key=lambda name: asked[name])
-        pool = self.cells[form][task]
+        asked, replaced = self.asked[form], self.replaced[form]
+        return self._take(form, min(asked, key=lambda name: asked[name] - replaced[name]))
+
+    def _take(self, form: str, task: str) -> Question:
+        asked, pool = self.asked[form], self.cells[form][task]
         epoch, place = divmod(asked[task], len(pool))
         asked[task] += 1
         return pool[self._order(form, task, epoch)[place]]
@@ -80,8 +91,9 @@ class QuestionSampler:
         return known[1]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"owed": self.owed, "asked": self.asked}
+        return {"owed": self.owed, "asked": self.asked, "replaced": self.replaced}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.owed = dict(state["owed"])
         self.asked = {form: dict(counts) for form, counts in state["asked"].items()}
+        self.replaced = {form: dict(counts) for form, counts in state["replaced"].items()}

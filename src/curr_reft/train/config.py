@@ -38,12 +38,26 @@ class ObjectiveConfig(Config):
     )
 
 
+class ResampleConfig(Config):
+    """Groups that agree in their outcome are replaced by other questions (DAPO, arXiv 2503.14476, section 3.2)."""
+
+    rounds: int = Field(
+        2, ge=1, description="most further rollouts of a step; groups that still agree after the last one stay"
+    )
+    enough: float = Field(
+        1.0, gt=0, le=1, description="no further rollout once this share of the step's groups differs in the outcome"
+    )
+
+
 class RlConfig(Config):
     """Reinforcement learning: the same settings for every stage and for the plain-RL baseline."""
 
     prompts_per_step: int = Field(8, ge=1, description="prompts (groups) of one optimizer step")
     micro_batch_tokens: int = Field(
         16_384, ge=64, description="tokens of packed rows, padding included, of one forward"
+    )
+    resample: ResampleConfig | None = Field(
+        None, description="replace groups whose completions all earned the same accuracy; null: train on what was drawn"
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()

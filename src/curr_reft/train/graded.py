@@ -27,6 +27,12 @@ class GradedGroup:
         """Whether any completion has an advantage other than 0."""
         return any(self.advantages_G)
 
+    @property
+    def differs(self) -> bool:
+        """Whether two completions that have a reward differ in accuracy: in the outcome, whatever shaping adds."""
+        paid = zip(self.grades_G, self.rewards_G, strict=True)
+        return len({grade.accuracy for grade, reward in paid if reward is not None}) > 1
+
 
 def step_metrics(graded: Sequence[GradedGroup], logged: Logged | None = None) -> dict[str, Any]:
     """What a step's rollouts earned. Means run over completions with a score; shares over all completions.

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +29,7 @@ from curr_reft.train.config import RlConfig
 from curr_reft.train.graded import GradedGroup, rollout_records, step_metrics
 from curr_reft.train.losses import group_advantages, k3, log_ratio, policy_loss, token_weights
 from curr_reft.train.objective import MicroBatch, StepBatch
+from curr_reft.train.resample import Replacement, Round, resample_metrics, sample, sampled_records
 
 
 class Sampler(Protocol):
@@ -54,8 +56,10 @@ class GrpoObjective:
         seed: int,
         budget: int,
         reference: Callable[[], AbstractContextManager[Policy]] | None,
+        replacement: Replacement | None = None,
     ) -> None:
         assert (reference is not None) == (config.objective.beta > 0), "a reference model is kept exactly when beta > 0"
+        assert config.resample is None or replacement is not None, "resampling asks for other questions"
         self.policy = policy
         self.sampler = sampler
         self.config = config
@@ -66,25 +70,41 @@ class GrpoObjective:
         self.seed = seed
         self.budget = budget  # updates of the stage, whether or not a gate ends it before
         self.reference = reference
+        self.replacement = replacement
         self.updates_per_batch = config.objective.updates_per_batch
 
     def prepare(self, step: int) -> StepBatch:
+        sampled = sample(partial(self._ask, step), self.sampler.draw(step), self.config.resample, self.replacement)
+        first = sampled.rounds[0]
+        metrics = step_metrics(first.graded, first.logged)
+        if self.config.resample is not None:
+            metrics["resample"] = resample_metrics(sampled)
+        packing = time.perf_counter()
+        micro_batches = self.pack(sampled.trained)
+        seconds = {name: sum(each.seconds[name] for each in sampled.rounds) for name in first.seconds}
+        return StepBatch(
+            micro_batches=micro_batches,
+            metrics=metrics,
+            seconds={**seconds, "pack": time.perf_counter() - packing},
+            tokens=sum(completion.length for g in sampled.groups for completion in g.group.completions),
+            records=tuple(
+                rollout_records(step, first.graded, first.logged)
+                if self.config.resample is None
+                else sampled_records(step, sampled)
+            ),
+        )
+
+    def _ask(self, step: int, questions: Sequence[Question], number: int) -> Round:
+        """Rollout ``number`` of a step, graded."""
         started = time.perf_counter()
-        questions = self.sampler.draw(step)
         prompts = [self.policy.processor.encode_question(question) for question in questions]
-        groups = rollout(self.policy, prompts, self.sampling, seed=derive_seed(self.seed, "rollout", step))
+        names = ("rollout", step) if number == 0 else ("rollout", step, number)
+        groups = rollout(self.policy, prompts, self.sampling, seed=derive_seed(self.seed, *names))
         rolled = time.perf_counter()
         logged = Logged(count=sum(len(group.completions) for group in groups))
         graded = self.grade(questions, groups, step, logged)
-        grading = time.perf_counter()
-        micro_batches = self.pack(graded)
-        return StepBatch(
-            micro_batches=micro_batches,
-            metrics=step_metrics(graded, logged),
-            seconds={"rollout": rolled - started, "grade": grading - rolled, "pack": time.perf_counter() - grading},
-            tokens=sum(completion.length for group in groups for completion in group.completions),
-            records=tuple(rollout_records(step, graded, logged)),
-        )
+        seconds = {"rollout": rolled - started, "grade": time.perf_counter() - rolled}
+        return Round(graded=tuple(graded), logged=logged, seconds=seconds)
 
     def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
         objective = self.config.objective
