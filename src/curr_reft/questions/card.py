@@ -117,7 +117,8 @@ def picture_statistics(survey: Survey) -> dict[str, Any]:
     aspect (width over height)."""
     size_N2 = np.asarray(survey.sizes, dtype=np.int64).reshape(-1, 2)
     key_N = np.asarray(survey.pictures, dtype=np.uint64)
-    per_item = np.diff([0, *survey.picture_end])
+    ends_N = np.asarray(survey.picture_end, dtype=np.int64)
+    per_item = np.diff(ends_N, prepend=np.int64(0))
     split_N = np.repeat(np.asarray(survey.split_of, dtype=np.int64), per_item)
     statistics: dict[str, Any] = {}
     for number, split in enumerate(survey.splits):

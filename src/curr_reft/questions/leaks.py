@@ -86,7 +86,9 @@ def check_ids(survey: Survey, items: Iterable[Item]) -> None:
 def find_repeats(survey: Survey, items: Iterable[Item]) -> Repeats:
     """Reads ``items`` again only where something repeats. Raises DataError for an image that cannot be opened."""
     copies = _copies(survey, items)
-    pictures_N = np.array([copies.get(key, key) for key in survey.pictures], dtype=np.uint64)
+    pictures_N = np.array(survey.pictures, dtype=np.uint64)
+    for place in np.flatnonzero(np.isin(pictures_N, np.array([*copies], dtype=np.uint64))).tolist():
+        pictures_N[place] = copies[int(pictures_N[place])]
     ends_N = np.asarray(survey.picture_end, dtype=np.int64)
     owners_N = np.repeat(np.arange(len(ends_N)), np.diff(ends_N, prepend=0))
     leaks: dict[int, tuple[int, str]] = {}
@@ -126,8 +128,9 @@ def _leaking(survey: Survey, places: Sequence[int]) -> Iterator[tuple[int, int]]
 def _groups(keys_N: np.ndarray) -> Iterator[np.ndarray]:
     """The places of each key that stands more than once, in order."""
     order = np.argsort(keys_N, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(keys_N[order])) + 1)
-    return (part for part in parts if len(part) > 1)
+    starts = np.flatnonzero(np.diff(keys_N[order], prepend=~keys_N[order[:1]]))
+    counts = np.diff(starts, append=len(order))
+    return (order[start : start + count] for start, count in zip(starts[counts > 1], counts[counts > 1], strict=True))
 
 
 def _copies(survey: Survey, items: Iterable[Item]) -> dict[int, int]:
