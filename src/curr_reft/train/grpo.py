@@ -29,6 +29,7 @@ from curr_reft.train.config import RlConfig
 from curr_reft.train.graded import GradedGroup, rollout_records, step_metrics
 from curr_reft.train.losses import group_advantages, k3, log_ratio, policy_loss, token_weights
 from curr_reft.train.objective import MicroBatch, StepBatch
+from curr_reft.train.one_pass import continues_vision, worth_continuing
 from curr_reft.train.resample import Replacement, Round, resample_metrics, sample, sampled_records
 
 
@@ -99,7 +100,13 @@ class GrpoObjective:
         started = time.perf_counter()
         prompts = [self.policy.processor.encode_question(question) for question in questions]
         names = ("rollout", step) if number == 0 else ("rollout", step, number)
-        groups = rollout(self.policy, prompts, self.sampling, seed=derive_seed(self.seed, *names))
+        groups = rollout(
+            self.policy,
+            prompts,
+            self.sampling,
+            seed=derive_seed(self.seed, *names),
+            vision_graph=continues_vision(self.policy, prompts, self.config, self.sampling),
+        )
         rolled = time.perf_counter()
         logged = Logged(count=sum(len(group.completions) for group in groups))
         graded = self.grade(questions, groups, step, logged)
@@ -172,6 +179,9 @@ class GrpoObjective:
             if id(g) in kept
         ]
         parts = split_groups([group for group, _ in rows], self.config.micro_batch_tokens)
+        seen = [g.group.prompt for g in graded]
+        if len(parts) != 1 or not worth_continuing(seen, [group.prompt for group in parts[0]]):
+            self.policy.features.drop_graphs()
         batches, start = [], 0
         for part in parts:
             own = [entry for _, entries in rows[start : start + len(part)] for entry in entries]
