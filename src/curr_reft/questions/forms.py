@@ -123,15 +123,12 @@ def _wrong_claims(
 
 
 def _earns(task: Task, claim: Truth, truth: Truth, grading: TaskOptions) -> bool:
-    """Whether ``claim`` as an answer would be right for a part of ``truth``, or could not be shown to be wrong."""
+    """Whether ``claim`` as an answer is paid in full for a part of ``truth``, or could not be shown to be wrong."""
     parsed = task.parse(task.write(claim))
     if parsed is None:
         return False
     try:
-        return any(
-            task.correct(parsed, single, grading) or task.score(parsed, single, grading) >= 1.0
-            for single in task.singles(truth)
-        )
+        return any(task.score(parsed, single, grading) >= 1.0 for single in task.singles(truth))
     except (GradingTimeoutError, VerificationError):
         return True
 

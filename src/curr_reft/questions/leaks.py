@@ -54,7 +54,7 @@ class Repeats:
         raise DataError(
             problems[0][0],
             f"{len(problems)} item(s) leak between splits, which would make every test result worthless:{listed}{more}"
-            "\nremove them from one of the splits; curr-reft data build writes all pairs to leaks.jsonl",
+            "\nRemove them from one of the splits; curr-reft data build writes all pairs to leaks.jsonl",
             problems,
         )
 
@@ -86,19 +86,19 @@ def check_ids(survey: Survey, items: Iterable[Item]) -> None:
 def find_repeats(survey: Survey, items: Iterable[Item]) -> Repeats:
     """Reads ``items`` again only where something repeats. Raises DataError for an image that cannot be opened."""
     copies = _copies(survey, items)
-    pictures_N = np.array(survey.pictures, dtype=np.uint64)
-    for place in np.flatnonzero(np.isin(pictures_N, np.array([*copies], dtype=np.uint64))).tolist():
-        pictures_N[place] = copies[int(pictures_N[place])]
+    exact_N = np.asarray(survey.pictures, dtype=np.uint64)
+    pictures_N = exact_N.copy()
+    for place in np.flatnonzero(np.isin(exact_N, np.array([*copies], dtype=np.uint64))).tolist():
+        pictures_N[place] = copies[int(exact_N[place])]
     ends_N = np.asarray(survey.picture_end, dtype=np.int64)
     owners_N = np.repeat(np.arange(len(ends_N)), np.diff(ends_N, prepend=0))
     leaks: dict[int, tuple[int, str]] = {}
-    for found in _groups(pictures_N):
-        for first, second in _leaking(survey, sorted(set(owners_N[found].tolist()))):
-            exact = set(survey.pictures_of(first)) & set(survey.pictures_of(second))
-            same = survey.questions[first] == survey.questions[second]
-            what = "image and question are" if same else "image is"
-            bytes_too = "" if exact else ", in other bytes,"
-            leaks.setdefault(second, (first, f"its {what} also{bytes_too} in"))
+    # Equal bytes first: an item that repeats a file is named with that file, not with another copy of the picture.
+    for keys_N, also in ((exact_N, "also"), (pictures_N, "also, in other bytes,")):
+        for found in _groups(keys_N):
+            for first, second in _leaking(survey, sorted(set(owners_N[found].tolist()))):
+                same = survey.questions[first] == survey.questions[second]
+                leaks.setdefault(second, (first, f"its {'image and question are' if same else 'image is'} {also} in"))
     for found in _groups(np.asarray(survey.questions, dtype=np.uint64)):
         text_only = [place for place in found.tolist() if not survey.pictures_of(place)]
         for first, second in _leaking(survey, text_only):
