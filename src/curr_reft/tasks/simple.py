@@ -116,14 +116,17 @@ class UserTask(TaskDefaults):
         given = list(item.distractors)
         rng.shuffle(given)
         proposed = self._distractors(truth, rng, n) if apart else self._claims(truth, rng)
-        against, chosen = [truth], list[Truth]()
+        others, chosen = list[Any](), list[Truth]()
         for text in chain(map(str, given), proposed):
             if len(chosen) >= n:
                 break
             parsed = self._asked("parse", self.own.parse, text)
-            if parsed is not None and all(self._wrong(parsed, other) for other in against):
+            if parsed is None or not self._wrong(parsed, truth):
+                continue
+            # Of two options neither may be nearly the other, and a score need not be symmetric.
+            if all(self._wrong(parsed, other) and self._wrong(other, parsed) for other in others):
                 chosen.append(text)
-                against += [parsed] if apart else []
+                others += [parsed] if apart else []
         return chosen
 
     def _claims(self, truth: Any, rng: random.Random) -> Iterator[str]:
