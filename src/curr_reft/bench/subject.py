@@ -36,7 +36,7 @@ LARGEST_IMAGE = 1 << 24  # pixels; above it the processor would resize
 
 def build_config() -> Qwen2_5_VLConfig:
     """The measured architecture."""
-    ids = {token: number for number, token in enumerate(_vocabulary())}
+    ids = {token: number for number, token in enumerate(tokens_of(VOCABULARY))}
     return Qwen2_5_VLConfig(
         text_config={
             "vocab_size": VOCABULARY,
@@ -80,9 +80,10 @@ def build_model(seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
     return model
 
 
-def build_processor() -> ImageTextProcessor:
+def build_processor(vocabulary: int = VOCABULARY) -> ImageTextProcessor:
     """Tokenizer with a word a token, image processor without resizing, chat template."""
-    core = Tokenizer(models.WordLevel({token: number for number, token in enumerate(_vocabulary())}, unk_token=UNKNOWN))
+    ids = {token: number for number, token in enumerate(tokens_of(vocabulary))}
+    core = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"w[0-9]+|[a-z]+|\n|."), behavior="isolated")
     core.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
@@ -130,6 +131,7 @@ def weights_sha256(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _vocabulary() -> list[str]:
+def tokens_of(vocabulary: int) -> list[str]:
+    """All tokens in the order of their ids: special ones, those of the chat template, words."""
     glue = ("user", "assistant", "system", "\n")
-    return [*SPECIAL, *glue, *(f"w{number}" for number in range(VOCABULARY - len(SPECIAL) - len(glue)))]
+    return [*SPECIAL, *glue, *(f"w{number}" for number in range(vocabulary - len(SPECIAL) - len(glue)))]

@@ -94,7 +94,7 @@ def generation_work(sizes: Sizes, shape: Shape, *, shared: bool) -> list[Product
     copies = PROMPTS if shared else rows  # of each prompt that are computed
     decode = [*_language(sizes, rows), *_decode_attention(sizes, shape, shared=shared), _head(sizes, rows)]
     return [
-        *_vision(sizes, copies, shape.patches),
+        *vision_work(sizes, copies, shape.patches),
         *_language(sizes, copies * shape.P),
         *_prompt_attention(sizes, copies, shape.P),
         _head(sizes, copies),
@@ -106,7 +106,7 @@ def training_work(sizes: Sizes, shape: Shape, options: Options, *, shared: bool)
     """Forward and backward."""
     P, C, G = shape.P, shape.C, shape.G
     rows = PROMPTS * G
-    vision = _vision(sizes, PROMPTS if shared else rows, shape.patches)
+    vision = vision_work(sizes, PROMPTS if shared else rows, shape.patches)
     language = _language(sizes, PROMPTS * (P + G * (C - 1)) if shared else rows * (P + C))
     head = _head(sizes, rows * C if shared else rows * (P + C - 1))
     attention = _training_attention(sizes, shape, shared=shared)
@@ -126,7 +126,8 @@ def flops(products: list[Product]) -> float:
     return sum(product.flops for product in products)
 
 
-def _vision(sizes: Sizes, images: int, patches: int) -> list[Product]:
+def vision_work(sizes: Sizes, images: int, patches: int) -> list[Product]:
+    """One forward pass of the tower and its projector over ``images`` of ``patches`` patches each."""
     tokens, D, inner = images * patches, sizes.vision_width, sizes.vision_inner
     head = D // sizes.vision_heads
     layer = [
