@@ -245,3 +245,17 @@ def test_the_second_update_is_measured_against_the_policy_that_sampled(grpo: Grp
     with torch.no_grad():
         moved = float(off_policy.loss(batch)[0])
     assert abs(moved) > 1e-3
+
+
+def test_the_images_of_the_next_step_are_begun(fresh, grpo, monkeypatch):
+    """Of the very questions it will ask; and looking ahead moves nothing."""
+    begun, asked = [], []
+    policy = fresh()
+    objective, other = grpo(policy), grpo(policy)
+    monkeypatch.setattr(policy.processor, "prefetch", lambda questions: begun.append([q.id for q in questions]))
+    for step in range(1, objective.budget + 1):
+        objective.prepare(step)
+        asked.append([question.id for question in other.sampler.draw(step)])
+        assert objective.state_dict() == other.state_dict()
+    assert begun == asked[1:]
+    assert len({tuple(ids) for ids in asked}) > 1

@@ -42,6 +42,12 @@ class ModelConfig(Config):
     threads: int | None = Field(
         None, ge=1, description="CPU threads of a computation; null: torch's choice. For tiny models 1 is best."
     )
+    image_threads: int = Field(
+        1,
+        ge=0,
+        description="Threads that open and process the images of the next step while the model computes; 0: none, "
+        "images are processed when they are asked for.",
+    )
     packed: bool = Field(
         True, description="Compute a prompt once for its whole group; false: the plain path, one row a completion."
     )

@@ -7,6 +7,7 @@ an image that is not there raises DataError.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from curr_reft.data.frame import BoxFrame, FrameKind, keep_size, resize_rule
 from curr_reft.data.item import ImageSource
 from curr_reft.errors import DataError
+from curr_reft.policy.ahead import Ahead
 from curr_reft.policy.families import Family, Positions
 from curr_reft.policy.types import EncodedPrompt
 
@@ -49,7 +51,7 @@ class ChatProcessor:
     """Wraps a processor of transformers (``.processor``) for one model family.
 
     ``positions`` gives the rotary positions of a prompt (``families.positions_of``); without it (when tokens are only
-    counted, and no model is loaded) prompts with images carry none.
+    counted, and no model is loaded) prompts with images carry none. ``threads`` work ahead for ``prefetch``.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ChatProcessor:
         positions: Positions | None = None,
         max_length: int | None = None,
         frame_kind: FrameKind | None = None,
+        threads: int = 0,
     ) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
@@ -70,6 +73,7 @@ class ChatProcessor:
         self.frame = BoxFrame(frame_kind or family.frame, _fit(processor.image_processor, family))
         self._cache: OrderedDict[tuple[str, ...], _Pixels] = OrderedDict()
         self._cached_bytes = 0
+        self._ahead: Ahead[_Pixels] = Ahead(threads)
 
     def encode(self, prompt_text: str, images: Sequence[Image.Image] = ()) -> EncodedPrompt:
         """One user turn that shows ``images`` and then says ``prompt_text``, up to where the answer starts.
@@ -86,6 +90,14 @@ class ChatProcessor:
         return self._encode(
             question.prompt, pixels, len(question.images), getattr(question, "id", repr(question.prompt[:60]))
         )
+
+    def prefetch(self, questions: Sequence[Askable]) -> None:
+        """Begins to open and process the images of ``questions``, which are asked next, without waiting for it.
+
+        An image that cannot be used raises when its question is encoded.
+        """
+        sets = {_key(question.images): question.images for question in questions if question.images}
+        self._ahead.begin({key: partial(self._open, sets[key]) for key in sets.keys() - self._cache.keys()})
 
     def decode(self, tokens_T: torch.Tensor | Sequence[int]) -> str:
         """The text of a completion, without special tokens."""
@@ -145,10 +157,10 @@ class ChatProcessor:
 
     def _cached(self, sources: tuple[ImageSource, ...]) -> _Pixels:
         """Prompts with the same images get the very same tensors: the rollout and the packed row look for that."""
-        key = tuple(source.key for source in sources)
+        key = _key(sources)
         pixels = self._cache.get(key)
         if pixels is None:
-            pixels = self._cache[key] = self._process([source.open() for source in sources])
+            pixels = self._cache[key] = self._ahead.take(key, partial(self._open, sources))
             self._cached_bytes += pixels.bytes
             while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
                 self._cached_bytes -= self._cache.popitem(last=False)[1].bytes
@@ -156,12 +168,19 @@ class ChatProcessor:
             self._cache.move_to_end(key)
         return pixels
 
+    def _open(self, sources: tuple[ImageSource, ...]) -> _Pixels:
+        return self._process([source.open() for source in sources])
+
     def _process(self, images: list[Image.Image]) -> _Pixels:
         options = {"return_tensors": "pt", **self.family.image_options}
         made = self.processor.image_processor([images], **options)
         replacements = tuple(self.processor.replace_image_token(made, index) for index in range(len(images)))
         inputs = {name: _as_tensor(made[name]) for name in self.family.pixel_axes if name in made}
         return _Pixels(inputs=inputs, replacements=replacements)
+
+
+def _key(sources: tuple[ImageSource, ...]) -> tuple[str, ...]:
+    return tuple(source.key for source in sources)
 
 
 def _as_tensor(made: Any) -> torch.Tensor:

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -99,6 +100,8 @@ class GrpoObjective:
         """Rollout ``number`` of a step, graded."""
         started = time.perf_counter()
         prompts = [self.policy.processor.encode_question(question) for question in questions]
+        if step < self.budget:
+            self.policy.processor.prefetch(self._peek(step + 1))
         names = ("rollout", step) if number == 0 else ("rollout", step, number)
         groups = rollout(
             self.policy,
@@ -112,6 +115,13 @@ class GrpoObjective:
         graded = self.grade(questions, groups, step, logged)
         seconds = {"rollout": rolled - started, "grade": time.perf_counter() - rolled}
         return Round(graded=tuple(graded), logged=logged, seconds=seconds)
+
+    def _peek(self, step: int) -> list[Question]:
+        """What ``step`` would ask if nothing came between. The sampler is left as it was."""
+        state = deepcopy(self.sampler.state_dict())
+        questions = self.sampler.draw(step)
+        self.sampler.load_state_dict(state)
+        return questions
 
     def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
         objective = self.config.objective
