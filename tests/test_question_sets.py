@@ -46,7 +46,7 @@ def recipe_file(folder: Path, data: dict[str, Any], **sections: Any) -> Path:
 def drawn(train: int, other: int = 4) -> dict[str, Any]:
     counts = {"train": train, "validation": other, "test": other, "ood_test": other}
     shapes: dict[str, Any] = {split: dict.fromkeys(TASKS_OF_THE_WORLD, count) for split, count in counts.items()}
-    return {"kind": "shapes", "shapes": shapes | {"pool": {"arithmetic": other}}}
+    return {"kind": "shapes", "shapes": shapes | {"pool": {"arithmetic": min(other, 100)}}}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
