@@ -6,6 +6,7 @@ The fast path of verification: most truths of the data are plain numbers and nev
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 ROUNDED_DIGITS = 6
 """A decimal with so many decimals and significant digits may stand for a value that rounds to it: 0.333333 is 1/3,
@@ -32,6 +33,7 @@ class PlainNumber:
     percent: bool
 
 
+@lru_cache(maxsize=4096)  # a truth is read again for every answer to it, and for every false claim made of it
 def plain_number(text: str) -> PlainNumber | None:
     """``42``, ``-1,234.5``, ``3/4``, ``1 1/2``, ``\\frac{3}{4}``, ``50%``, ``6e3``; None for anything else."""
     fraction = _FRACTION.fullmatch(text)
