@@ -5,7 +5,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic_core
 from pydantic.fields import FieldInfo
@@ -199,13 +199,16 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _type_text(info: FieldInfo) -> str:
-    bounds = [
+    return " ".join([_annotation_text(info.annotation), *_bounds(info)])
+
+
+def _bounds(info: FieldInfo) -> list[str]:
+    return [
         f"{sign} {getattr(rule, name):g}"
         for rule in info.metadata
         for name, sign in _BOUNDS.items()
         if getattr(rule, name, None) is not None
     ]
-    return " ".join([_annotation_text(info.annotation), *bounds])
 
 
 def _annotation_text(annotation: Any) -> str:
@@ -214,6 +217,8 @@ def _annotation_text(annotation: Any) -> str:
         return " or ".join(_annotation_text(each) for each in arguments)
     if origin is Literal:
         return " or ".join(f"`{each}`" for each in arguments)
+    if origin is Annotated:  # one of several types that has bounds of its own
+        return " ".join([_annotation_text(arguments[0]), *_bounds(arguments[1])])
     if origin in (tuple, list):
         inner = [each for each in arguments if each is not Ellipsis]
         return f"list of {_annotation_text(inner[0])}" if len(set(inner)) == 1 else "list"

@@ -52,12 +52,13 @@ def test_what_decides(fresh, grpo):
     policy = fresh()
     objective = grpo(policy)
     prompts = [policy.processor.encode_question(question) for question in objective.sampler.draw(1)]
-    config, sampling = objective.config, objective.sampling
-    assert continues_vision(policy, prompts, config, sampling)
-    assert not continues_vision(policy, prompts, config.model_copy(update={"resample": ResampleConfig()}), sampling)
-    assert not continues_vision(policy, prompts, config.model_copy(update={"micro_batch_tokens": 100}), sampling)
-    assert not continues_vision(replace(policy, packed=False), prompts, config, sampling)
-    assert not continues_vision(fresh(freeze=("vision", "aligner")), prompts, config, sampling)
+    config, given = objective.config, (objective.sampling, 16_384)
+    assert continues_vision(policy, prompts, config, *given)
+    assert not continues_vision(policy, prompts, config, objective.sampling, 100)
+    assert not continues_vision(policy, prompts, config, objective.sampling, None)
+    assert not continues_vision(policy, prompts, config.model_copy(update={"resample": ResampleConfig()}), *given)
+    assert not continues_vision(replace(policy, packed=False), prompts, config, *given)
+    assert not continues_vision(fresh(freeze=("vision", "aligner")), prompts, config, *given)
 
 
 def test_few_images_left_are_computed_anew(fresh, grpo):

@@ -1,10 +1,12 @@
 """Sections of the recipe that the training loop reads."""
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from curr_reft.config import Config
+
+TokenLimit: TypeAlias = Annotated[int, Field(ge=64)] | Literal["auto"]
 
 
 class OptimizerConfig(Config):
@@ -53,8 +55,8 @@ class RlConfig(Config):
     """Reinforcement learning: the same settings for every stage and for the plain-RL baseline."""
 
     prompts_per_step: int = Field(8, ge=1, description="prompts (groups) of one optimizer step")
-    micro_batch_tokens: int = Field(
-        16_384, ge=64, description="tokens of packed rows, padding included, of one forward"
+    micro_batch_tokens: TokenLimit = Field(
+        16_384, description="tokens of packed rows of one forward; auto: as many as fit in free memory"
     )
     resample: ResampleConfig | None = Field(
         None, description="replace groups whose completions all earned the same accuracy; null: train on what was drawn"
@@ -68,8 +70,8 @@ class SftConfig(Config):
 
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(32, ge=1, description="examples of one optimizer step")
-    micro_batch_tokens: int = Field(
-        16_384, ge=64, description="tokens of packed rows, padding included, of one forward"
+    micro_batch_tokens: TokenLimit = Field(
+        16_384, description="tokens of packed rows of one forward; auto: as many as fit in free memory"
     )
     optimizer: OptimizerConfig = OptimizerConfig()
 

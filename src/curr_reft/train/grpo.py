@@ -16,7 +16,7 @@ import torch
 
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.logprobs import packed_logprobs
-from curr_reft.policy.packing import pack, split_groups
+from curr_reft.policy.packing import pack
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.types import Completion, Group
@@ -32,6 +32,7 @@ from curr_reft.train.losses import group_advantages, k3, log_ratio, policy_loss,
 from curr_reft.train.objective import MicroBatch, StepBatch
 from curr_reft.train.one_pass import continues_vision, worth_continuing
 from curr_reft.train.resample import Replacement, Round, resample_metrics, sample, sampled_records
+from curr_reft.train.token_budget import TokenBudget
 
 
 class Sampler(Protocol):
@@ -73,6 +74,7 @@ class GrpoObjective:
         self.budget = budget  # updates of the stage, whether or not a gate ends it before
         self.reference = reference
         self.replacement = replacement
+        self.tokens = TokenBudget(config.micro_batch_tokens)
         self.updates_per_batch = config.objective.updates_per_batch
 
     def prepare(self, step: int) -> StepBatch:
@@ -108,7 +110,7 @@ class GrpoObjective:
             prompts,
             self.sampling,
             seed=derive_seed(self.seed, *names),
-            vision_graph=continues_vision(self.policy, prompts, self.config, self.sampling),
+            vision_graph=continues_vision(self.policy, prompts, self.config, self.sampling, self.tokens.tokens),
         )
         rolled = time.perf_counter()
         logged = Logged(count=sum(len(group.completions) for group in groups))
@@ -137,10 +139,11 @@ class GrpoObjective:
         return (losses_S * micro_batch.weights_S).sum(), parts
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sampler": self.sampler.state_dict()}
+        return {"sampler": self.sampler.state_dict(), **self.tokens.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.sampler.load_state_dict(state["sampler"])
+        self.tokens.load_state_dict(state)
 
     def grade(
         self, questions: Sequence[Question], groups: Sequence[Group], step: int, logged: Logged
@@ -188,7 +191,7 @@ class GrpoObjective:
             for g in graded
             if id(g) in kept
         ]
-        parts = split_groups([group for group, _ in rows], self.config.micro_batch_tokens)
+        parts = self.tokens.split(self.policy, [group for group, _ in rows])
         seen = [g.group.prompt for g in graded]
         if len(parts) != 1 or not worth_continuing(seen, [group.prompt for group in parts[0]]):
             self.policy.features.drop_graphs()

@@ -19,9 +19,16 @@ over the images that are trained on costs three times theirs."""
 
 
 def continues_vision(
-    policy: Policy, prompts: Sequence[EncodedPrompt], config: RlConfig, sampling: SamplingConfig
+    policy: Policy,
+    prompts: Sequence[EncodedPrompt],
+    config: RlConfig,
+    sampling: SamplingConfig,
+    budget: int | None,
 ) -> bool:
-    """Whether the rollout of ``prompts`` should keep the graph of the vision tower."""
+    """Whether the rollout of ``prompts`` should keep the graph of the vision tower.
+
+    ``budget`` is the tokens of a micro-batch; None: not known yet.
+    """
     most_tokens = sum(prompt.length + sampling.group_size * (sampling.max_new_tokens - 1) for prompt in prompts)
     return (
         policy.packed
@@ -30,7 +37,8 @@ def continues_vision(
         and not policy.core.is_gradient_checkpointing  # memory is what is short then
         and config.objective.updates_per_batch == 1
         and config.resample is None  # another rollout may come before the update
-        and most_tokens <= config.micro_batch_tokens
+        and budget is not None
+        and most_tokens <= budget
     )
 
 

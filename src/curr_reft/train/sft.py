@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from curr_reft.policy.logprobs import packed_logprobs
-from curr_reft.policy.packing import pack, split_groups
+from curr_reft.policy.packing import pack
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.types import Completion, Group
 from curr_reft.questions.question import Question
 from curr_reft.seeding import stream
 from curr_reft.train.config import SftConfig
 from curr_reft.train.objective import MicroBatch, StepBatch
+from curr_reft.train.token_budget import TokenBudget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,14 @@ class SftObjective:
         self.examples = tuple(examples)
         self.config = config
         self.seed = seed
+        self.tokens = TokenBudget(config.micro_batch_tokens)
 
     def prepare(self, step: int) -> StepBatch:
         started = time.perf_counter()
         groups = [self._group(example) for example in self._draw(step)]
         tokens = sum(group.completions[0].length for group in groups)
         batches = []
-        for part in split_groups(groups, self.config.micro_batch_tokens):
+        for part in self.tokens.split(self.policy, groups):
             count = sum(completion.length for group in part for completion in group.completions)
             weights = torch.full((count,), 1 / tokens, device=self.policy.device)
             batches.append(MicroBatch(packed=pack(part, self.policy.family).to(self.policy.device), weights_S=weights))
@@ -61,10 +63,10 @@ class SftObjective:
         return -(logprobs_S * micro_batch.weights_S).sum(), {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {}  # the examples of a step are a function of the seed and the step
+        return self.tokens.state_dict()  # the examples of a step are a function of the seed and the step
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        pass
+        self.tokens.load_state_dict(state)
 
     def _draw(self, step: int) -> list[SftExample]:
         """Every example once an epoch, in an order of its own for each epoch."""
