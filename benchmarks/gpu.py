@@ -26,7 +26,7 @@ from curr_reft.bench.phases import Measurement
 from curr_reft.bench.plan import real_plan, small_plan
 from curr_reft.files import write_json
 
-PHASES = ("machine", "exact", "prefill", "decode", "training", "step", "trl")
+PHASES = ("machine", "exact", "prefill", "decode", "training", "step", "trl", "profile")
 
 
 def main() -> int:

@@ -46,7 +46,10 @@ def test_every_phase_runs_at_toy_size(tmp_path: Path) -> None:
         assert sum(step["parts"].values()) == pytest.approx(step["seconds"], rel=0.2)
     assert found["decode"]["rows"] == 6
     assert found["ratio"] == found["trl"]["seconds"] / steps["two prompts, new images"]["seconds"]
-    for phase in ("machine", "exact", "prefill", "decode", "training", "step", "trl"):
+    for part in found["profile"].values():
+        assert 0 < sum(row["seconds"] for row in part["busiest"]) <= part["busy_seconds"] <= 1.1 * part["seconds"]
+        assert part["launches"] > 100
+    for phase in ("machine", "exact", "prefill", "decode", "training", "step", "trl", "profile"):
         assert f"] {phase}: " in done.stdout
 
 

@@ -66,6 +66,37 @@ def seconds_of(once: Callable[[], Any], device: torch.device, repeats: int = 3) 
     return statistics.median(found)
 
 
+def busiest(once: Callable[[], Any], device: torch.device, count: int = 12) -> dict[str, Any]:
+    """Where the time of ``once`` goes: on a GPU by kernel, with the seconds in which any ran; on a CPU by operation.
+
+    Where ``busy_seconds`` is far below ``seconds``, the device waits to be told what to do. The profiler slows the host
+    down, so shares matter here, and seconds elsewhere.
+    """
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    once()
+    synchronize(device)
+    with torch.profiler.profile(activities=activities) as profile:
+        started = time.perf_counter()
+        once()
+        synchronize(device)
+        seconds = time.perf_counter() - started
+    rows = []
+    for event in profile.key_averages():
+        on_host = event.device_type == torch.autograd.DeviceType.CPU
+        if on_host == (device.type == "cpu"):
+            spent = event.self_cpu_time_total if on_host else event.self_device_time_total
+            rows.append({"name": event.key[:100], "seconds": spent / 1e6, "calls": event.count})
+    rows.sort(key=lambda row: -row["seconds"])
+    return {
+        "seconds": seconds,
+        "busy_seconds": sum(row["seconds"] for row in rows),
+        "launches": sum(row["calls"] for row in rows),
+        "busiest": rows[:count],
+    }
+
+
 def reset_peak(device: torch.device) -> None:
     """From here on ``peak_bytes`` counts."""
     if device.type == "cuda":

@@ -2,8 +2,9 @@
 
 FLOPs are those of the algorithm (``work.py``): 2 M N K of every product, linear layers and attention, causal triangles
 half, the output layer where a token is scored, backward twice the forward. What gradient checkpointing computes again
-is not counted. MFU = FLOPs / seconds / peak; the peak is the data sheet's dense bfloat16 rate, or the measured rate of
-a product for a device that is not in the table. ``mfu_gemm`` is the share of the measured rate.
+is not counted, nor, in ``step``, a second pass of the tower (the rollout's may serve the update). MFU = FLOPs / seconds
+/ peak; the peak is the data sheet's dense bfloat16 rate, or the measured rate of a product for a device that is not in
+the table. ``mfu_gemm`` is the share of the measured rate.
 
 The bound of decoding is memory: a step reads the language model once (the tied output layer is part of it), the keys
 and values of each prompt once for its group, and those of every completion so far.
@@ -11,7 +12,7 @@ and values of each prompt once for its group, and those of every completion so f
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from curr_reft.bench.accelerator import attempt, device_facts, peak_bytes, reset_peak, seconds_of, synchronize
+from curr_reft.bench.accelerator import attempt, busiest, device_facts, peak_bytes, reset_peak, seconds_of, synchronize
 from curr_reft.bench.exactness import check_exact
 from curr_reft.bench.ours import LR, SubjectObjective, SubjectSampler
 from curr_reft.bench.peer_step import trl_step
@@ -156,6 +157,20 @@ class Measurement:
         if policy.packed:  # the count leaves the tower's forward to the rollout
             work += flops(vision_work(self.sizes, PROMPTS, shape.patches))
         return {**self.rates(work, seconds), "peak_bytes": peak_bytes(self.plan.device)}
+
+    def profile(self) -> dict[str, Any]:
+        """Where the time of the parts of a step goes, for the figures that are not reached."""
+        policy, shape, device = self.plan.policy(self.core, attention="auto"), self.plan.shape, self.plan.device
+        groups = [given(prompt, shape.G, shape.C) for prompt in self.prompts[:PROMPTS]]
+        few = min(8, shape.C)  # tokens: every step of decoding launches the same
+        parts: dict[str, Callable[[], Any]] = {
+            "prefill": lambda: rollout(policy, self.prompts, self.plan.sampling(1), seed=0),
+            f"rollout of {few} tokens": lambda: rollout(policy, self.prompts, self.plan.sampling(few), seed=0),
+            "training": lambda: backward(policy, groups, sum(map(group_tokens, groups))),
+        }
+        found = {name: attempt(partial(busiest, part, device)) for name, part in parts.items()}
+        self.core.zero_grad(set_to_none=True)
+        return found
 
     def step(self) -> dict[str, Any]:
         """The whole step: rollout, reward, forward, backward, AdamW on float32 copies. With two prompts images are new
