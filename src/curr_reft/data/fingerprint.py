@@ -7,10 +7,13 @@ object, as generated data sets hold thousands of those. What tells them apart: e
 all over a picture, and an edit a large one in one place. The measured error rates stand in docs/data.md.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+
+from curr_reft.data.item import ImageSource
 
 BITS_APART = 14  # most differing bits of a candidate's hash; copies of tiny pictures reach 14, of photographs 2
 TINY_APART = 16  # most levels (of 255) a candidate's 4 x 4 copy may differ in
@@ -64,6 +67,21 @@ def _close(some: np.ndarray, others: np.ndarray, bits_N: np.ndarray, tiny_NC: np
     levels = np.abs(tiny_NC[first].astype(np.int16) - tiny_NC[second].astype(np.int16)).max(axis=1, initial=0)
     near = levels <= TINY_APART
     return list(zip(first[near].tolist(), second[near].tolist(), strict=True))
+
+
+def verified_copies(
+    keys: Sequence[int], prints: list[Fingerprint], pictures: Iterable[tuple[int, ImageSource]]
+) -> list[tuple[int, int]]:
+    """Pairs of keys whose pictures are copies of each other, the picture of each key having its fingerprint in
+    ``prints``. ``pictures`` (key, picture) is gone through only if there are candidates, and only those are opened."""
+    pairs = [(keys[first], keys[second]) for first, second in candidates(prints)]
+    wanted = {key for pair in pairs for key in pair}
+    thumbnails: dict[int, np.ndarray] = {}
+    if wanted:
+        for key, picture in pictures:
+            if key in wanted and key not in thumbnails:
+                thumbnails[key] = thumbnail(picture.open())
+    return [(first, second) for first, second in pairs if same_picture(thumbnails[first], thumbnails[second])]
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:

@@ -128,9 +128,9 @@ class FileImage:
         """What finds copies of this picture under other bytes; decodes it. Raises DataError."""
         return fingerprint(self.open())
 
-    def recall(self, size: tuple[int, int], key: str) -> None:
+    def recall(self, size: tuple[int, int], key: str, found: Fingerprint | None) -> None:
         """Takes what an earlier look at this very file found, so that it is not opened again."""
-        vars(self).update(size=size, key=key)
+        vars(self).update(size=size, key=key, **({} if found is None else {"fingerprint": found}))
 
     def check(self) -> None:
         """Path and header are good: what can be known without decoding. Raises DataError."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from curr_reft.data.config import DataConfig
 from curr_reft.data.item import Item
-from curr_reft.data.stream import SHOWN_PROBLEMS, ItemStream, ReadTruth, split_validation
+from curr_reft.data.stream import SHOWN_PROBLEMS, ItemStream, ReadTruth
 
-__all__ = ["LoadedData", "ReadTruth", "load_data", "rows_account", "split_validation"]
+__all__ = ["LoadedData", "ReadTruth", "load_data", "rows_account"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,31 +1,29 @@
 """The items of a recipe as a stream that can be read again: drawn, or rows of files with every row checked.
 
 Nothing is kept between items but counts, one byte a row (which rows were given out), the last images looked at, and
-about 250 bytes an image file (its size and hash). What a truth is, tasks know; ``read_truth`` is handed in. A row is
-never replaced by another one.
+about 400 bytes an image file (its size, hash and fingerprint). What a truth is, tasks know; ``read_truth`` is handed
+in. A row is never replaced by another one.
 """
 
 import hashlib
-import itertools
 import logging
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from curr_reft.data.config import DataConfig, FileEntry
+from curr_reft.data.fingerprint import Fingerprint
 from curr_reft.data.frame import BoxFrame, boxes_of, map_boxes
 from curr_reft.data.images import FileImage
 from curr_reft.data.item import Box, Item, Truth
 from curr_reft.data.rows import BadRow, Row, RowOrBad, composition, count_rows, raw_rows
 from curr_reft.data.sampling import Sampling
 from curr_reft.data.styles import read_fields
+from curr_reft.data.validation import ValidationSplit
 from curr_reft.errors import DataError
-from curr_reft.seeding import derive_seed, stream
+from curr_reft.seeding import stream
 
 ReadTruth: TypeAlias = Callable[[str, Any], Truth]
 """``read_truth(task, raw)``: the truth of a row. Raises ValueError with a reason, KeyError for an unknown task."""
@@ -62,8 +60,9 @@ class ItemStream:
         self.roots: set[Path] = set()
         self._labels: dict[Path, str] = {}
         self._recent: OrderedDict[tuple[Path, str], FileImage] = OrderedDict()
-        self._known: dict[int, tuple[tuple[int, int], bytes]] = {}  # image -> size, hash of its content
-        self._moved: set[int] | None = None  # groups of training items that were split off for validation
+        # Image -> size, hash of its content, fingerprint where one was taken.
+        self._known: dict[int, tuple[tuple[int, int], bytes, Fingerprint | None]] = {}
+        self._validation: ValidationSplit | None = None  # made by the first pass, where the recipe names no validation
         self._told = False
 
     def __iter__(self) -> Iterator[Item]:
@@ -78,12 +77,11 @@ class ItemStream:
         if self.config.files.validation:
             yield from self._rows()
             return
-        seed = self.config.files.seed
-        if self._moved is None:
-            self._moved = _validation_groups(self._rows(), self.config.files.validation_fraction, seed)
+        if self._validation is None:
+            files, perceptual = self.config.files, self.config.leaks == "perceptual"
+            self._validation = ValidationSplit(_Rows(self), files.validation_fraction, files.seed, perceptual)
         for item in self._rows():
-            moves = item.split == "train" and _group(item, seed) in self._moved
-            yield replace(item, split="validation") if moves else item
+            yield replace(item, split="validation") if self._validation.takes(item) else item
 
     def _rows(self) -> Iterator[Item]:
         reading = Pass()
@@ -197,13 +195,17 @@ class ItemStream:
         name = int.from_bytes(hashlib.blake2b(f"{root}\0{path}".encode(), digest_size=8).digest(), "big")
         known = self._known.get(name)
         if known is not None:
-            image.recall(known[0], known[1].hex())
+            image.recall(known[0], known[1].hex(), known[2])
         else:
+            found = None
             # The fingerprint of the leak check needs the pixels as well: they are decoded once for both.
             if self.config.check_images == "decode":
-                _ = image.fingerprint if self.config.leaks == "perceptual" else image.open()
+                if self.config.leaks == "perceptual":
+                    found = image.fingerprint
+                else:
+                    image.open()
             image.check()
-            self._known[name] = (image.size, bytes.fromhex(image.key))
+            self._known[name] = (image.size, bytes.fromhex(image.key), found)
         self._recent[root, path] = image
         if len(self._recent) > RECENT_IMAGES:
             self._recent.popitem(last=False)
@@ -239,6 +241,16 @@ class ItemStream:
         )
 
 
+class _Rows:
+    """The rows of a stream, as often as they are asked for, before any are split off."""
+
+    def __init__(self, stream: ItemStream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[Item]:
+        return self.stream._rows()
+
+
 def _box_in_pixels(truth: Box, size: tuple[int, int], entry: FileEntry) -> Box:
     """``truth`` in pixels of its image, cut at the edge. Raises ValueError when it is not a box inside the image."""
     box = BoxFrame(entry.boxes).to_original(truth, size) if entry.boxes != "pixels" else truth
@@ -253,44 +265,3 @@ def _box_in_pixels(truth: Box, size: tuple[int, int], entry: FileEntry) -> Box:
     if box[0] >= box[2] or box[1] >= box[3]:
         raise ValueError(f"box {list(truth)} is empty")
     return box
-
-
-def split_validation(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
-    """Moves about ``fraction`` of the training items of each task to validation.
-
-    Items that share an image (or, without images, a question) move together, so that no picture is in both. Which
-    ones move depends on their content and ``seed`` only, not on their order.
-    """
-    moved = _validation_groups(iter(items), fraction, seed)
-    return tuple(
-        replace(item, split="validation") if item.split == "train" and _group(item, seed) in moved else item
-        for item in items
-    )
-
-
-def _group(item: Item, seed: int) -> int:
-    """Names the items that move together; the order of the numbers is the order in which groups are asked to move."""
-    return derive_seed(seed, "validation", item.images[0].key if item.images else item.question)
-
-
-def _validation_groups(items: Iterator[Item], fraction: float, seed: int) -> set[int]:
-    """The groups of training items that move to validation. Keeps 9 bytes an item."""
-    tasks: dict[str, int] = {}
-    groups, of_task = array("Q"), array("B")
-    for item in items:
-        if item.split == "train":
-            groups.append(_group(item, seed))
-            of_task.append(tasks.setdefault(item.task, len(tasks)))
-    wanted = []
-    for number in range(len(tasks)):
-        count = of_task.count(number)
-        wanted.append(min(count - 1, max(1, round(count * fraction))))
-    moved: set[int] = set()
-    order = np.argsort(np.asarray(groups, dtype=np.uint64), kind="stable").tolist()
-    for group, places in itertools.groupby(order, key=groups.__getitem__):
-        members = [of_task[place] for place in places]
-        if all(wanted[task] > 0 for task in members):
-            moved.add(group)
-            for task in members:
-                wanted[task] -= 1
-    return moved

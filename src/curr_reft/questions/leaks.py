@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curr_reft.data.fingerprint import candidates, same_picture, thumbnail
+from curr_reft.data.fingerprint import verified_copies
 from curr_reft.data.item import Item
 from curr_reft.errors import DataError
 from curr_reft.questions.survey import Survey, number_of
@@ -135,15 +135,7 @@ def _groups(keys_N: np.ndarray) -> Iterator[np.ndarray]:
 
 def _copies(survey: Survey, items: Iterable[Item]) -> dict[int, int]:
     """Key of a picture -> key of the picture that it is a copy of. Only candidates are opened."""
-    pairs = [(survey.printed[first], survey.printed[second]) for first, second in candidates(survey.prints)]
-    wanted = {key for pair in pairs for key in pair}
-    thumbnails: dict[int, np.ndarray] = {}
-    if wanted:
-        for item in items:
-            for image in item.images:
-                key = number_of(image.key)
-                if key in wanted and key not in thumbnails:
-                    thumbnails[key] = thumbnail(image.open())
+    pictures = ((number_of(image.key), image) for item in items for image in item.images)
     copy_of: dict[int, int] = {}
 
     def original(key: int) -> int:
@@ -151,8 +143,8 @@ def _copies(survey: Survey, items: Iterable[Item]) -> dict[int, int]:
             key = copy_of[key]
         return key
 
-    for first, second in pairs:
-        if original(first) != original(second) and same_picture(thumbnails[first], thumbnails[second]):
+    for first, second in verified_copies(survey.printed, survey.prints, pictures):
+        if original(first) != original(second):
             copy_of[original(second)] = original(first)
     return {key: original(key) for key in copy_of}
 
