@@ -19,8 +19,10 @@ from curr_reft.policy.load import load_policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.prepare import load_items, prepare
 from curr_reft.recipe import load_recipe
+from curr_reft.rewards.custom import Logged
 from curr_reft.seeding import derive_seed
 from curr_reft.train.grpo import GrpoObjective
+from curr_reft.train.one_pass import continues_vision
 
 PARTS = ("encode", "rollout", "grade", "pack", "forward", "backward", "optimizer")
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
@@ -32,8 +34,10 @@ def profile(form: str, steps: int, packed: bool) -> dict[str, float]:
     policy = load_policy(recipe.model.model_copy(update={"packed": packed, "threads": None}))
     prepared = prepare(recipe, load_items(recipe), policy.frame)
     sampler = QuestionSampler({form: prepared.of("train", form)}, {form: 1.0}, recipe.rl.prompts_per_step, 0)
-    objective = GrpoObjective(policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=0, budget=steps + 2, reference=None)
-    optimizer = torch.optim.AdamW(policy.training_parameters(), lr=recipe.rl.optimizer.lr, weight_decay=0.0)
+    objective = GrpoObjective(
+        policy, sampler, recipe.rl, recipe.sampling, recipe.rewards, seed=0, budget=steps + 2, reference=None
+    )
+    optimizer = torch.optim.AdamW(policy.training_parameters(), lr=recipe.rl.optimizer.lr, weight_decay=0.0, fused=True)
     rows: list[dict[str, float]] = []
     for step in range(1, steps + 3):
         row = {}
@@ -48,9 +52,11 @@ def profile(form: str, steps: int, packed: bool) -> dict[str, float]:
         questions = sampler.draw(step)
         prompts = [policy.processor.encode_question(question) for question in questions]
         lap("encode")
-        groups = rollout(policy, prompts, recipe.sampling, seed=derive_seed(0, "rollout", step))
+        one_pass = continues_vision(policy, prompts, recipe.rl, recipe.sampling, objective.tokens.tokens)
+        seed = derive_seed(0, "rollout", step)
+        groups = rollout(policy, prompts, recipe.sampling, seed=seed, vision_graph=one_pass)
         lap("rollout")
-        graded = objective.grade(questions, groups, progress=0.0)
+        graded = objective.grade(questions, groups, step, Logged(count=sum(len(g.completions) for g in groups)))
         lap("grade")
         batches = objective.pack(graded)
         lap("pack")
