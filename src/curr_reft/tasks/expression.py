@@ -159,6 +159,9 @@ _FUNCTIONS = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}
     | {"log", "exp", "sqrt", "frac", "min", "max", "gcd", "lcm"}
 )
+_NO_UNKNOWN = _FUNCTIONS | {"ln", "pi", "e", "i", "oo", "or", "and"}
+_LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+")
+_COMMAND_WITH_NAME = re.compile(r"\\(?:begin|end)\s*\{[a-z*]*\}|\\left|\\right|^\s*[A-Za-z]\s*(?:\\in(?![a-z])|∈)")
 _SYMBOLIC = re.compile(r"[\d\\+*/^=<>√π∞-]", re.ASCII)
 # Letters and digits beyond ASCII that are no mathematics: full-width digits, Cyrillic letters, zero-width characters.
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
@@ -166,14 +169,15 @@ _ORDERED = re.compile(r"(?:\\left\s*)?[(\[]")
 _SET = re.compile(r"(?:\\left\s*)?(?:\\\{|\{)")
 _FOREIGN = re.compile(r"[^\x20-\x7e√π∞×·⋅÷≤≥≠≈∠△°∪∩∈±∓α-ωΔΘΛΣΦΨΩ]")
 _OPTION = re.compile(r"(?:option\s+)?(?:\(([A-Ha-h])\)[.:]?\s*|([A-Ha-h])[.):]\s+)(?=\S)", re.IGNORECASE)
-# Of the index of a number and of what stands beside a box inside an answer, math-verify reads one half.
-_PASSED_OVER = re.compile(r"\d\s*_|\\(?:boxed|fbox)(?![a-z])")
+# Of the index of a number, of a remainder and of what stands beside a box inside an answer, math-verify reads one half.
+_PASSED_OVER = re.compile(r"\d\s*_|\\(?:boxed|fbox|[bp]?mod)(?![a-z])")
 _NEAR = 0.02  # relative: a rounding is never further from its value
 _MULTIPLE = re.compile(
     r"(?P<factor>\d{0,9}(?:\.\d{1,9})?)\s*\*?\s*"
     r"(?:\\sqrt\s*\{?(?P<root>\d{1,9})\}?|√\(?(?P<sign>\d{1,9})\)?|\\pi|π|pi)",
     re.ASCII,
 )
+_PERCENT = re.compile(r"%|percent\s*$", re.IGNORECASE)
 _PRIME = re.compile(r"\d\s*['′″]")
 _DOLLARS = re.compile(r"[-+]?\s*\\?\$")
 _NAMED_VALUE = re.compile(r"\s*([A-Za-z]\w{0,3})\s*=([^=]+)", re.ASCII)
@@ -220,6 +224,8 @@ def compare(truth: str, answer: str) -> bool | list[LatexPair]:
     for part in answer_parts:
         value, unit = _value_and_unit(part)
         if unit and truth_unit and unit != truth_unit:
+            return False
+        if truth_unit and _PERCENT.search(value):
             return False
         decided = _compare_values(truth_value, value)
         if decided is False:
@@ -312,6 +318,8 @@ def _compare_values(truth: str, answer: str) -> bool | LatexPair:
         return False  # look-alikes of digits and letters: computer algebra reads some as what they look like
     if _has_asides(truth, answer) or (_ORDERED.match(truth) and _SET.match(answer)):
         return False  # a set does not say which coordinate comes first
+    if not _unknowns(answer) <= _unknowns(truth):
+        return False  # math-verify takes "ab", "d" and "M" for units and passes over them: 2√3 ab would be 2√3
     if not _SYMBOLIC.search(truth) or _has_words(truth) or _has_words(answer):
         return False  # words are equal as text or not at all: algebra would take "on" for "no"
     if _RELATION.search(answer) and not _RELATION.search(truth):
@@ -319,6 +327,12 @@ def _compare_values(truth: str, answer: str) -> bool | LatexPair:
     if _SPACED_DIGITS.search(answer) and not number:
         return False  # "17 42" would be read as its first or last number
     return LatexPair(to_latex(truth), to_latex(answer))
+
+
+def _unknowns(text: str) -> set[str]:
+    """The letters of an expression that stand for something: neither functions nor constants nor commands."""
+    runs = _LETTERS.findall(_COMMAND_WITH_NAME.sub(" ", _TEXT.sub(r"\1", text)))
+    return {letter for run in runs if run.lower() not in _NO_UNKNOWN for letter in run}
 
 
 def _has_words(text: str) -> bool:

@@ -31,6 +31,7 @@ class PlainNumber:
     value: Fraction
     decimals: int  # digits behind the decimal point; 0 for whole numbers and fractions, which are exact
     percent: bool
+    fraction: bool = False  # written with a bar
 
 
 @lru_cache(maxsize=4096)  # a truth is read again for every answer to it, and for every false claim made of it
@@ -42,7 +43,7 @@ def plain_number(text: str) -> PlainNumber | None:
         if bottom == 0:
             return None
         value = Fraction(int(fraction.group(2)), bottom)
-        return PlainNumber(-value if fraction.group(1) == "-" else value, decimals=0, percent=False)
+        return PlainNumber(-value if fraction.group(1) == "-" else value, decimals=0, percent=False, fraction=True)
     found = _NUMBER.fullmatch(text) if len(text) <= 80 else None
     if found is None:
         return None
@@ -59,11 +60,17 @@ def plain_number(text: str) -> PlainNumber | None:
         return None
     value = -value if part["sign"] == "-" else value
     decimals = len(part["decimal"].partition(".")[2]) if not part["exponent"] else 0
-    return PlainNumber(value, decimals=decimals, percent=bool(part["percent"]))
+    barred = bool(part["whole"] or part["top"])
+    return PlainNumber(value, decimals=decimals, percent=bool(part["percent"]), fraction=barred)
 
 
 def same_number(truth: PlainNumber, answer: PlainNumber) -> bool:
-    """Exactly equal, or one is the other rounded (or cut) to six decimals. ``50%`` is 50 percent or the value 0.5."""
+    """Exactly equal, or one is the other rounded (or cut) to six decimals. ``50%`` is 50 percent or the value 0.5.
+
+    A truth that is a fraction counts no percents: beside 1/2, ``50%`` is equal and ``0.5%`` is not.
+    """
+    if answer.percent and not truth.percent and truth.fraction:
+        return truth.value == answer.value / 100
     if truth.value == answer.value or _is_rounded(truth, answer) or _is_rounded(answer, truth):
         return True
     if answer.percent and not truth.percent:
@@ -80,14 +87,19 @@ def _is_rounded(number: PlainNumber, exact: PlainNumber) -> bool:
 
 
 _UNIT_NAMES = {
-    "mm": "mm", "millimeters": "mm", "millimetres": "mm",
+    "mm": "mm", "millimeter": "mm", "millimeters": "mm", "millimetres": "mm",
     "cm": "cm", "centimeter": "cm", "centimeters": "cm", "centimetre": "cm", "centimetres": "cm",
-    "dm": "dm", "km": "km", "kilometers": "km", "kilometres": "km",
+    "dm": "dm", "km": "km", "kilometer": "km", "kilometers": "km", "kilometres": "km",
     "m": "m", "meter": "m", "meters": "m", "metre": "m", "metres": "m",
-    "inch": "in", "inches": "in", "ft": "ft", "foot": "ft", "feet": "ft", "yards": "yd", "miles": "mi",
-    "kg": "kg", "g": "g", "grams": "g", "ml": "ml", "l": "l", "liters": "l", "litres": "l",
-    "s": "s", "seconds": "s", "minutes": "min", "min": "min", "hours": "h", "h": "h", "days": "day", "years": "year",
-    "km/h": "km/h", "m/s": "m/s", "mph": "mph",
+    "inch": "in", "inches": "in", "ft": "ft", "foot": "ft", "feet": "ft",
+    "yd": "yd", "yard": "yd", "yards": "yd", "mile": "mi", "miles": "mi",
+    "kg": "kg", "kilograms": "kg", "g": "g", "gram": "g", "grams": "g",
+    "ml": "ml", "l": "l", "liters": "l", "litres": "l",
+    "lb": "lb", "lbs": "lb", "pounds": "lb", "oz": "oz", "ounces": "oz",
+    "s": "s", "sec": "s", "second": "s", "seconds": "s", "minute": "min", "minutes": "min", "min": "min",
+    "hour": "h", "hours": "h", "hr": "h", "hrs": "h", "h": "h", "day": "day", "days": "day", "year": "year",
+    "years": "year", "km/h": "km/h", "kilometers per hour": "km/h", "m/s": "m/s", "meters per second": "m/s",
+    "mph": "mph", "miles per hour": "mph",
     "degree": "deg", "degrees": "deg", "deg": "deg", "°": "deg", "\\circ": "deg", "^\\circ": "deg", "^{\\circ}": "deg",
     "\\degree": "deg", "radians": "rad", "rad": "rad",
     "unit": "unit", "units": "unit", "dollars": "dollar", "cents": "cent",
