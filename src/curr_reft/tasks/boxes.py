@@ -14,8 +14,16 @@ from typing import Any
 from curr_reft.data.item import Box
 from curr_reft.tasks.wrappers import punctuated, unwrapped
 
-BOX_KEYS = frozenset({"bbox_2d", "bbox2d", "bbox", "box", "box_2d", "bounding_box", "boundingbox", "coordinates"})
-CORNER_KEYS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
+BOX_KEYS = frozenset(
+    {"bbox_2d", "bbox2d", "bbox", "box", "box_2d", "bounding_box", "boundingbox", "coordinates"}
+    | {"position", "bboxes", "boxes", "bounding_boxes"}  # Visual-RFT asks for {"Position": ..., "Confidence": ...}
+)
+CORNER_KEYS = (
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("left", "top", "right", "bottom"),
+)
 LONGEST_ANSWER = 4000  # characters; a box needs fewer than 100
 LARGEST_COORDINATE = 1e7  # keeps areas finite and exact enough
 

@@ -29,10 +29,11 @@ _MARKS = re.compile(r"[\s,;.:/()\[\]{}'\"`*+|、，]+")
 _LABEL = re.compile(
     r"(?:^|(?<=[\s,;]))(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.):](?=\s|$)|([A-Z])(?:[.):](?=\d)|(?=\s\()))"
 )
+_DASHED = re.compile(r"([A-Z])(?:\s+[-–—]\s+|\s*,\s*)(\S.*)", re.DOTALL)
 _BULLET = re.compile(r"^\s*(?:[-•]|\d\.)\s+(?=[(\[]?[A-Z]\b)", re.MULTILINE)
 _LONE_CAPITAL = re.compile(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9])")
 _GLUED_LABEL = re.compile(r"(?<![A-Z])[A-Z][.):]")
-_HEDGE = re.compile(r"\b(?:or|not|neither|nor|maybe|either|wrong|incorrect|false)\b", re.IGNORECASE)
+_HEDGE = re.compile(r"\b(?:or|not|neither|nor|maybe|unlikely|either|wrong|incorrect|false)\b", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 _EDGES = ".,;:!?()[]{}'\"`$\\"
 
@@ -55,11 +56,21 @@ def read_letters(answer: str, options: Sequence[str] = ()) -> frozenset[str] | N
     )
     if not text:
         return None
+    own = _own_after_dash(text, options)
+    if own is not None:
+        return own
     text = _TAIL.sub("", _JOINS.sub(" , ", text))
     for _ in range(2):  # "The answer is: option C"
         shorter = _LEAD.sub("", text, count=1).strip()
         text = shorter or text
     return _bare_letters(text) or _labelled_letters(text, options)
+
+
+def _own_after_dash(text: str, options: Sequence[str]) -> frozenset[str] | None:
+    """``A - red circle`` and ``A, red circle``, where exactly the letter's own text follows and nothing else."""
+    found = _DASHED.fullmatch(text)
+    own = _own_text(found[1], options) if found else ""
+    return frozenset({found[1]}) if found and own and _plain(found[2]) == own else None
 
 
 def _bare_letters(text: str) -> frozenset[str] | None:
@@ -110,8 +121,11 @@ def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
     words, own = _plain(shown), _own_text(letter, options)
     if not words or _ARTICLE.sub("", words) == _ARTICLE.sub("", own):
         return True
+    others = [_plain(other) for other in options]
+    if words not in others and words.replace(" ", "") == own.replace(" ", ""):
+        return True  # "4.5cm" is "4.5 cm"
     capitals = set(_LONE_CAPITAL.findall(shown)) - {capital.upper() for capital in own.split()}
-    if _HEDGE.search(shown) or capitals or any(words == _plain(other) for other in options):
+    if _HEDGE.search(shown) or capitals or words in others:
         return False
     if not own:
         return not _GLUED_LABEL.search(shown.strip().rstrip("."))
@@ -119,7 +133,6 @@ def _fits(letter: str, shown: str, options: Sequence[str]) -> bool:
         return False
     if any(character.isdigit() for character in f" {words} ".replace(f" {own} ", " ", 1)) and _within(own, words):
         return False  # a second value, or a reckoning
-    others = [_plain(other) for other in options]
     return not any(_within(other, words) and not _within(other, own) for other in others)
 
 
