@@ -26,6 +26,7 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS) </dev/null
+	$(BIN)/python -m pytest tests/rewards tests/tasks -m "not slow" --hypothesis-profile=slow $(ARGS) </dev/null
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from hypothesis import settings
 
 # Before torch is imported: tiny tensors on several threads are many times slower where another process works too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# make test-slow asks for it: the corpora and the properties of grading again, with twenty times the examples.
+settings.register_profile("slow", max_examples=2000, deadline=None)
 
 
 class Finished:
