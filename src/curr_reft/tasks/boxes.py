@@ -24,6 +24,7 @@ CORNER_KEYS = (
     ("x_min", "y_min", "x_max", "y_max"),
     ("left", "top", "right", "bottom"),
 )
+LONGEST_PROSE = 400  # characters on either side of a box that are read for doubt
 LONGEST_ANSWER = 4000  # characters; a box needs fewer than 100
 LARGEST_COORDINATE = 1e7  # keeps areas finite and exact enough
 
@@ -42,6 +43,13 @@ _NUMBERS = re.compile(_NUMBER, re.ASCII)
 _MORE = re.compile(r"\d[\s,;()]+[-+.]?\d", re.ASCII)  # "60, 60, ..." or "60 60 ..." beside the box
 _DENIED = re.compile(r"(?:\bnot|n't|\bor|\bneither|\bnor|\bexcept)\W*$", re.IGNORECASE)
 _TAKEN_BACK = re.compile(r"^\W*(?:or|nor|not|is not|isn't|is wrong|no)\b|^\s*[-+*/%^]+\s*\d", re.IGNORECASE)
+# Words beside a box that deny it, doubt it or count more than one.
+_DOUBTED = re.compile(
+    r"\b(?:there (?:is|are) no(?:t|ne|thing)?|no such|none of|cannot|can't|either|neither)\b"
+    r"|\b(?:maybe|perhaps|possibly|unsure)\b"
+    r"|\b(?:two|three|four|both|several|other)\s+(?:\w+\s+)?box(?:es)?\b|\band the others?\b",
+    re.IGNORECASE,
+)
 _SINGLE_QUOTED = re.compile(r"'([^'\"\\]*)'")
 _TRAILING_COMMA = re.compile(r",(\s*[\]}])")
 
@@ -112,7 +120,7 @@ def read_boxes(answer: str, longest: int = LONGEST_ANSWER) -> list[Box] | None:
 def _bare_box(answer: str) -> list[Box] | None:
     text = punctuated(unwrapped(answer)) if len(answer) <= LONGEST_ANSWER else ""
     found = _BARE.fullmatch(text)
-    if found is None or _DENIED.search(found["before"]) or _TAKEN_BACK.search(found["after"]):
+    if found is None or _doubted(found["before"], found["after"]):
         return None
     box = _as_box([float(number) for number in _NUMBERS.findall(found["box"])])
     return None if box is None else [box]
@@ -141,10 +149,20 @@ def _read_json(text: str, start: int) -> Any | None:
         except (ValueError, RecursionError):  # not JSON, or nested to exhaust the parser: an answer without a box
             continue
         before, after = candidate[:start], candidate[end:]
-        if any(mark in after for mark in "[]{}") or _DENIED.search(before) or _TAKEN_BACK.search(after):
+        if any(mark in after for mark in "[]{}") or _doubted(before, after):
             return None
         return None if _MORE.search(before) or _MORE.search(after) else value
     return None
+
+
+def _doubted(before: str, after: str) -> bool:
+    """Whether the words around a box leave open that it is the answer."""
+    return bool(
+        _DENIED.search(before)
+        or _TAKEN_BACK.search(after)
+        or _DOUBTED.search(before[-LONGEST_PROSE:])
+        or _DOUBTED.search(after[:LONGEST_PROSE])
+    )
 
 
 def _forgiven(text: str) -> str:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 from curr_reft.tasks.expression import Equality, LatexPair
 from curr_reft.tasks.status import VerificationError
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 START_LIMIT = 120.0  # seconds for the server to import sympy on a busy machine; not part of any pair's limit
 STUCK = 0.25  # of the limit, after which a worker steps aside for the pairs that wait
+UNTRIED = 0.05  # of the limit: a worker with less time on a processor has not been tried, the machine was busy
+EXTENSIONS = 4  # times that the limit of a pair is granted again for that reason
 WORKER_LIFE = 1000  # pairs after which a worker is replaced: the caches of the parser and of sympy grow
 
 
@@ -106,12 +109,15 @@ class _Worker:
         self.job: int | None = None  # position of the pair in work
         self.deadline = self.patience = 0.0
         self.stuck = False
+        self.extensions = 0
+        self._spent: float | None = None  # processor seconds before its pair
         self.served = 0
         self._received = b""
 
     def send(self, job: int, pair: LatexPair, timeout: float) -> None:
         self.job, now = job, time.monotonic()
         self.deadline, self.patience = now + timeout, now + STUCK * timeout
+        self.extensions, self._spent = 0, _processor_seconds(self.process_id)
         self.served += 1
         self.channel.sendall((json.dumps([pair.truth, pair.answer, timeout]) + "\n").encode())
 
@@ -132,6 +138,16 @@ class _Worker:
         self.stuck = True
         os.setpriority(os.PRIO_PROCESS, self.process_id, 5)
 
+    def untried(self, timeout: float) -> bool:
+        """Whether its pair had next to no time on a processor until now, so that the limit says nothing about it."""
+        now = _processor_seconds(self.process_id)
+        return now is not None and self._spent is not None and now - self._spent < UNTRIED * timeout
+
+    def extend(self, timeout: float) -> None:
+        """Grants the limit again."""
+        self.extensions += 1
+        self.deadline = time.monotonic() + timeout
+
     def kill(self) -> None:
         """Takes effect at once; ``end`` waits for it."""
         os.kill(self.process_id, signal.SIGKILL)
@@ -143,6 +159,15 @@ class _Worker:
             self.server.reap(self.process_id)
         except OSError:  # the server was killed from outside: its orphans end with their channel, or by their alarm
             _log.warning("the verification server is gone; worker %d ends by itself", self.process_id)
+
+
+def _processor_seconds(process_id: int) -> float | None:
+    """What a process has had of the processors; None where the system has no ``/proc`` to read it from."""
+    try:
+        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # Powers of powers, large numbers, roots in roots, and what sums, integrates or counts.
@@ -231,8 +256,10 @@ class WorkerPool:
                 if worker.served >= WORKER_LIFE or worker.stuck:
                     self._drop(worker)
             now = time.monotonic()
-            for worker in self._workers:
-                if worker.job is not None and not worker.stuck and now >= worker.patience:
+            for worker in [worker for worker in self._workers if worker.job is not None]:
+                if now >= worker.deadline and worker.extensions < EXTENSIONS and worker.untried(timeout):
+                    worker.extend(timeout)
+                elif not worker.stuck and now >= worker.patience and not worker.untried(timeout):
                     worker.step_aside()
             expired = [worker for worker in self._workers if worker.job is not None and now >= worker.deadline]
             for worker in expired:
@@ -246,8 +273,10 @@ class WorkerPool:
     def _wait(self) -> list[_Worker]:
         """The workers at work with something to read, after at most the time to the next patience or deadline."""
         busy = [worker for worker in self._workers if worker.job is not None]
-        events = [worker.deadline if worker.stuck else worker.patience for worker in busy]
-        pause = max(0.0, min(events) - time.monotonic()) if events else 0.0
+        now = time.monotonic()
+        # A worker that was not tried by the end of its patience is looked at again when its limit is over.
+        events = [worker.deadline if worker.stuck or now >= worker.patience else worker.patience for worker in busy]
+        pause = max(0.0, min(events) - now) if events else 0.0
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.channel, selectors.EVENT_READ, worker)
