@@ -112,6 +112,8 @@ def test_a_completion_cut_before_its_answer_is_truncated_not_silent() -> None:
     assert grade(question, cut).status is Status.NO_ANSWER
     assert grade(question, cut, truncated=True).accuracy == 0.0
     assert grade(question, say("42"), truncated=True).status is Status.OK, "the answer was complete"
+    twice = say("42") + "<answer>42</answer> and"
+    assert grade(question, twice, truncated=True).status is Status.NO_ANSWER, "the cut is not what is wrong with it"
 
 
 def test_a_timeout_has_no_total() -> None:

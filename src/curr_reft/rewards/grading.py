@@ -82,7 +82,7 @@ def _grade(question: Question, completion: str, truncated: bool, options: TaskOp
         return Grade(status=Status.GRADER_FAILED, format=0.0, accuracy=None, reason=_defect(error))
     answer = answer_block(completion)
     if answer is None:
-        status = Status.TRUNCATED if truncated else Status.NO_ANSWER
+        status = Status.TRUNCATED if truncated and "</answer>" not in completion else Status.NO_ANSWER
         return Grade(status=status, format=paid_format, accuracy=0.0, correct=False, reason="no single answer block")
     score = _read(question, answer, options)
     return Grade(

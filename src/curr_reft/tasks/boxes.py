@@ -50,6 +50,7 @@ _DOUBTED = re.compile(
     r"|\b(?:two|three|four|both|several|other)\s+(?:\w+\s+)?box(?:es)?\b|\band the others?\b",
     re.IGNORECASE,
 )
+_OPENING = re.compile(r"[\[{]")
 _SINGLE_QUOTED = re.compile(r"'([^'\"\\]*)'")
 _TRAILING_COMMA = re.compile(r",(\s*[\]}])")
 
@@ -106,11 +107,7 @@ def read_boxes(answer: str, longest: int = LONGEST_ANSWER) -> list[Box] | None:
 
     Pairs of equal keys are all kept, so that ``{"bbox": first, "bbox": second}`` counts as two boxes.
     """
-    text = unwrapped(answer) if len(answer) <= longest else ""
-    starts = [position for position in (text.find("["), text.find("{")) if position >= 0]
-    if not starts:
-        return None
-    value = _read_json(text, min(starts))
+    value = _read_json(unwrapped(answer)) if len(answer) <= longest else None
     if value is None:
         return None
     found: list[Box] = []
@@ -141,9 +138,13 @@ class _Pairs(list[tuple[str, Any]]):
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs)
 
 
-def _read_json(text: str, start: int) -> Any | None:
+def _read_json(text: str) -> Any | None:
     """The single JSON list or object of the text, words around it ignored."""
     for candidate in (text, _forgiven(text)):
+        opening = _OPENING.search(candidate)  # forgiving may move it
+        if opening is None:
+            return None
+        start = opening.start()
         try:
             value, end = _DECODER.raw_decode(candidate, start)
         except (ValueError, RecursionError):  # not JSON, or nested to exhaust the parser: an answer without a box
