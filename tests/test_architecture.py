@@ -42,7 +42,7 @@ SECTION_EXTRAS = {
     "rewards.config": {"tasks.base"},
     "tasks.config": {"tasks.names"},
     "curriculum.config": {"curriculum.wilson"},
-    "data.config": {"data.sampling"},
+    "data.config": {"data.sampling", "data.loaders"},
 }
 
 

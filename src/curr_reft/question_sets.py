@@ -151,7 +151,7 @@ def _items_account(compiler: Compiler, account: Any) -> dict[str, Any]:
     for (split, task), count in compiler.survey.counts.items():
         counts.setdefault(split, {})[task] = count
     skipped = [(bad.source, bad.reason) for bad in account.bad]
-    return {"items": counts, **rows_account(skipped, account.repaired, account.repeated)}
+    return {"items": counts, **rows_account(skipped, account.repaired, account.repeated, account.repairs)}
 
 
 class _Writer:

@@ -95,9 +95,14 @@ def test_reference_rows(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [len(item.images) for item in items] == [1, 1, 1, 2, 0]
     assert items[0].images[0] is items[1].images[0]  # checked and hashed once
     assert len({item.id for item in data.items}) == len(data.items)
-    assert data.repaired == 2
+    assert data.repaired == 3
+    assert data.account()["repairs"] == {
+        "<thinking> stands for <think>": 1,
+        'the first "<" of the answer tag was lost': 2,
+        "the task classify stands for classification": 2,
+    }
     assert len(caplog.records) == 1
-    assert "2 rows lacked" in caplog.text
+    assert "3 rows with typos" in caplog.text
 
 
 def test_trl_rows(folder: Path) -> None:

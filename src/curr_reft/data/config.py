@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from curr_reft.config import Config
+from curr_reft.data.loaders import COLUMNS, LOADERS, nearest
 from curr_reft.data.sampling import Sampling
 
 ShapesTask: TypeAlias = Literal["detection", "classification", "math"]
@@ -39,12 +40,20 @@ class ShapesConfig(Config):
 
 
 class FileEntry(Config):
-    """One file of rows. A ``.yaml`` file is a composition: the files under its ``train_datasets`` (in the split train)
-    or ``val_datasets`` (in any other) are read instead."""
+    """One file or folder of rows. A ``.yaml`` file is a composition: the files under its ``train_datasets`` (in the
+    split train) or ``val_datasets`` (in any other) are read instead."""
 
     path: str = Field(
-        min_length=1, description="JSONL, a JSON list, or a YAML composition; relative to the recipe's folder"
+        min_length=1,
+        description="a file or folder in one of the formats, or a YAML composition; relative to the recipe's folder",
     )
+    format: str = Field(
+        "auto", description=f"layout of the rows (docs/datasets.md): {', '.join(LOADERS)}; auto: by suffix and keys"
+    )
+    columns: dict[str, str] = Field(
+        {}, description=f"{', '.join(COLUMNS)} -> the name it has in the file, for tables without fixed names"
+    )
+    options: dict[str, str | int | float | bool] = Field({}, description="what the format asks for (docs/datasets.md)")
     sampling: str = Field(
         "all", description="all, first:N, end:N or random:N; N is a count or a percentage (random:10%)"
     )
@@ -54,7 +63,9 @@ class FileEntry(Config):
     task: str | None = Field(None, description="task of rows that name none")
     domain: str = Field("", description="quota group of self-improvement, for entries of pool; empty: the task")
     boxes: Literal["pixels", "thousand", "unit"] = Field(
-        "pixels", description="what the file's boxes are given in: pixels of the image, 0-1000, or 0-1"
+        "pixels",
+        description="what the file's boxes are given in, where its format does not say: pixels of the image, 0-1000, "
+        "or 0-1",
     )
 
     @field_validator("sampling")
@@ -62,6 +73,28 @@ class FileEntry(Config):
     def _check_sampling(cls, text: str) -> str:
         Sampling.parse(text)
         return text
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, name: str) -> str:
+        if name not in LOADERS:
+            raise ValueError(f"{name!r} is no format; {nearest(name, LOADERS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _check_format_keys(self) -> "FileEntry":
+        loader = LOADERS[self.format]
+        if self.columns and not loader.columns:
+            takers = ", ".join(name for name, each in LOADERS.items() if each.columns)
+            raise ValueError(f"columns: the format {self.format} has names of its own; columns are for {takers}")
+        for name in self.columns:
+            if name not in COLUMNS:
+                raise ValueError(f"columns: {name!r} is not known; {nearest(name, COLUMNS)}")
+        for key in self.options:
+            if key not in loader.options:
+                hint = "name the format first" if self.format == "auto" else nearest(key, loader.options)
+                raise ValueError(f"options: {key!r} is no option of the format {self.format}; {hint}")
+        return self
 
     @model_validator(mode="after")
     def _check_composition(self) -> "FileEntry":

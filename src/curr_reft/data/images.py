@@ -8,9 +8,12 @@ silence: an image that cannot be used raises DataError with the row it came from
 import hashlib
 import re
 import warnings
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BufferedReader, BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import ExifTags, Image
@@ -19,7 +22,17 @@ from curr_reft.data.fingerprint import Fingerprint, fingerprint
 from curr_reft.data.frame import MAX_ASPECT_RATIO, BoxFrame, ResizeRule, keep_size, resize_rule
 from curr_reft.errors import DataError
 
-__all__ = ["BoxFrame", "DrawnImage", "FileImage", "ResizeRule", "keep_size", "resize_rule", "resolve_inside", "to_rgb"]
+__all__ = [
+    "BoxFrame",
+    "DrawnImage",
+    "FileImage",
+    "ResizeRule",
+    "StoredImage",
+    "keep_size",
+    "resize_rule",
+    "resolve_inside",
+    "to_rgb",
+]
 
 DEFAULT_MAX_PIXELS = 64_000_000
 """Most pixels an image may have in its file: 192 MB once decoded. The size the model sees is another matter."""
@@ -95,26 +108,36 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TRANSPOSE else 1
 
 
-@dataclass(frozen=True)
-class FileImage:
-    """An image file inside ``root``. Making one checks the path and opens nothing; ``check`` reads the header."""
+@dataclass(frozen=True, kw_only=True)
+class StoredImage(ABC):
+    """Bytes that somebody else wrote, wherever they are stored: nothing is decoded before its header was checked, and
+    nothing is kept but what the header says and the hash."""
 
-    root: Path
-    path: str  # relative to root, as the row gives it
     max_pixels_cap: int = DEFAULT_MAX_PIXELS
     source: str = field(default="", compare=False)  # "file:line" of the row, for messages
 
-    def __post_init__(self) -> None:
-        resolve_inside(self.root, self.path, self.source)
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the bytes stand: equal for two sources of the same bytes, different for others."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The image as messages name it."""
+
+    @abstractmethod
+    def stored(self) -> BufferedReader | BytesIO:
+        """The bytes as a file to read; the caller closes it. Raises DataError."""
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 of the file's bytes, in hexadecimal."""
+        """SHA-256 of the stored bytes, in hexadecimal."""
         try:
-            with self._regular_file().open("rb") as file:
+            with self.stored() as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise self._error(f"cannot be read ({error.strerror or error})") from error
+            raise self.error(f"cannot be read ({error.strerror or error})") from error
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -129,7 +152,7 @@ class FileImage:
         return fingerprint(self.open())
 
     def recall(self, size: tuple[int, int], key: str, found: Fingerprint | None) -> None:
-        """Takes what an earlier look at this very file found, so that it is not opened again."""
+        """Takes what an earlier look at this very image found, so that it is not opened again."""
         vars(self).update(size=size, key=key, **({} if found is None else {"fingerprint": found}))
 
     def check(self) -> None:
@@ -145,53 +168,79 @@ class FileImage:
                 image.load()
                 rgb = to_rgb(image)
             except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-                raise self._error(f"cannot be decoded: {error}") from error
+                raise self.error(f"cannot be decoded: {error}") from error
         if orientation in _TRANSPOSE:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
         if rgb.size != size:
-            raise self._error(f"is {rgb.size} once decoded, but its header says {size}")
+            raise self.error(f"is {rgb.size} once decoded, but its header says {size}")
         return rgb
 
-    def _regular_file(self) -> Path:
+    @contextmanager
+    def _header(self) -> Iterator[Image.Image]:
+        """The opened, not yet decoded image, its size checked."""
+        with self.stored() as file, self._identified(file) as image:
+            width, height = image.size
+            if width * height > self.max_pixels_cap:
+                raise self.error(
+                    f"has {width}x{height} pixels, more than max_pixels {self.max_pixels_cap}; "
+                    "shrink it or raise the cap"
+                )
+            if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+                raise self.error(
+                    f"has {width}x{height} pixels; the longer side may be at most {MAX_ASPECT_RATIO} times the shorter"
+                )
+            yield image
+
+    def _identified(self, file: BufferedReader | BytesIO) -> Image.Image:
+        if not file.read(1):
+            raise self.error("is an empty file")
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                # Pillow's own limit only warns; ours refuses.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                return Image.open(file, formats=FORMATS)
+        except Image.UnidentifiedImageError as error:
+            raise self.error(f"is not an image of a known format ({', '.join(FORMATS)})") from error
+        except Image.DecompressionBombError as error:  # Pillow's hard limit, above any cap of ours
+            raise self.error(f"has more than max_pixels {self.max_pixels_cap}: {error}") from error
+        except Exception as error:
+            raise self.error(f"has a damaged header: {error}") from error
+
+    def error(self, reason: str) -> DataError:
+        """Names the row, the image and ``reason``."""
+        return DataError(self.source or self.place, f"image {self.label} {reason}")
+
+
+@dataclass(frozen=True)
+class FileImage(StoredImage):
+    """An image file inside ``root``. Making one checks the path and opens nothing; ``check`` reads the header."""
+
+    root: Path
+    path: str  # relative to root, as the row gives it
+
+    def __post_init__(self) -> None:
+        resolve_inside(self.root, self.path, self.source)
+
+    @property
+    def place(self) -> str:
+        return str(Path(self.root) / self.path)
+
+    @property
+    def label(self) -> str:
+        return repr(self.path)
+
+    def stored(self) -> BufferedReader:
         # Resolved again, not remembered: a link may have been exchanged since the row was read.
         path = resolve_inside(self.root, self.path, self.source)
         if not path.exists():
-            raise self._error(f"does not exist under {self.root}")
+            raise self.error(f"does not exist under {self.root}")
         if not path.is_file():  # a folder, or a pipe that would hang the reader
-            raise self._error("is not a regular file")
-        return path
-
-    def _header(self) -> Image.Image:
-        """The opened, not yet decoded image, its size checked."""
-        path = self._regular_file()
-        if path.stat().st_size == 0:
-            raise self._error("is an empty file")
+            raise self.error("is not a regular file")
         try:
-            with warnings.catch_warnings():
-                # Pillow's own limit only warns; ours, below, refuses.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(path, formats=FORMATS)
-        except Image.UnidentifiedImageError as error:
-            raise self._error(f"is not an image of a known format ({', '.join(FORMATS)})") from error
-        except Image.DecompressionBombError as error:  # Pillow's hard limit, above any cap of ours
-            raise self._error(f"has more than max_pixels {self.max_pixels_cap}: {error}") from error
-        except Exception as error:
-            raise self._error(f"has a damaged header: {error}") from error
-        width, height = image.size
-        if width * height > self.max_pixels_cap:
-            image.close()
-            raise self._error(
-                f"has {width}x{height} pixels, more than max_pixels {self.max_pixels_cap}; shrink it or raise the cap"
-            )
-        if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
-            image.close()
-            raise self._error(
-                f"has {width}x{height} pixels; the longer side may be at most {MAX_ASPECT_RATIO} times the shorter"
-            )
-        return image
-
-    def _error(self, reason: str) -> DataError:
-        return DataError(self.source or str(Path(self.root) / self.path), f"image {self.path!r} {reason}")
+            return path.open("rb")
+        except OSError as error:
+            raise self.error(f"cannot be read ({error.strerror or error})") from error
 
 
 @dataclass(frozen=True)

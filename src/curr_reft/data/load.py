@@ -1,7 +1,7 @@
 """All items of a recipe at once, for a run. ``stream.py`` reads them; nothing here looks at a row."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ class LoadedData:
 
     items: tuple[Item, ...]
     skipped: tuple[tuple[str, str], ...] = ()  # (file:line, reason) of bad rows left out
-    repaired: int = 0  # rows whose answer tag lacked its first "<"
+    repaired: int = 0  # rows with typos of the reference data, which were repaired
+    repairs: Mapping[str, int] = field(default_factory=dict)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, kept once
 
     def split(self, name: str) -> list[Item]:
@@ -30,15 +31,18 @@ class LoadedData:
         for item in self.items:
             tasks = counts.setdefault(item.split, {})
             tasks[item.task] = tasks.get(item.task, 0) + 1
-        return {"items": counts, **rows_account(self.skipped, self.repaired, self.repeated)}
+        return {"items": counts, **rows_account(self.skipped, self.repaired, self.repeated, self.repairs)}
 
 
-def rows_account(skipped: Sequence[tuple[str, str]], repaired: int, repeated: int) -> dict[str, Any]:
+def rows_account(
+    skipped: Sequence[tuple[str, str]], repaired: int, repeated: int, repairs: Mapping[str, int]
+) -> dict[str, Any]:
     """What became of rows that were not as they should be, for a card."""
     return {
         "skipped_rows": len(skipped),
         "skipped_first": [f"{source}: {reason}" for source, reason in skipped[:SHOWN_PROBLEMS]],
         "repaired_rows": repaired,
+        "repairs": dict(sorted(repairs.items())),
         "repeated_rows": repeated,
     }
 
@@ -54,5 +58,6 @@ def load_data(config: DataConfig, read_truth: ReadTruth, base: Path = Path()) ->
         items=items,
         skipped=tuple((bad.source, bad.reason) for bad in stream.account.bad),
         repaired=stream.account.repaired,
+        repairs=dict(stream.account.repairs),
         repeated=stream.account.repeated,
     )

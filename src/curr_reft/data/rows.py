@@ -1,6 +1,6 @@
 """Rows of a file with the line each begins on. A row that is not a JSON object is a problem, not an end.
 
-This file knows JSON lines and JSON lists; what the keys of a row mean stands in ``styles.py``.
+This file knows JSON lines and JSON lists; what the keys of a row mean stands in ``loaders/`` and ``styles.py``.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import yaml
 
+from curr_reft.data.frame import FrameKind
 from curr_reft.errors import DataError
 
 
@@ -21,6 +22,7 @@ class Row:
     source: str  # "file:line", the file as the recipe gives it
     line: int
     fields: dict[str, Any]
+    boxes: FrameKind | None = None  # what its boxes are given in, where its format says so; else the entry's
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,6 @@ def raw_rows(path: Path, name: str) -> Iterator[RawRow]:
                     yield RawRow(line, text.rstrip(b"\n"))
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
-
-
-def count_rows(path: Path, name: str) -> int:
-    """How many rows ``raw_rows`` gives."""
-    return sum(1 for _ in raw_rows(path, name))
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # as Windows tools write it

@@ -3,6 +3,7 @@
 import math
 import random
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,13 @@ class Sampling:
         if amount <= 0 or (percent and amount > 100) or (not percent and amount != int(amount)):
             raise ValueError(f"{text!r}: N must be a whole number above 0, or a percentage above 0 % and up to 100 %")
         return cls(match["kind"], amount, percent)
+
+    @property
+    def leading(self) -> int | None:
+        """How many rows are taken from the start, if that is known before they were counted; None if it is not."""
+        if self.kind == "all":
+            return sys.maxsize
+        return int(self.amount) if self.kind == "first" and not self.percent else None
 
     def count(self, rows: int) -> int:
         """How many of ``rows`` are taken: a percentage is rounded up, and no more than there are."""

@@ -7,18 +7,20 @@ in. A row is never replaced by another one.
 
 import hashlib
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
-from curr_reft.data.frame import BoxFrame, boxes_of, map_boxes
-from curr_reft.data.images import FileImage
+from curr_reft.data.frame import BoxFrame, FrameKind, boxes_of, map_boxes
+from curr_reft.data.images import FileImage, StoredImage
 from curr_reft.data.item import Box, Item, Truth
-from curr_reft.data.rows import BadRow, Row, RowOrBad, composition, count_rows, raw_rows
+from curr_reft.data.loaders import LOADERS, LoaderEntry
+from curr_reft.data.rows import BadRow, Row, RowOrBad, composition
 from curr_reft.data.sampling import Sampling
 from curr_reft.data.styles import read_fields
 from curr_reft.data.validation import ValidationSplit
@@ -41,7 +43,8 @@ class Pass:
     """What one reading of the rows met on the way."""
 
     bad: list[BadRow] = field(default_factory=list)
-    repaired: int = 0  # rows whose answer tag lacked its first "<"
+    repaired: int = 0  # rows with typos of the reference data, which were repaired
+    repairs: Counter[str] = field(default_factory=Counter)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, kept once
     given: dict[Path, bytearray] = field(default_factory=dict)  # file -> for each row 1 + the place of its split
 
@@ -59,7 +62,7 @@ class ItemStream:
         self.account = Pass()
         self.roots: set[Path] = set()
         self._labels: dict[Path, str] = {}
-        self._recent: OrderedDict[tuple[Path, str], FileImage] = OrderedDict()
+        self._recent: OrderedDict[str, StoredImage] = OrderedDict()  # by its place
         # Image -> size, hash of its content, fingerprint where one was taken.
         self._known: dict[int, tuple[tuple[int, int], bytes, Fingerprint | None]] = {}
         self._validation: ValidationSplit | None = None  # made by the first pass, where the recipe names no validation
@@ -105,22 +108,17 @@ class ItemStream:
                     raise DataError(entry.path, f"{key}: {error}") from error
             return
         label = self._label(path)
-        root = path.parent if entry.image_root is None else self.base / Path(entry.image_root).expanduser()
+        if entry.image_root is not None:
+            root = self.base / Path(entry.image_root).expanduser()
+        else:
+            root = path if path.is_dir() else path.parent
         if not root.is_dir():
             raise DataError(label, f"image_root {root} is not a folder")
         self.roots.add(root.resolve())
-        sampling = Sampling.parse(entry.sampling)
-        count = count_rows(path, label)
-        if not count:
-            raise DataError(label, "holds no rows")
-        picked = iter(sampling.pick(count, stream(self.config.files.seed, "sampling", split, path.name)))
-        wanted = next(picked, None)
-        given = reading.given.setdefault(path, bytearray(count))
-        for index, raw in enumerate(raw_rows(path, label)):
-            if index != wanted:
-                continue
-            wanted = next(picked, None)
-            item = self._checked(raw.parse(label), entry, split, root, reading)
+        given = reading.given.setdefault(path, bytearray())
+        for index, row in self._picked(path, label, entry, split):
+            given.extend(bytes(max(0, index + 1 - len(given))))
+            item = self._checked(row, entry, split, root, reading)
             if item is None:
                 continue
             before, mark = given[index], 1 + SPLITS.index(split)
@@ -133,6 +131,32 @@ class ItemStream:
                 raise DataError(
                     item.source, f"stands in {SPLITS[before - 1]} and in {split}; a row may be in one split"
                 )
+
+    def _picked(self, path: Path, label: str, entry: FileEntry, split: str) -> Iterator[tuple[int, RowOrBad]]:
+        """The rows that the entry's sampling takes, with their place in the file. Raises DataError."""
+        loader = LOADERS[entry.format]
+        told = LoaderEntry(
+            path=path,
+            name=label,
+            task=entry.task,
+            columns=entry.columns,
+            options={key: _option_text(value) for key, value in entry.options.items()},
+            seed=self.config.files.seed,
+        )
+        sampling = Sampling.parse(entry.sampling)
+        leading = sampling.leading
+        count = sum(1 for _ in islice(loader.rows(told), 1 if leading else None))
+        if not count:
+            raise DataError(label, "holds no rows")
+        if leading:
+            yield from enumerate(islice(loader.rows(told), leading))
+            return
+        picked = iter(sampling.pick(count, stream(self.config.files.seed, "sampling", split, path.name)))
+        wanted = next(picked, None)
+        for index, row in enumerate(loader.rows(told)):
+            if index == wanted:
+                wanted = next(picked, None)
+                yield index, row
         if wanted is not None:
             raise DataError(label, "changed while it was read; wait until it is written, then try again")
 
@@ -156,13 +180,16 @@ class ItemStream:
         if task is None:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
         truths = [self._truth(task, raw) for raw in (fields.answer, *fields.distractors)]
-        images = tuple(self._image(root, path, row.source) for path in fields.images)
+        images = tuple(self._image(root, image, row.source) for image in fields.images)
         if boxes_of(truths[0]):
             if not images:
                 raise ValueError("has a box and no image")
             size = images[0].size
-            truths = [map_boxes(truth, lambda box: _box_in_pixels(box, size, entry)) for truth in truths]
-        reading.repaired += fields.repaired
+            truths = [
+                map_boxes(truth, lambda box: _box_in_pixels(box, size, row.boxes or entry.boxes)) for truth in truths
+            ]
+        reading.repaired += bool(fields.repairs)
+        reading.repairs.update(fields.repairs)
         return Item(
             id=row.source,
             task=task,
@@ -185,14 +212,18 @@ class ItemStream:
         except ValueError as error:
             raise ValueError(f"truth of {task}: {error}") from error
 
-    def _image(self, root: Path, path: str, source: str) -> FileImage:
+    def _image(self, root: Path, image: str | StoredImage, source: str) -> StoredImage:
         """Shared between rows, so that each image is checked and hashed once."""
-        image = self._recent.get((root, path))
-        if image is not None:
-            self._recent.move_to_end((root, path))
-            return image
-        image = FileImage(root, path, self.config.max_pixels, source)
-        name = int.from_bytes(hashlib.blake2b(f"{root}\0{path}".encode(), digest_size=8).digest(), "big")
+        place = f"{root}\0{image}" if isinstance(image, str) else image.place
+        known_image = self._recent.get(place)
+        if known_image is not None:
+            self._recent.move_to_end(place)
+            return known_image
+        if isinstance(image, str):
+            image = FileImage(root, image, max_pixels_cap=self.config.max_pixels, source=source)
+        else:
+            image = replace(image, max_pixels_cap=self.config.max_pixels, source=source)
+        name = int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest(), "big")
         known = self._known.get(name)
         if known is not None:
             image.recall(known[0], known[1].hex(), known[2])
@@ -206,7 +237,7 @@ class ItemStream:
                     image.open()
             image.check()
             self._known[name] = (image.size, bytes.fromhex(image.key), found)
-        self._recent[root, path] = image
+        self._recent[place] = image
         if len(self._recent) > RECENT_IMAGES:
             self._recent.popitem(last=False)
         return image
@@ -221,7 +252,8 @@ class ItemStream:
     def _report(self, reading: Pass) -> None:
         told, self._told = self._told, True  # a second pass meets the same rows
         if reading.repaired and not told:
-            log.warning('%d rows lacked the first "<" of their answer tag; it was put back', reading.repaired)
+            kinds = "; ".join(f"{count}: {what}" for what, count in sorted(reading.repairs.items()))
+            log.warning("%d rows with typos of the reference data were repaired (%s)", reading.repaired, kinds)
         if reading.repeated and not told:
             log.warning("%d rows are listed more than once in their split and were kept once", reading.repeated)
         if not reading.bad:
@@ -251,9 +283,13 @@ class _Rows:
         return self.stream._rows()
 
 
-def _box_in_pixels(truth: Box, size: tuple[int, int], entry: FileEntry) -> Box:
+def _option_text(value: str | int | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _box_in_pixels(truth: Box, size: tuple[int, int], unit: FrameKind) -> Box:
     """``truth`` in pixels of its image, cut at the edge. Raises ValueError when it is not a box inside the image."""
-    box = BoxFrame(entry.boxes).to_original(truth, size) if entry.boxes != "pixels" else truth
+    box = BoxFrame(unit).to_original(truth, size) if unit != "pixels" else truth
     width, height = size
     x1, y1, x2, y2 = box
     if min(x1, y1) < -OUTSIDE_BY or x2 > width + OUTSIDE_BY or y2 > height + OUTSIDE_BY:

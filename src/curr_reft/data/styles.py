@@ -1,39 +1,44 @@
-"""What the keys of a row mean: the style of the reference data set, and TRL's. A new style is one function and one
-line in ``STYLES``.
+"""What a row in the style of the reference data set means. Every loader gives its rows in this style.
 
-Reference: ``problem``, ``solution`` (truth inside ``<answer>`` tags), ``task``, ``image``.
-TRL: ``prompt`` (text or messages), ``images``, and the truth under ``solution``, ``answer`` or ``ground_truth``.
+Keys: ``problem``, ``solution`` (the truth, inside ``<answer>`` tags or as it is), ``task``, ``image`` or ``images``,
+and of our own ``distractors`` and ``domain``. The reference data has known typos (its data card writes ``answer>`` and
+``<thinking>``): they are repaired here, and every repair is named so that it can be counted.
 """
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from curr_reft.data.images import StoredImage
+
 TASK_ALIASES = {"classify": "classification", "counting": "math"}
+
+LOST_BRACKET = 'the first "<" of the answer tag was lost'
+THINKING = "<thinking> stands for <think>"
 
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _LOST_BRACKET = re.compile(r"(?<![</\w])(answer>.*?</answer>)", re.DOTALL | re.IGNORECASE)
 _ANY_TAG = re.compile(r"</?\s*(?:answer|think|thinking)\b|\banswer>", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"<image>|<\|image_pad\|>|<\|vision_(?:start|end)\|>")
+_THINKING = re.compile(r"</?thinking\b", re.IGNORECASE)
+_VISION_TOKENS = re.compile(r"<\|image_pad\|>|<\|vision_(?:start|end)\|>")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fields:
-    """What every style boils down to. Nothing is checked against a task or an image yet."""
+    """What a row boils down to. Nothing is checked against a task or an image yet."""
 
     question: str
     answer: Any  # the truth as the row gives it, tags removed: text, a number or a list
-    images: tuple[str, ...]  # paths as the row gives them
+    images: tuple[str | StoredImage, ...]  # paths as the row gives them, or pictures inside a data file
     task: str | None
     domain: str
     distractors: tuple[Any, ...]  # wrong answers the row knows, as the row gives them
-    repaired: bool  # the first "<" of the answer tag was put back
+    repairs: tuple[str, ...]  # typos of the reference data that were repaired, each once
 
 
-def read_answer(solution: Any) -> tuple[Any, bool]:
-    """The truth inside ``<answer>`` tags, and whether the tag had to be repaired. Raises ValueError.
+def read_answer(solution: Any) -> tuple[Any, tuple[str, ...]]:
+    """The truth inside ``<answer>`` tags, and what had to be repaired. Raises ValueError.
 
     Reasoning before the answer (``<thinking>``, ``<think>``) is dropped. A text without any tag is the truth itself,
     and so are lists and objects; numbers become text.
@@ -41,15 +46,16 @@ def read_answer(solution: Any) -> tuple[Any, bool]:
     if isinstance(solution, bool) or solution is None:
         raise ValueError(f"the truth must be text, a number or a list, not {json.dumps(solution)}")
     if isinstance(solution, int | float):
-        return str(solution), False
+        return str(solution), ()
     if not isinstance(solution, str):
-        return solution, False
-    repaired = False
+        return solution, ()
+    repairs = [THINKING] if _THINKING.search(solution) else []
     found = _TAG.findall(solution)
     if not found:
         mended, changes = _LOST_BRACKET.subn(r"<\1", solution)
         if changes:
-            found, repaired = _TAG.findall(mended), True
+            found = _TAG.findall(mended)
+            repairs.append(LOST_BRACKET)
     if not found and not _ANY_TAG.search(solution):
         found = [solution]
     if len(found) != 1:
@@ -57,74 +63,75 @@ def read_answer(solution: Any) -> tuple[Any, bool]:
     answer = found[0].strip()
     if not answer:
         raise ValueError("the truth is empty")
-    return answer, repaired
-
-
-def _reference(row: dict[str, Any]) -> tuple[Any, Any, Any]:
-    return row["problem"], row.get("solution"), row.get("image", row.get("images"))
-
-
-def _trl(row: dict[str, Any]) -> tuple[Any, Any, Any]:
-    truth = next((row[key] for key in ("solution", "answer", "ground_truth") if row.get(key) is not None), None)
-    return _last_user_text(row["prompt"]), truth, row.get("images", row.get("image"))
-
-
-STYLES: dict[str, Callable[[dict[str, Any]], tuple[Any, Any, Any]]] = {"problem": _reference, "prompt": _trl}
-"""The key that tells a style -> (question, solution, images) as the row gives them."""
+    return answer, tuple(repairs)
 
 
 def read_fields(row: dict[str, Any]) -> Fields:
     """Raises ValueError with what is missing or of a wrong kind."""
-    key = next((key for key in STYLES if key in row), None)
-    if key is None:
-        raise ValueError(f"has none of the keys {', '.join(STYLES)}; keys found: {', '.join(sorted(row)) or 'none'}")
-    question, solution, images = STYLES[key](row)
-    if not isinstance(question, str) or not (question := _PLACEHOLDER.sub("", question).strip()):
-        raise ValueError(f"{key} must be a text that is not empty")
+    if "problem" not in row:
+        raise ValueError(f"has no question (problem); keys found: {', '.join(sorted(row)) or 'none'}")
+    solution = row.get("solution")
     if solution is None:
         raise ValueError("has no truth (solution)")
-    answer, repaired = read_answer(solution)
+    images = _images(row["image"] if row.get("image") is not None else row.get("images"))
+    question = question_text(row["problem"], len(images))
+    answer, repairs = read_answer(solution)
     task, domain, distractors = row.get("task"), row.get("domain", ""), row.get("distractors", [])
     if task is not None and not isinstance(task, str):
-        raise ValueError(f"task must be text, not {json.dumps(task)}")
+        raise ValueError(f"task must be text, not {_plain(task)}")
     if not isinstance(domain, str):
-        raise ValueError(f"domain must be text, not {json.dumps(domain)}")
+        raise ValueError(f"domain must be text, not {_plain(domain)}")
     if not isinstance(distractors, list):
-        raise ValueError(f"distractors must be a list, not {json.dumps(distractors)}")
+        raise ValueError(f"distractors must be a list, not {_plain(distractors)}")
+    if task in TASK_ALIASES:
+        repairs = (*repairs, f"the task {task} stands for {TASK_ALIASES[task]}")
     return Fields(
         question=question,
         answer=answer,
-        images=_image_paths(images),
+        images=images,
         task=TASK_ALIASES.get(task, task) if task else None,
         domain=domain,
         distractors=tuple(read_answer(value)[0] for value in distractors),
-        repaired=repaired,
+        repairs=repairs,
     )
 
 
-def _image_paths(value: Any) -> tuple[str, ...]:
+def question_text(problem: Any, images: int) -> str:
+    """The question without placeholders of its images, which are shown before it in their order.
+
+    ``<image>`` inside a sentence about several images becomes "image 1", "image 2", ...; at the beginning or the end it
+    says nothing and goes. Raises ValueError for no text, and for another number of placeholders than of images.
+    """
+    if not isinstance(problem, str):
+        raise ValueError(f"the question must be a text, not {_plain(problem)}")
+    parts = _VISION_TOKENS.sub("", problem).split("<image>")
+    places = len(parts) - 1
+    if places and places != images:
+        raise ValueError(f"the question holds {places} <image> placeholders, and the row has {images} images")
+    text = parts[0]
+    for number, part in enumerate(parts[1:], start=1):
+        if images > 1 and text.strip() and "".join(parts[number:]).strip():
+            text += f"{' ' if text[-1].isalnum() else ''}image {number}{' ' if part[:1].isalnum() else ''}"
+        text += part
+    text = text.strip()
+    if not text:
+        raise ValueError("the question must be a text that is not empty")
+    return text
+
+
+def _images(value: Any) -> tuple[str | StoredImage, ...]:
     values = [] if value is None or value == "" else value if isinstance(value, list) else [value]
-    paths: list[str] = []
+    images: list[str | StoredImage] = []
     for each in values:
-        path = each.get("path") if isinstance(each, dict) else each
-        if not isinstance(path, str):
-            raise ValueError(f"image must be a path or a list of paths, not {_short(json.dumps(value))}")
-        paths.append(path)
-    return tuple(paths)
+        image = each.get("path") if isinstance(each, dict) else each
+        if not isinstance(image, str | StoredImage):
+            raise ValueError(f"image must be a path or a list of paths, not {_plain(value)}")
+        images.append(image)
+    return tuple(images)
 
 
-def _last_user_text(prompt: Any) -> Any:
-    """The text of the one user turn of a conversation; a text is its own prompt."""
-    if not isinstance(prompt, list):
-        return prompt
-    turns = [turn for turn in prompt if isinstance(turn, dict) and turn.get("role") == "user"]
-    if len(turns) != 1 or any(isinstance(turn, dict) and turn.get("role") == "assistant" for turn in prompt):
-        raise ValueError(f"prompt must hold one user turn and no assistant turn, found {len(turns)} user turns")
-    content = turns[0].get("content")
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "\n".join(part for part in parts if isinstance(part, str))
-    return content
+def _plain(value: Any) -> str:
+    return _short(json.dumps(value, default=repr))
 
 
 def _short(text: str, limit: int = 80) -> str:

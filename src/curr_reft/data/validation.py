@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from curr_reft.data.fingerprint import Fingerprint, verified_copies
-from curr_reft.data.images import FileImage
+from curr_reft.data.images import StoredImage
 from curr_reft.data.item import Item
 from curr_reft.seeding import derive_seed
 
@@ -37,7 +37,7 @@ class ValidationSplit:
             for other in others:
                 self._link(first, other)
             for name, image in zip((first, *others), item.images, strict=False):
-                if perceptual and isinstance(image, FileImage) and name not in printed:
+                if perceptual and isinstance(image, StoredImage) and name not in printed:
                     printed[name] = image.fingerprint
         pictures = ((name, image) for item in items for name, image in zip(_names(item), item.images, strict=False))
         for first, second in verified_copies(list(printed), list(printed.values()), pictures):

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from curr_reft.data.fingerprint import Fingerprint
-from curr_reft.data.images import FileImage
+from curr_reft.data.images import StoredImage
 from curr_reft.data.item import ImageSource, Item
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import Pool
@@ -86,7 +86,7 @@ class Survey:
         self.pictures.append(key)
         self.sizes.extend(image.size)
         # A drawn picture is named by what it shows: equal pictures have equal keys.
-        if self.perceptual and isinstance(image, FileImage) and key not in self._seen:
+        if self.perceptual and isinstance(image, StoredImage) and key not in self._seen:
             self._seen.add(key)
             self.printed.append(key)
             self.prints.append(image.fingerprint)

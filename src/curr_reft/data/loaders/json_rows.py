@@ -1,0 +1,34 @@
+"""What the formats of JSON rows share: one row at a time becomes a row in the reference style, or a bad one."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from curr_reft.data.loaders import LoaderEntry
+from curr_reft.data.rows import BadRow, Row, RowOrBad, raw_rows
+
+Convert: TypeAlias = Callable[[Row, LoaderEntry], Row]
+"""A row in the style of a format to one in the reference style. Raises ValueError with the reason."""
+
+KEPT = ("task", "domain", "distractors")
+"""Keys of our own that a row of any format may have."""
+
+
+def converted_rows(entry: LoaderEntry, convert: Convert) -> Iterator[RowOrBad]:
+    """The rows of a JSONL file or a JSON list. Raises DataError for a file that cannot be read."""
+    for raw in raw_rows(entry.path, entry.name):
+        yield converted(raw.parse(entry.name), entry, convert)
+
+
+def converted(row: RowOrBad, entry: LoaderEntry, convert: Convert) -> RowOrBad:
+    if isinstance(row, BadRow):
+        return row
+    try:
+        return convert(row, entry)
+    except ValueError as error:
+        return BadRow(row.source, str(error))
+
+
+def reference_fields(row: Row, question: Any, truth: Any, images: Any) -> dict[str, Any]:
+    """The fields of a row in the reference style, with the keys of our own that it has."""
+    kept = {key: row.fields[key] for key in KEPT if row.fields.get(key) is not None}
+    return {"problem": question, "solution": truth, "images": images, **kept}
