@@ -36,12 +36,23 @@ def plain_kernel(query, key, value, query_bounds, key_bounds, longest_query, lon
 
 
 def test_segments_by_hand():
-    """Prompts of 3 and 2 tokens; completions of 2 and 1, then 0 (one token is never an input) and 1."""
-    segments = find_segments(torch.tensor([[3, 2, 1], [2, 0, 1]]))
-    assert segments.query_bounds.tolist() == [0, 3, 5, 6, 8, 9]
-    assert segments.key_bounds.tolist() == [0, 3, 8, 12, 14, 17]
-    assert segments.key_index.tolist() == [0, 1, 2, *[0, 1, 2, 3, 4], *[0, 1, 2, 5], *[6, 7], *[6, 7, 8]]
-    assert (segments.longest_query, segments.longest_key) == (3, 5)
+    """Two questions that share 2 tokens: 3 more and completions of 2 and 0 (one token is never an input), then 1 more
+    and a completion of 1. Then a prompt that shares nothing: 2, no rest, and completions of 0 and 1."""
+    lengths = torch.tensor([2, 3, 2, 0, *[0, 1, 1, 0], *[2, 0, 0, 1]])
+    parents = torch.tensor([-1, 0, 1, 1, *[-1, 0, 5, 5], *[-1, 8, 9, 9]])
+    segments = find_segments(lengths, parents)
+    assert segments.query_bounds.tolist() == [0, 2, 5, 7, 8, 9, 11, 12]
+    assert segments.key_bounds.tolist() == [0, 2, 7, 14, 17, 21, 23, 26]
+    assert segments.key_index.tolist() == [
+        *[0, 1],
+        *[0, 1, 2, 3, 4],
+        *[0, 1, 2, 3, 4, 5, 6],
+        *[0, 1, 7],
+        *[0, 1, 7, 8],
+        *[9, 10],
+        *[9, 10, 11],
+    ]
+    assert (segments.longest_query, segments.longest_key) == (3, 7)
 
 
 def test_same_log_probabilities_and_gradients(fresh, groups):

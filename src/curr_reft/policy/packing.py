@@ -1,17 +1,21 @@
 """The flat row of several groups: ids, positions, images, what is scored, and which token each score belongs to.
 
-For every group the row holds ``[prompt, c1, ..., cG]`` without padding. The last token of a completion is never an
-input; the last token of a prompt is scored once for each completion. Supervised examples are groups of one or
-more given completions.
+For every group the row holds ``[prompt, c1, ..., cG]`` without padding. Groups that ask about one image share the
+beginning of their prompts (``beginnings.py``) and stand together: ``[common, rest 1, c1, ..., cG, rest 2, c1, ...]``.
+The last token of a completion is never an input; the last token of a prompt is scored once for each completion.
+Supervised examples are groups of one or more given completions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 
 from curr_reft.policy.attention import GroupLayout
+from curr_reft.policy.beginnings import find_trunks, shown_by
 from curr_reft.policy.families import Family
+from curr_reft.policy.row import Row
 from curr_reft.policy.types import EncodedPrompt, Group
 
 
@@ -80,9 +84,8 @@ def pack(groups: Sequence[Group], family: Family) -> PackedBatch:
             for group in groups
         ]
     )
-    row = _Row([group.prompt for group in groups], (lengths_NG - 1).clamp(min=0), family)
-    completions = [completion for group in groups for completion in group.completions]
-    row.fill([completion.tokens_T[:-1] for completion in completions])
+    row = Row([group.prompt for group in groups], (lengths_NG - 1).clamp(min=0), family)
+    row.fill([[completion.tokens_T[:-1] for completion in group.completions] for group in groups])
 
     completion_S = lengths_NG.flatten().repeat_interleave(lengths_NG.flatten(), output_size=int(lengths_NG.sum()))
     slot_S = torch.arange(lengths_NG.numel()).repeat_interleave(lengths_NG.flatten())
@@ -94,78 +97,39 @@ def pack(groups: Sequence[Group], family: Family) -> PackedBatch:
         input_ids_L=row.input_ids_L,
         positions_AL=row.positions_AL,
         layout=row.layout,
-        images=pack_images([group.prompt for group in groups], family),
+        images=pack_images(row.shown, family),
         scored_S=scored_S,
-        targets_S=torch.cat([completion.tokens_T for completion in completions]),
+        targets_S=torch.cat([c.tokens_T for group in groups for c in group.completions]),
         group_S=group_S,
         completion_S=slot_S % G,
         token_S=token_S,
-        sampled_logprobs_S=torch.cat([completion.logprobs_T for completion in completions]).float(),
+        sampled_logprobs_S=torch.cat([c.logprobs_T for group in groups for c in group.completions]).float(),
         groups=tuple(groups),
     )
 
 
-def pack_prompts(
-    prompts: Sequence[EncodedPrompt], family: Family
-) -> tuple[torch.Tensor, torch.Tensor, GroupLayout, torch.Tensor]:
-    """The row of prompts alone, for prefill: input_ids_L, positions_AL, layout, the last place of each prompt (N)."""
-    row = _Row(prompts, torch.zeros((len(prompts), 0), dtype=torch.int64), family)
-    row.fill([])
-    return row.input_ids_L, row.positions_AL, row.layout, row.prompt_end_N
+@dataclass(frozen=True, kw_only=True)
+class PackedPrompts:
+    """The row of prompts alone, for prefill."""
+
+    input_ids_L: torch.Tensor  # int64
+    positions_AL: torch.Tensor  # int64
+    layout: GroupLayout
+    images: PackedImages | None
+    end_N: torch.Tensor  # int64: the last place of each prompt
 
 
-class _Row:
-    """Where every token of a row stands. ``inputs_NG`` counts the input tokens of each completion."""
-
-    def __init__(self, prompts: Sequence[EncodedPrompt], inputs_NG: torch.Tensor, family: Family) -> None:
-        N, G = inputs_NG.shape
-        self.prompts = prompts
-        prompt_lengths_N = torch.tensor([prompt.length for prompt in prompts])
-        segments = torch.cat((prompt_lengths_N[:, None], inputs_NG), dim=1)  # (N, 1 + G), in the order of the row
-        starts = (segments.flatten().cumsum(0) - segments.flatten()).view(N, 1 + G)
-        self.start_NG = starts[:, 1:]
-        self.prompt_end_N = starts[:, 0] + prompt_lengths_N - 1
-
-        segment_L = torch.arange(segments.numel()).repeat_interleave(segments.flatten())
-        offset_L = torch.arange(len(segment_L)) - starts.flatten()[segment_L]
-        group_L, part_L = segment_L // (1 + G), segment_L % (1 + G)
-        self.is_prompt_L = part_L == 0
-
-        P, T = int(prompt_lengths_N.max()), int(inputs_NG.max()) if G else 0
-        place_L = torch.where(
-            self.is_prompt_L, group_L * P + offset_L, N * P + (group_L * G + part_L - 1) * T + offset_L
-        )
-        pad_index_M = torch.zeros(N * P + N * G * T, dtype=torch.int64)
-        pad_index_M[place_L] = torch.arange(len(place_L))
-        self.layout = GroupLayout(
-            pad_index_M=pad_index_M,
-            unpad_index_L=place_L,
-            prompt_lengths_N=prompt_lengths_N,
-            P=P,
-            G=G,
-            T=T,
-            lengths=segments,
-        )
-
-        positions = [prompt_positions(prompt, family) for prompt in prompts]
-        # M-RoPE: text after an image goes on from the largest position on any axis.
-        next_N = torch.stack([each.max() for each in positions]) + 1
-        self.positions_AL = (next_N[group_L] + offset_L).repeat(family.axes, 1)
-        self.positions_AL[:, self.is_prompt_L] = torch.cat(positions, dim=1)
-
-    def fill(self, inputs: Sequence[torch.Tensor]) -> None:
-        self.input_ids_L = torch.empty(len(self.is_prompt_L), dtype=torch.int64)
-        self.input_ids_L[self.is_prompt_L] = torch.cat([prompt.input_ids_P for prompt in self.prompts])
-        if inputs:
-            self.input_ids_L[~self.is_prompt_L] = torch.cat(list(inputs))
-
-
-def prompt_positions(prompt: EncodedPrompt, family: Family) -> torch.Tensor:
-    """positions_AP of a prompt; one without images may leave them out."""
-    if prompt.positions_AP is not None:
-        return prompt.positions_AP
-    assert not (prompt.pixel_inputs and family.axes == 3), "M-RoPE positions come from ChatProcessor.encode"
-    return torch.arange(prompt.length).expand(family.axes, -1)
+def pack_prompts(prompts: Sequence[EncodedPrompt], family: Family) -> PackedPrompts:
+    """The row of all ``prompts``."""
+    row = Row(prompts, torch.zeros((len(prompts), 0), dtype=torch.int64), family)
+    row.fill([[] for _ in prompts])
+    return PackedPrompts(
+        input_ids_L=row.input_ids_L,
+        positions_AL=row.positions_AL,
+        layout=row.layout,
+        images=pack_images(row.shown, family),
+        end_N=row.prompt_end_N,
+    )
 
 
 def pack_images(prompts: Sequence[EncodedPrompt], family: Family) -> PackedImages | None:
@@ -204,15 +168,36 @@ def group_tokens(group: Group) -> int:
     return group.prompt.length + sum(completion.length - 1 for completion in group.completions)
 
 
+def row_tokens(groups: Sequence[Group]) -> int:
+    """Input tokens of the row of ``groups``: what their prompts share once."""
+    twice = sum(trunk.length * (len(trunk.members) - 1) for trunk in find_trunks([group.prompt for group in groups]))
+    return sum(map(group_tokens, groups)) - twice
+
+
 def split_groups(groups: Sequence[Group], token_budget: int) -> list[list[Group]]:
-    """Micro-batches of at most ``token_budget`` input tokens, in order; a group above it stands alone."""
+    """Micro-batches of at most ``token_budget`` input tokens, in order; a group above it stands alone.
+
+    Neighbours that show one image stay in one micro-batch wherever that can hold them.
+    """
     batches: list[list[Group]] = []
     room = 0
-    for group in groups:
-        tokens = group_tokens(group)
-        if not batches or tokens > room:
-            batches.append([])
-            room = token_budget
-        batches[-1].append(group)
-        room -= tokens
+    for _, members in groupby(groups, key=lambda group: shown_by(group.prompt)):
+        for part in _fitting(list(members), token_budget):
+            tokens = row_tokens(part)
+            if not batches or tokens > room:
+                batches.append([])
+                room = token_budget
+            batches[-1] += part
+            room -= tokens
     return batches
+
+
+def _fitting(groups: list[Group], token_budget: int) -> list[list[Group]]:
+    """The groups of one image in parts of at most ``token_budget`` tokens."""
+    parts = [groups[:1]]
+    for group in groups[1:]:
+        if row_tokens([*parts[-1], group]) <= token_budget:
+            parts[-1].append(group)
+        else:
+            parts.append([group])
+    return parts

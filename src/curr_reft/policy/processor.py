@@ -126,7 +126,14 @@ class ChatProcessor:
         input_ids_P = torch.tensor(ids, dtype=torch.int64)
         inputs = pixels.inputs if pixels else {}
         positions_AP = self.positions(input_ids_P, inputs) if self.positions else None
-        return EncodedPrompt(input_ids_P=input_ids_P, pixel_inputs=inputs, text=text, positions_AP=positions_AP)
+        is_image_P = input_ids_P == self.processor.image_token_id
+        return EncodedPrompt(
+            input_ids_P=input_ids_P,
+            pixel_inputs=inputs,
+            text=text,
+            positions_AP=positions_AP,
+            image_end=int(torch.nonzero(is_image_P).max()) + 1 if is_image_P.any() else 0,
+        )
 
     def _adds_start(self, text: str) -> bool:
         """Whether the tokenizer puts its own start token before the prompt: unless the chat template has written it.

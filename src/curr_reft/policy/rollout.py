@@ -18,9 +18,10 @@ from curr_reft.policy.decode import DecodeLayout
 from curr_reft.policy.families import image_marks
 from curr_reft.policy.lean import find_lean
 from curr_reft.policy.logprobs import policy_logits, position_ids, repeat_pixels
-from curr_reft.policy.packing import pack_images, pack_prompts, prompt_positions
+from curr_reft.policy.packing import pack_prompts
 from curr_reft.policy.patches import patches_as_product
 from curr_reft.policy.policy import Policy
+from curr_reft.policy.row import prompt_positions
 from curr_reft.policy.sampling import choose
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
 from curr_reft.policy.vision import image_inputs
@@ -140,17 +141,16 @@ def _prefill(
 ) -> tuple[torch.Tensor, DecodeLayout]:
     """The logits after every prompt (P, V), and the layout of the steps that follow, with the prompts' keys in it."""
     device = policy.device
-    input_ids_L, positions_AL, layout, end_P = pack_prompts(prompts, policy.family)
-    layout = layout.to(device)
+    packed = pack_prompts(prompts, policy.family)
+    layout = packed.layout.to(device)
     layout.store = {}
-    images = pack_images(prompts, policy.family)
-    with image_inputs(policy, images and images.to(device), graph=vision_graph) as inputs:
+    with image_inputs(policy, packed.images and packed.images.to(device), graph=vision_graph) as inputs:
         logits_PV = policy.model(
-            input_ids=input_ids_L[None].to(device),
-            position_ids=position_ids(positions_AL.to(device)),
+            input_ids=packed.input_ids_L[None].to(device),
+            position_ids=position_ids(packed.positions_AL.to(device)),
             attention_mask=no_mask(device),
             use_cache=False,
-            logits_to_keep=end_P.to(device),
+            logits_to_keep=packed.end_N.to(device),
             group_layout=layout,
             **inputs,
         ).logits[0]

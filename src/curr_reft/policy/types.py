@@ -18,6 +18,7 @@ class EncodedPrompt:
     ]  # what the processor made of the images (pixel_values, image_grid_thw, ...); empty: text only
     text: str  # the prompt after the chat template, image tokens not expanded
     positions_AP: torch.Tensor | None = None  # int64, rotary positions on A axes (3: M-RoPE, 1: a line); none: 0..P-1
+    image_end: int = 0  # tokens up to the last of its images; 0: text only, or not known: it shares no beginning
 
     @property
     def length(self) -> int:

@@ -1,8 +1,9 @@
 """A packed row through a flash-attention kernel for sequences of different lengths: no padding, no mask in memory.
 
-Every segment of the row (a prompt, a completion) is one sequence. A prompt's keys are its own; a completion's are those
-of its prompt and then its own, with causality counted from the end of both, as flash-attention 2.1 and later do. So
-queries and output stay in the order of the row, and only keys and values are gathered: once more for each completion.
+Every segment of the row (what prompts begin with, the rest of a prompt, a completion) is one sequence. Its keys are
+those of the segments it follows and then its own, with causality counted from the end of all, as flash-attention 2.1
+and later do. So queries and output stay in the order of the row, and only keys and values are gathered: once more for
+each segment that follows.
 
 These kernels run on CUDA in half precision. What they are told (bounds and gathered keys) is tested on a CPU against a
 plain implementation of the same signature; the kernels themselves were not run by this project's tests, which have no
@@ -69,29 +70,25 @@ class Segments:
         return out[None]
 
 
-def find_segments(lengths: torch.Tensor) -> Segments:
-    """From the tokens of each segment of the row, int64 (N, 1 + G): the prompt, then its completions."""
-    N, width = lengths.shape
-    flat = lengths.flatten()
-    starts = (flat.cumsum(0) - flat).view(N, width)
-    # Before a segment's own keys stand those of its prompt; the prompt itself has none before it.
-    before = lengths[:, :1].repeat(1, width)
-    before[:, 0] = 0
-    keys = (before + lengths).flatten()
-    kept = flat > 0
-    before, keys = before.flatten()[kept], keys[kept]
-    own, shared = starts.flatten()[kept], starts[:, :1].expand(N, width).flatten()[kept]
+def find_segments(lengths_M: torch.Tensor, parents_M: torch.Tensor) -> Segments:
+    """Of a row whose segments form trees: each sees itself and, before that, the segments above it.
 
-    segment = torch.arange(len(keys), device=flat.device).repeat_interleave(keys)
-    place = torch.arange(len(segment), device=flat.device) - (keys.cumsum(0) - keys)[segment]
-    of_prompt = place < before[segment]
-    key_index = torch.where(of_prompt, shared[segment] + place, own[segment] + place - before[segment])
+    lengths_M, parents_M: int64, in the order of the row: the tokens of each segment, and which one it follows (one
+    before it in the row; -1: none). Empty segments pass on what is above them.
+    """
+    starts = (lengths_M.cumsum(0) - lengths_M).tolist()
+    keys: list[torch.Tensor] = []  # the tokens that each segment sees, its own last
+    for start, length, parent in zip(starts, lengths_M.tolist(), parents_M.tolist(), strict=True):
+        own = torch.arange(start, start + length)
+        keys.append(own if parent < 0 else torch.cat((keys[parent], own)))
+    kept = [segment for segment, length in enumerate(lengths_M.tolist()) if length]
+    seen = torch.tensor([len(keys[segment]) for segment in kept])
     return Segments(
-        query_bounds=_bounds(flat[kept]),
-        key_bounds=_bounds(keys),
-        key_index=key_index,
-        longest_query=int(flat.max()),
-        longest_key=int(keys.max()),
+        query_bounds=_bounds(lengths_M[kept]),
+        key_bounds=_bounds(seen),
+        key_index=torch.cat([keys[segment] for segment in kept]),
+        longest_query=int(lengths_M.max()),
+        longest_key=int(seen.max()),
     )
 
 
