@@ -50,6 +50,9 @@ truths: dict[str, st.SearchStrategy[Any]] = {
     "dense_detection": st.lists(boxes, min_size=1, max_size=5, unique=True).map(tuple),
     "classification": st.lists(words, min_size=1, max_size=5, unique=True).map(tuple),
     "math": values,
+    "points": st.sampled_from(
+        ["8 / (3 - 8 / 3) = 24", "5 * 5 - 10 / 10 = 24", "(12 + 13 - 1) * 1 = 24", "((2 + 4) * 6) = 36", "9 - 2 = 7"]
+    ),
 }
 open_questions = st.sampled_from(sorted(TASKS)).flatmap(
     lambda task: truths[task].map(lambda truth: question(task, "open", TASKS[task].read_truth(truth)))
@@ -192,7 +195,7 @@ def test_no_answer_reaches_the_system() -> None:
         import sys
         from test_properties import FORMS, HOSTILE, TASKS, grade, question, say
         truths = {"detection": (1.0, 2.0, 30.0, 40.0), "dense_detection": ((1.0, 2.0, 30.0, 40.0),),
-                  "classification": ("dog",), "math": "isosceles"}
+                  "classification": ("dog",), "math": "isosceles", "points": "8 / (3 - 8 / 3) = 24"}
         asked = [question(task, "open", truth) for task, truth in truths.items()]
         asked += [question(task, "binary", True) for task in truths]
         asked += [question(task, "choice", frozenset("A")) for task in truths]
@@ -223,4 +226,4 @@ def test_no_answer_reaches_the_system() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["50", str(50 * 12 * 2)]
+    assert done.stdout.split() == ["50", str(50 * 15 * 2)]

@@ -1,6 +1,6 @@
 """Section of the recipe for data: which rows, in which split, and what happens to rows that cannot be used."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -37,6 +37,44 @@ class ShapesConfig(Config):
         if not counts or min(counts.values()) < 0 or sum(counts.values()) == 0:
             raise ValueError(f"{counts} must name at least one task and hold no negative count")
         return counts
+
+
+class PointsConfig(Config):
+    """Drawn hands of cards whose numbers reach a target (GeneralPoints, arXiv 2501.17161; docs/general-points.md)."""
+
+    train: int = Field(1500, ge=1, description="items to train on")
+    validation: int = Field(150, ge=1, description="held-out items that choose the checkpoint")
+    test: int = Field(300, ge=1, description="in-domain test items")
+    ood_test: dict[Literal["rule", "visual", "target"], Annotated[int, Field(ge=0)]] = Field(
+        {"rule": 300, "visual": 300},
+        description="what is other -> out-of-domain test items; rule: what J, Q and K count as, visual: the colour of "
+        "the suits, target: the number to reach",
+    )
+    pool: int = Field(0, ge=0, description="queries of self-improvement, on hands of their own; their domain is points")
+    target: int = Field(24, ge=1, le=99, description="the number to reach")
+    other_target: int = Field(36, ge=1, le=99, description="the number to reach in the out-of-domain items target")
+    faces: Literal["ten", "rank"] = Field(
+        "ten", description="ten: J, Q and K count as 10; rank: as 11, 12 and 13; the other one is out of domain"
+    )
+    colour: Literal["black", "red"] = Field(
+        "black", description="black: spades and clubs; red: hearts and diamonds; the other one is out of domain"
+    )
+    styles: tuple[Literal["pips", "corners", "large"], ...] = Field(
+        ("pips", "corners", "large"), min_length=1, description="how cards are drawn; each hand draws one"
+    )
+    width: int = Field(448, ge=112, le=2048, description="pixels of a picture; its height is 0.55 of it")
+    seed: int = Field(
+        0, ge=0, description="names the drawn hands; apart from the run's seed, so that seeds share their data"
+    )
+
+    @model_validator(mode="after")
+    def _check_target(self) -> "PointsConfig":
+        if self.ood_test.get("target") and self.other_target == self.target:
+            raise ValueError(
+                f"other_target is {self.target} like target, so the items of ood_test.target would be in-domain; "
+                "choose another"
+            )
+        return self
 
 
 class FileEntry(Config):
@@ -133,8 +171,11 @@ class FilesConfig(Config):
 class DataConfig(Config):
     """Where the items come from."""
 
-    kind: Literal["shapes", "files"] = Field("shapes", description="shapes: the drawn world; files: your own rows")
+    kind: Literal["shapes", "points", "files"] = Field(
+        "shapes", description="shapes: the drawn world; points: drawn cards (GeneralPoints); files: your own rows"
+    )
     shapes: ShapesConfig = ShapesConfig()
+    points: PointsConfig = PointsConfig()
     files: FilesConfig = FilesConfig()
     bad_rows: Literal["fail", "skip"] = Field(
         "fail", description="fail: stop and list every bad row; skip: go on without them and count them"
@@ -157,5 +198,5 @@ class DataConfig(Config):
             if not self.files.test:
                 raise ValueError("kind is files, but files.test is empty; a result needs rows that were not trained on")
         elif "files" in self.model_fields_set and self.files != FilesConfig():
-            raise ValueError("files is filled, but kind is shapes; set kind: files")
+            raise ValueError(f"files is filled, but kind is {self.kind}; set kind: files")
         return self

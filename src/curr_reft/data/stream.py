@@ -77,6 +77,12 @@ class ItemStream:
                 counts = {str(task): count for task, count in getattr(shapes, split).items()}
                 yield from drawn_items(shapes.seed, split, counts)
             return
+        if self.config.kind == "points":
+            from curr_reft.data.points import points_items
+
+            for split in SPLITS:
+                yield from points_items(self.config.points, split)
+            return
         if self.config.files.validation:
             yield from self._rows()
             return

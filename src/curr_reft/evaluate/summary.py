@@ -64,7 +64,13 @@ def table(evaluation: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-_HEADS = {"detection": "  detect", "classification": "  class", "math": "   math", "dense_detection": "  dense"}
+_HEADS = {
+    "detection": "  detect",
+    "classification": "  class",
+    "math": "   math",
+    "dense_detection": "  dense",
+    "points": " points",
+}
 _MEASURES = {"map": "    mAP"}  # of a whole test set, beside the score of its task
 
 

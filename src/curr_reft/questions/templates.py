@@ -97,6 +97,16 @@ _FULL: dict[tuple[str, str], str] = {
     + _THINK
     + " The final answer is only the number, the expression or the letter of the option.",
     ("math", "binary"): "{question}\nStatement: the answer to this question is {claim}.\n" + _YES_NO,
+    # The example of the form has other numbers and another target than any hand of four.
+    ("points", "open"): "{question}\n" + _THINK + " The final answer is the equation alone, like 2 * (3 + 4) - 5 = 9.",
+    (
+        "points",
+        "binary",
+    ): "{question}\nStatement: {claim} uses the number of every card exactly once, and it is true.\n" + _YES_NO,
+    (
+        "points",
+        "choice",
+    ): "{question}\nWhich of these uses the number of every card exactly once, and is true?\n{options}\n" + _LETTER,
 }
 
 STYLES: dict[str, Style] = {

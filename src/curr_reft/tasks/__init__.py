@@ -8,8 +8,11 @@ from curr_reft.tasks.classification import Classification
 from curr_reft.tasks.dense_detection import DenseDetection
 from curr_reft.tasks.detection import Detection
 from curr_reft.tasks.math import Math
+from curr_reft.tasks.points import Points
 from curr_reft.tasks.status import GradingTimeoutError, Status, VerificationError
 
-TASKS: dict[str, Task] = {task.name: task for task in (Detection(), Classification(), Math(), DenseDetection())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Detection(), Classification(), Math(), DenseDetection(), Points())
+}
 
 __all__ = ["TASKS", "GradingTimeoutError", "Pool", "Status", "Task", "TaskOptions", "VerificationError"]

@@ -142,6 +142,9 @@ def _within(part: str, whole: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Words in lower case without the punctuation at their edges: "-4" and "4.5" stay what they are."""
-    words = (word.strip(_EDGES) for word in text.casefold().replace(",", " ").split())
+    """Words in lower case without the punctuation at their edges: "-4" and "4.5" stay what they are.
+
+    Stars go, as they are taken out of answers (bold), so that "5 * 5" is its own text still.
+    """
+    words = (word.strip(_EDGES) for word in text.casefold().replace(",", " ").replace("*", "").split())
     return " ".join(word for word in words if word)
