@@ -83,12 +83,13 @@ class Trainings:
 
     def sampler(self, shares: Mapping[str, float], seed: int, steps: int) -> QuestionSampler:
         """Draws the training questions of ``steps`` updates."""
-        prompts = self.recipe.rl.prompts_per_step
+        rl = self.recipe.rl
+        draw = partial(
+            QuestionSampler, prompts=rl.prompts_per_step, seed=seed, questions_per_image=rl.questions_per_image
+        )
         if self.selection is None:
-            questions = {form: self.prepared.of("train", form) for form in shares}
-            return QuestionSampler(questions, shares, prompts, seed)
-        selection = self.selection
-        return QuestionSampler(selection.questions, shares, prompts, seed, steps=steps, epoch=selection.epoch)
+            return draw({form: self.prepared.of("train", form) for form in shares}, shares)
+        return draw(self.selection.questions, shares, steps=steps, epoch=self.selection.epoch)
 
     def sft(self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start) -> Published:
         """Supervised fine-tuning on ``examples`` from ``start``."""

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import pytest
@@ -119,3 +120,83 @@ def test_replacements_go_on_where_they_were() -> None:
     assert walk(first, range(3)) == expected[:72]
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert walk(second, range(3, 6)) == expected[72:]
+
+
+# Several questions about one image
+
+
+@dataclass(frozen=True)
+class Picture:
+    key: str
+
+
+def pictured(form: str, images: int = 6, each: int = 2) -> list[Question]:
+    """``each`` questions of both tasks about every image, and one about no image."""
+    return [
+        *(
+            replace(question, id=f"{task}/{n}/{part}/{form}", task=task, images=(Picture(f"picture {n}"),))
+            for question in questions(form, 1)[:1]
+            for task in ("detection", "math")
+            for n in range(images)
+            for part in range(each)
+        ),
+        *questions(form, 1),
+    ]
+
+
+def drawing(shares: dict[str, float], prompts: int, each: int, seed: int = 3) -> QuestionSampler:
+    sets = {form: pictured(form) for form in ("binary", "choice", "open")}
+    return QuestionSampler(sets, shares, prompts, seed=seed, questions_per_image=each)
+
+
+def of_images(drawn: list[Question]) -> list[int]:
+    return sorted(Counter(q.images for q in drawn if q.images).values(), reverse=True)
+
+
+@pytest.mark.parametrize("each", [1, 2, 3, 4])
+def test_a_step_asks_several_questions_about_one_image(each: int) -> None:
+    sets = {form: pictured(form, images=40) for form in ("binary", "open")}
+    one = QuestionSampler(sets, {"binary": 0.5, "open": 0.5}, 12, seed=3, questions_per_image=each)
+    steps = [one.draw(step) for step in range(10)]
+    shown = [of_images(drawn) for drawn in steps]
+    mean = sum(map(sum, shown)) / sum(map(len, shown))
+    assert each - 0.5 < mean < each + 0.3  # two of an image come together by chance too
+    assert all(len({q.id for q in drawn}) == 12 for drawn in steps)
+
+
+@given(
+    each=st.integers(1, 5),
+    prompts=st.integers(1, 13),
+    steps=st.integers(1, 30),
+    weights=st.lists(st.floats(0.05, 1), min_size=1, max_size=3),
+    seed=st.integers(0, 50),
+)
+def test_the_mixture_and_the_epochs_stay_what_they_were(
+    each: int, prompts: int, steps: int, weights: list[float], seed: int
+) -> None:
+    """The cells asked are those of a sampler that does not look at images, prompt for prompt; no question of a cell is
+    asked twice before all others are."""
+    shares = dict(zip(("binary", "choice", "open"), weights, strict=False))
+    one, other = drawing(shares, prompts, each, seed), drawing(shares, prompts, 1, seed)
+    asked = Counter()
+    for step in range(steps):
+        drawn = one.draw(step)
+        assert [(q.form, q.task) for q in drawn] == [(q.form, q.task) for q in other.draw(step)]
+        for question in drawn:
+            asked[question.id] += 1
+            cell = [q.id for q in one.cells[question.form][question.task]]
+            assert asked[question.id] <= min(asked[each] for each in cell) + 1
+    assert one.asked == other.asked
+
+
+def test_what_was_asked_ahead_is_part_of_the_state() -> None:
+    def walk(one: QuestionSampler, steps: range) -> list[list[str]]:
+        return [[q.id for q in (*drawn, one.replacement(drawn[0]))] for drawn in map(one.draw, steps)]
+
+    shares = {"open": 0.7, "binary": 0.3}
+    expected = walk(drawing(shares, 5, 3), range(9))
+    first, second = drawing(shares, 5, 3), drawing(shares, 5, 3)
+    assert walk(first, range(4)) == expected[:4]
+    assert any(places for cells in first.ahead.values() for places in cells.values())  # else this shows nothing
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert walk(second, range(4, 9)) == expected[4:]

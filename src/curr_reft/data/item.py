@@ -1,5 +1,6 @@
 """Item: the only row type after loading. One image question with its checked truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -29,6 +30,11 @@ class ImageSource(Protocol):
     def open(self) -> Image.Image:
         """The decoded RGB image. Raises DataError."""
         ...
+
+
+def images_key(images: Sequence[ImageSource]) -> tuple[str, ...]:
+    """Equal for what shows the same pictures in the same order; empty for text alone."""
+    return tuple(image.key for image in images)
 
 
 @dataclass(frozen=True, kw_only=True)

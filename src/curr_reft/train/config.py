@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curr_reft.config import Config
 
@@ -55,6 +55,12 @@ class RlConfig(Config):
     """Reinforcement learning: the same settings for every stage and for the plain-RL baseline."""
 
     prompts_per_step: int = Field(8, ge=1, description="prompts (groups) of one optimizer step")
+    questions_per_image: int = Field(
+        1,
+        ge=1,
+        description="questions about one image that a step asks together, as far as the data has them: the image and "
+        "its tokens are computed once for all of them; 1: drawn without regard to images",
+    )
     micro_batch_tokens: TokenLimit = Field(
         16_384, description="tokens of packed rows of one forward; auto: as many as fit in free memory"
     )
@@ -63,6 +69,15 @@ class RlConfig(Config):
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+
+    @model_validator(mode="after")
+    def _fits_a_step(self) -> "RlConfig":
+        if self.questions_per_image > self.prompts_per_step:
+            raise ValueError(
+                f"questions_per_image ({self.questions_per_image}) must not be above prompts_per_step "
+                f"({self.prompts_per_step}); lower it, or ask more prompts a step"
+            )
+        return self
 
 
 class SftConfig(Config):
