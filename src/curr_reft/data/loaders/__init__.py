@@ -52,10 +52,73 @@ class Loader:
         return found
 
 
+_LISTED = "listed (default): the question lists all categories; open: it does not"
+_REFER = {
+    "split": "of refs(...).p: train, val, test, testA or testB, as the file has them",
+    "sentences": "all (default) or first: how many of an object's expressions are asked",
+    "instances": "the file with the boxes, beside refs(...).p; instances.json by default",
+    "categories": _LISTED,
+}
+_CLEVR = {
+    "answers": "of questions: counts (default), yes_no or all",
+    "ask": "of scenes: total (default), color, shape, size or material",
+    "images": "first and last image_index, as 25000-29999; all by default",
+}
+
 LOADERS: dict[str, Loader] = {
     "auto": Loader(module="auto", about="told by the suffix of the file and the keys of its rows", columns=True),
     "reference": Loader(module="reference", about="rows with problem, solution, task, image: the reference data set"),
     "trl": Loader(module="trl", about="TRL: prompt (text or messages), images, solution or answer or ground_truth"),
+    # Published data sets; where to get each, its licence and its tree: docs/datasets.md.
+    "coco": Loader(
+        module="coco",
+        about="COCO instances: where is the X, which categories, where are all the X",
+        options={
+            "min_area": "smallest area in pixels of an object that is asked for; 0: any",
+            "categories": _LISTED,
+        },
+    ),
+    "refcoco": Loader(
+        module="refcoco", about="RefCOCO, RefCOCO+, RefCOCOg: REFER, MDETR, JSON lines, tables", options=_REFER
+    ),
+    "refgta": Loader(module="refer", about="RefGTA, in the layout of REFER", options=_REFER),
+    "voc": Loader(
+        module="voc",
+        about="Pascal VOC: a year's folder with Annotations and ImageSets",
+        options={
+            "split": "a list under ImageSets/Main: train, val, trainval, test",
+            "difficult": "skip (default) or keep objects that are marked as difficult",
+            "categories": _LISTED,
+            "classes": "your own class names with commas between, for other data in this layout",
+        },
+    ),
+    "clevr": Loader(module="clevr", about="CLEVR: questions or scenes", options=_CLEVR),
+    "super_clevr": Loader(
+        module="clevr", about="Super-CLEVR: questions, scenes, or R1-V's 200 counting ones", options=_CLEVR
+    ),
+    "geo170k": Loader(module="geo170k", about="Geo170K: geometry questions with worked solutions"),
+    "mathv360k": Loader(module="mathv360k", about="MathV360K: questions on figures of 24 data sets"),
+    "llava_cot": Loader(module="llava_cot", about="LLaVA-CoT-100k: general questions whose conclusion is short"),
+    "geometry3k": Loader(
+        module="geometry3k",
+        about="Geometry3K: a folder for each problem",
+        options={
+            "answer": "letter (default): choices are listed; value: the value of the right choice",
+            "logic_forms": "omit (default) or add what the diagram shows, in words, to the question",
+        },
+    ),
+    "science_qa": Loader(
+        module="science_qa",
+        about="ScienceQA: problems.json, pid_splits.json and images",
+        options={
+            "split": "train, val, trainval, test, minival or minitest",
+            "images": "all (default), only or none: questions with, only with or without a picture",
+            "context": "hint (default), lecture (and hint) or none, before the question",
+        },
+    ),
+    "geomverse": Loader(module="geomverse", about="GeomVerse: generated geometry"),
+    "visual7w": Loader(module="visual7w", about="Visual7W, telling questions", options={"split": "train, val or test"}),
+    "vsr": Loader(module="vsr", about="VSR: is a caption true of its image"),
 }
 """``format`` of an entry -> how it is read."""
 
