@@ -1,0 +1,136 @@
+"""Attention of a decode step of fixed shape over buffers that stay where they are: what a recorded step computes.
+
+The same sums as ``DecodeLayout``, but everything that changes between steps (which step it is, which keys a row sees)
+stands in tensors, so that one recorded sequence of operations serves every step, and every rollout after it. Rows fill
+a rectangle of N groups x W rows completely: a place without a row computes with the rest and is thrown away.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+
+from curr_reft.policy.buckets import Bucket
+
+Keys = Mapping[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> keys, values
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheShape:
+    """What the keys and values of a model look like."""
+
+    layers: tuple[int, ...]
+    heads: int  # K
+    size: int  # D
+    dtype: torch.dtype
+
+    def numbers(self, bucket: Bucket) -> tuple[int, int]:
+        """Of the keys of one layer: those of the prompts, those of the completions."""
+        each = self.heads * self.size
+        return bucket.groups * bucket.prefix * each, bucket.rows * bucket.suffix * each
+
+    def bytes(self, bucket: Bucket) -> int:
+        """Of all layers, keys and values."""
+        return 2 * len(self.layers) * sum(self.numbers(bucket)) * self.dtype.itemsize
+
+
+class Buffers:
+    """Memory for the largest bucket that was asked for. Every smaller one uses the beginning of the same memory."""
+
+    def __init__(self, shape: CacheShape, most: Bucket, device: torch.device) -> None:
+        self.shape = shape
+        self.room = prefix, suffix = shape.numbers(most)
+        made = {"dtype": shape.dtype, "device": device}
+        self._prefix = {layer: [torch.zeros(prefix, **made) for _ in range(2)] for layer in shape.layers}
+        self._suffix = {layer: [torch.zeros(suffix, **made) for _ in range(2)] for layer in shape.layers}
+        self._mask = torch.zeros(most.groups * most.prefix, **made)
+        self._tokens = torch.zeros(most.rows, dtype=torch.int64, device=device)
+        self._positions = torch.zeros(most.rows, dtype=torch.int64, device=device)
+        self.step = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def has_room(self, shape: CacheShape, bucket: Bucket) -> bool:
+        """Whether ``bucket`` fits without moving anything."""
+        enough = all(need <= room for need, room in zip(shape.numbers(bucket), self.room, strict=True))
+        small = bucket.rows <= len(self._tokens) and bucket.groups * bucket.prefix <= len(self._mask)
+        return shape == self.shape and enough and small
+
+    def clear(self) -> None:
+        """Forgets what completions wrote: a masked key must be a number, or its weight of 0 would not hide it."""
+        for pair in self._suffix.values():
+            for states in pair:
+                states.zero_()
+
+    def view(self, bucket: Bucket) -> "FixedLayout":
+        """The layout of a step of this shape."""
+        K, D = self.shape.heads, self.shape.size
+        prefix, suffix = (bucket.groups, K, bucket.prefix, D), (bucket.rows, K, bucket.suffix, D)
+        return FixedLayout(
+            bucket=bucket,
+            prefix={layer: tuple(_front(each, prefix) for each in pair) for layer, pair in self._prefix.items()},
+            suffix={layer: tuple(_front(each, suffix) for each in pair) for layer, pair in self._suffix.items()},
+            prefix_mask=_front(self._mask, (bucket.groups, 1, 1, bucket.prefix)),
+            tokens_A=self._tokens[: bucket.rows],
+            positions_A=self._positions[: bucket.rows],
+            step=self.step,
+        )
+
+
+def _front(memory: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return memory[: prod(shape)].view(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedLayout:
+    """A decode step of fixed shape (R query heads a key head). All tensors are views of ``Buffers``."""
+
+    bucket: Bucket
+    prefix: Keys  # (N, K, P, D)
+    suffix: Keys  # (A, K, T, D)
+    prefix_mask: torch.Tensor  # (N, 1, 1, P): 0, or -inf where a prompt is shorter
+    tokens_A: torch.Tensor  # int64: the input of the step
+    positions_A: torch.Tensor  # int64: rotary position of the first sampled token of each row
+    step: torch.Tensor  # int64 (1): number of the step, the place where keys and values are written
+
+    def attend_rows(
+        self, layer: int, query_AHD: torch.Tensor, key_AKD: torch.Tensor, value_AKD: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """One token a row -> (A, H, D)."""
+        prefix_k, prefix_v = self.prefix[layer]
+        suffix_k, suffix_v = self.suffix[layer]
+        N, K, P, D = prefix_k.shape
+        A, H = query_AHD.shape[:2]
+        W, R, T = A // N, H // K, suffix_k.shape[2]
+        suffix_k.index_copy_(2, self.step, key_AKD[:, :, None])
+        suffix_v.index_copy_(2, self.step, value_AKD[:, :, None])
+        to_come_T = torch.arange(T, device=self.step.device) > self.step
+
+        query = query_AHD.mul(scale).reshape(N, W, K, R, D)
+        scores_prefix = query.transpose(1, 2).reshape(N, K, W * R, D) @ prefix_k.transpose(2, 3) + self.prefix_mask
+        scores_prefix = scores_prefix.view(N, K, W, R, P).transpose(1, 2).reshape(A, K, R, P)
+        scores_own = query.view(A, K, R, D) @ suffix_k.transpose(2, 3)
+        scores = torch.cat((scores_prefix, scores_own.masked_fill(to_come_T, -torch.inf)), dim=-1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+        seen = weights[..., :P].reshape(N, W, K, R, P).transpose(1, 2).reshape(N, K, W * R, P) @ prefix_v
+        seen = seen.view(N, K, W, R, D).transpose(1, 2).reshape(A, K, R, D)
+        return (seen + weights[..., P:] @ suffix_v).reshape(A, H, D)
+
+    def take_prompts(self, keys: Keys, groups: Sequence[int], lengths_N: torch.Tensor) -> None:
+        """Copies the prompts numbered ``groups`` out of ``keys`` (of any length up to this bucket's); may overlap."""
+        device = self.step.device
+        index = torch.tensor(groups, device=device)
+        for layer, pair in self.prefix.items():
+            for mine, theirs in zip(pair, keys[layer], strict=True):
+                length = min(mine.shape[2], theirs.shape[2])
+                taken = theirs.index_select(0, index)  # a copy: what is read may lie where it is to be written
+                mine[:, :, :length] = taken[:, :, :length]
+                mine[:, :, length:] = 0
+        lengths = lengths_N.to(device).index_select(0, index)
+        beyond = torch.arange(self.bucket.prefix, device=device) >= lengths[:, None]
+        self.prefix_mask.zero_().masked_fill_(beyond[:, None, None], -torch.inf)
+
+    def take_rows(self, other: "FixedLayout", sources_A: torch.Tensor, written: int) -> None:
+        """Copies the first ``written`` tokens of the rows at these places of ``other``; may overlap."""
+        for layer, pair in self.suffix.items():
+            for mine, theirs in zip(pair, other.suffix[layer], strict=True):
+                mine[:, :, :written] = theirs[:, :, :written].index_select(0, sources_A)
