@@ -8,7 +8,7 @@ in. A row is never replaced by another one.
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -46,7 +46,7 @@ class Pass:
     repaired: int = 0  # rows with typos of the reference data, which were repaired
     repairs: Counter[str] = field(default_factory=Counter)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, kept once
-    given: dict[Path, bytearray] = field(default_factory=dict)  # file -> for each row 1 + the place of its split
+    given: dict[Hashable, bytearray] = field(default_factory=dict)  # what is read -> a row's 1 + place of its split
 
 
 class ItemStream:
@@ -121,7 +121,9 @@ class ItemStream:
         if not root.is_dir():
             raise DataError(label, f"image_root {root} is not a folder")
         self.roots.add(root.resolve())
-        given = reading.given.setdefault(path, bytearray())
+        # What a loader is told chooses the rows it gives: the same place means another row under other options.
+        reads = (path, entry.format, entry.task, tuple(sorted(entry.options.items())))
+        given = reading.given.setdefault(reads, bytearray())
         for index, row in self._picked(path, label, entry, split):
             given.extend(bytes(max(0, index + 1 - len(given))))
             item = self._checked(row, entry, split, root, reading)
@@ -187,6 +189,11 @@ class ItemStream:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
         truths = [self._truth(task, raw) for raw in (fields.answer, *fields.distractors)]
         images = tuple(self._image(root, image, row.source) for image in fields.images)
+        if fields.image_size and images and images[0].size != fields.image_size:
+            raise ValueError(
+                f"its boxes are in pixels of {_by(fields.image_size)}, but the image has {_by(images[0].size)}; "
+                "is it resized, turned by its EXIF data, or another one?"
+            )
         if boxes_of(truths[0]):
             if not images:
                 raise ValueError("has a box and no image")
@@ -291,6 +298,10 @@ class _Rows:
 
 def _option_text(value: str | int | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _box_in_pixels(truth: Box, size: tuple[int, int], unit: FrameKind) -> Box:

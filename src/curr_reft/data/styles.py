@@ -1,8 +1,8 @@
 """What a row in the style of the reference data set means. Every loader gives its rows in this style.
 
 Keys: ``problem``, ``solution`` (the truth, inside ``<answer>`` tags or as it is), ``task``, ``image`` or ``images``,
-and of our own ``distractors`` and ``domain``. The reference data has known typos (its data card writes ``answer>`` and
-``<thinking>``): they are repaired here, and every repair is named so that it can be counted.
+and of our own ``distractors``, ``domain`` and ``image_size``. The reference data has known typos (its data card writes
+``answer>`` and ``<thinking>``): they are repaired here, and every repair is named so that it can be counted.
 """
 
 import json
@@ -34,6 +34,7 @@ class Fields:
     task: str | None
     domain: str
     distractors: tuple[Any, ...]  # wrong answers the row knows, as the row gives them
+    image_size: tuple[int, int] | None  # width and height the row gives for its first image; its boxes are in them
     repairs: tuple[str, ...]  # typos of the reference data that were repaired, each once
 
 
@@ -92,6 +93,7 @@ def read_fields(row: dict[str, Any]) -> Fields:
         task=TASK_ALIASES.get(task, task) if task else None,
         domain=domain,
         distractors=tuple(read_answer(value)[0] for value in distractors),
+        image_size=_size(row.get("image_size")),
         repairs=repairs,
     )
 
@@ -128,6 +130,14 @@ def _images(value: Any) -> tuple[str | StoredImage, ...]:
             raise ValueError(f"image must be a path or a list of paths, not {_plain(value)}")
         images.append(image)
     return tuple(images)
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)):
+        raise ValueError(f"image_size must be two whole numbers above 0, width and height, not {_plain(value)}")
+    return value[0], value[1]
 
 
 def _plain(value: Any) -> str:
