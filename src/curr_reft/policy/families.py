@@ -11,6 +11,15 @@ from torch import nn
 
 from curr_reft.data.frame import FrameKind
 from curr_reft.errors import UsageError
+from curr_reft.policy.sight import (
+    Look,
+    look_at_grid_of_tiles,
+    look_at_rows_of_tiles,
+    look_at_square,
+    look_between_bars,
+    look_between_bars_if_alone,
+    look_resized,
+)
 
 Positions: TypeAlias = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 """(input_ids_P, pixel_inputs) -> rotary positions_AP of a prompt."""
@@ -21,6 +30,7 @@ class Family:
     """What the rest of the room has to know about a ``model_type`` of transformers."""
 
     frame: FrameKind  # coordinates its boxes are written in; sources in docs/models.md
+    look: Look  # where an image's pixels go, and how many tokens stand for it
     axes: int  # of its rotary positions: 3 for M-RoPE, 1 for a line
     pixel_axes: Mapping[str, int]  # inputs of the vision tower, and the axis along which prompts are joined
     shown: tuple[str, ...] = ()  # those of them that the model reads once for every place where an image is shown
@@ -32,6 +42,7 @@ class Family:
 
 
 _QWEN: dict[str, Any] = {
+    "look": look_resized,
     "axes": 3,
     "pixel_axes": {"pixel_values": 0, "image_grid_thw": 0},
     "shown": ("image_grid_thw",),
@@ -41,6 +52,7 @@ _QWEN: dict[str, Any] = {
     "marks": "mm_token_type_ids",
 }
 _IDEFICS: dict[str, Any] = {
+    "look": look_at_rows_of_tiles,
     "axes": 1,
     "pixel_axes": {"pixel_values": 1, "pixel_attention_mask": 1},
     "vision": ("model.vision_model.",),
@@ -65,16 +77,22 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5": Family(frame="thousand", **_QWEN),
     "idefics3": Family(frame="unit", **_IDEFICS),
     "smolvlm": Family(frame="unit", **_IDEFICS),
-    "internvl": Family(frame="thousand", **_PROJECTED, image_options={"crop_to_patches": True}),
+    "internvl": Family(
+        frame="thousand", look=look_at_grid_of_tiles, **_PROJECTED, image_options={"crop_to_patches": True}
+    ),
     "llava_next": Family(
-        frame="unit", **{**_LLAVA_TILES, "pixel_axes": {"pixel_values": 0, "image_sizes": 0}}, shown=("image_sizes",)
+        frame="unit",
+        look=look_between_bars,
+        **{**_LLAVA_TILES, "pixel_axes": {"pixel_values": 0, "image_sizes": 0}},
+        shown=("image_sizes",),
     ),
     "llava_onevision": Family(
         frame="unit",
+        look=look_between_bars_if_alone,
         **{**_LLAVA_TILES, "pixel_axes": {"pixel_values": 0, "image_sizes": 0, "batch_num_images": 0}},
         shown=("image_sizes", "batch_num_images"),
     ),
-    "gemma3": Family(frame="thousand", **_PROJECTED, marks="token_type_ids"),
+    "gemma3": Family(frame="thousand", look=look_at_square, **_PROJECTED, marks="token_type_ids"),
 }
 
 

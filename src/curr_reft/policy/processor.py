@@ -4,6 +4,7 @@ Nothing is repaired in silence: a prompt with a word outside the vocabulary, too
 an image that is not there raises DataError.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,15 +15,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from curr_reft.data.frame import BoxFrame, FrameKind, keep_size, resize_rule
+from curr_reft.data.frame import BoxFrame, FrameKind, Size, keep_size, resize_rule
 from curr_reft.data.item import ImageSource
 from curr_reft.errors import DataError
 from curr_reft.policy.ahead import Ahead
 from curr_reft.policy.families import Family, Positions
+from curr_reft.policy.sight import Seen
 from curr_reft.policy.types import EncodedPrompt
 
 CACHE_BYTES = 256 << 20
 """Most bytes of processed images that are kept."""
+
+_OPENED = re.compile(r"<think>\s*(</think>\s*)?\Z")
+"""A reasoning block that a chat template opens (Qwen3-VL-Thinking, Qwen3.5) or leaves empty (Qwen3.5 told not to think)
+where the answer starts. It is taken out of the prompt: the model writes its block itself, where it is graded."""
 
 LARGEST_LENGTH = 1 << 20
 """A tokenizer without a limit says 1e30; a prompt beyond a million tokens is an error whatever the model."""
@@ -80,16 +86,12 @@ class ChatProcessor:
 
         Raises DataError.
         """
-        return self._encode(
-            prompt_text, self._process(list(images)) if images else None, len(images), repr(prompt_text[:60])
-        )
+        return self._encode(prompt_text, self._process(list(images)) if images else None, repr(prompt_text[:60]))
 
     def encode_question(self, question: Askable) -> EncodedPrompt:
         """``encode`` for a Question; images are opened and processed once per key. Raises DataError."""
         pixels = self._cached(question.images) if question.images else None
-        return self._encode(
-            question.prompt, pixels, len(question.images), getattr(question, "id", repr(question.prompt[:60]))
-        )
+        return self._encode(question.prompt, pixels, _name(question))
 
     def prefetch(self, questions: Sequence[Askable]) -> None:
         """Begins to open and process the images of ``questions``, which are asked next, without waiting for it.
@@ -103,25 +105,25 @@ class ChatProcessor:
         """The text of a completion, without special tokens."""
         return self.tokenizer.decode(tokens_T, skip_special_tokens=True)
 
-    def _encode(self, prompt_text: str, pixels: _Pixels | None, image_count: int, source: str) -> EncodedPrompt:
-        content = [*({"type": "image"} for _ in range(image_count)), {"type": "text", "text": prompt_text}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=self.processor.chat_template or self.tokenizer.chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        parts = text.split(self.processor.image_token)
-        if len(parts) != image_count + 1:
-            raise DataError(
-                source,
-                f"the prompt holds {len(parts) - 1} image placeholders ({self.processor.image_token}) for "
-                f"{image_count} images; take the placeholder out of the question's text",
-            )
-        expanded = parts[0]
-        for replacement, part in zip(pixels.replacements if pixels else (), parts[1:], strict=True):
-            expanded += replacement + part
-        ids = self.tokenizer(expanded, add_special_tokens=self._adds_start(expanded))["input_ids"]
+    def see(self, sizes: Sequence[Size]) -> Seen:
+        """How the model sees images of these sizes (width, height) in one prompt. Raises DataError."""
+        return self.family.look(self.processor.image_processor, sizes)
+
+    def image_tokens(self, sizes: Sequence[Size]) -> list[int]:
+        """How many tokens each of these images costs a prompt that shows them all, marks around it included."""
+        texts = self._replacements(self.see(sizes).made, len(sizes))
+        return [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
+    def prompt_length(self, question: Askable) -> int:
+        """Tokens of the prompt of ``question``, however many. Its images are not opened. Raises DataError."""
+        sizes = [image.size for image in question.images]
+        replacements = self._replacements(self.see(sizes).made, len(sizes)) if sizes else ()
+        _, expanded = self._prompt(question.prompt, replacements, _name(question))
+        return len(self._ids(expanded))
+
+    def _encode(self, prompt_text: str, pixels: _Pixels | None, source: str) -> EncodedPrompt:
+        text, expanded = self._prompt(prompt_text, pixels.replacements if pixels else (), source)
+        ids = self._ids(expanded)
         self._check(ids, expanded, source)
         input_ids_P = torch.tensor(ids, dtype=torch.int64)
         inputs = pixels.inputs if pixels else {}
@@ -134,6 +136,33 @@ class ChatProcessor:
             positions_AP=positions_AP,
             image_end=int(torch.nonzero(is_image_P).max()) + 1 if is_image_P.any() else 0,
         )
+
+    def _prompt(self, prompt_text: str, replacements: Sequence[str], source: str) -> tuple[str, str]:
+        """The chat up to where the answer starts: with a placeholder for each image, and with what replaces it."""
+        image_count = len(replacements)
+        content = [*({"type": "image"} for _ in range(image_count)), {"type": "text", "text": prompt_text}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=self.processor.chat_template or self.tokenizer.chat_template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        text = _OPENED.sub("", text)
+        parts = text.split(self.processor.image_token)
+        if len(parts) != image_count + 1:
+            raise DataError(
+                source,
+                f"the prompt holds {len(parts) - 1} image placeholders ({self.processor.image_token}) for "
+                f"{image_count} images; take the placeholder out of the question's text",
+            )
+        expanded = parts[0]
+        for replacement, part in zip(replacements, parts[1:], strict=True):
+            expanded += replacement + part
+        return text, expanded
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=self._adds_start(text))["input_ids"]
+        return ids
 
     def _adds_start(self, text: str) -> bool:
         """Whether the tokenizer puts its own start token before the prompt: unless the chat template has written it.
@@ -181,9 +210,17 @@ class ChatProcessor:
     def _process(self, images: list[Image.Image]) -> _Pixels:
         options = {"return_tensors": "pt", **self.family.image_options}
         made = self.processor.image_processor([images], **options)
-        replacements = tuple(self.processor.replace_image_token(made, index) for index in range(len(images)))
         inputs = {name: _as_tensor(made[name]) for name in self.family.pixel_axes if name in made}
-        return _Pixels(inputs=inputs, replacements=replacements)
+        return _Pixels(inputs=inputs, replacements=self._replacements(made, len(images)))
+
+    def _replacements(self, made: Any, count: int) -> tuple[str, ...]:
+        """What the placeholder of each image becomes."""
+        return tuple(self.processor.replace_image_token(made, index) for index in range(count))
+
+
+def _name(question: Askable) -> str:
+    """Of a question in messages."""
+    return str(getattr(question, "id", repr(question.prompt[:60])))
 
 
 def _key(sources: tuple[ImageSource, ...]) -> tuple[str, ...]:
