@@ -86,7 +86,7 @@ class FileEntry(Config):
         description="a file or folder in one of the formats, or a YAML composition; relative to the recipe's folder",
     )
     format: str = Field(
-        "auto", description=f"layout of the rows (docs/datasets.md): {', '.join(LOADERS)}; auto: by suffix and keys"
+        "auto", description="layout of the rows, a name of docs/datasets.md; auto: told by folder, suffix and keys"
     )
     columns: dict[str, str] = Field(
         {}, description=f"{', '.join(COLUMNS)} -> the name it has in the file, for tables without fixed names"
@@ -97,6 +97,11 @@ class FileEntry(Config):
     )
     image_root: str | None = Field(
         None, description="folder that image paths are relative to; null: the folder of the file"
+    )
+    image_prefix: str = Field(
+        "",
+        description="beginning of the image paths of the rows that is taken off (/data/coco/ of another machine); a "
+        "path without it is an error",
     )
     task: str | None = Field(None, description="task of rows that name none")
     domain: str = Field("", description="quota group of self-improvement, for entries of pool; empty: the task")

@@ -188,7 +188,7 @@ class ItemStream:
         if task is None:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
         truths = [self._truth(task, raw) for raw in (fields.answer, *fields.distractors)]
-        images = tuple(self._image(root, image, row.source) for image in fields.images)
+        images = tuple(self._image(root, _without_prefix(image, entry), row.source) for image in fields.images)
         if fields.image_size and images and images[0].size != fields.image_size:
             raise ValueError(
                 f"its boxes are in pixels of {_by(fields.image_size)}, but the image has {_by(images[0].size)}; "
@@ -294,6 +294,15 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Item]:
         return self.stream._rows()
+
+
+def _without_prefix(image: str | StoredImage, entry: FileEntry) -> str | StoredImage:
+    """A path relative to the image root, where the rows give paths of another machine. Raises ValueError."""
+    if not entry.image_prefix or not isinstance(image, str):
+        return image
+    if not image.startswith(entry.image_prefix):
+        raise ValueError(f"image path {image!r} does not begin with image_prefix {entry.image_prefix!r}")
+    return image.removeprefix(entry.image_prefix).lstrip("/")
 
 
 def _option_text(value: str | int | float | bool) -> str:

@@ -69,6 +69,39 @@ LOADERS: dict[str, Loader] = {
     "auto": Loader(module="auto", about="told by the suffix of the file and the keys of its rows", columns=True),
     "reference": Loader(module="reference", about="rows with problem, solution, task, image: the reference data set"),
     "trl": Loader(module="trl", about="TRL: prompt (text or messages), images, solution or answer or ground_truth"),
+    "easyr1": Loader(module="easyr1", about="EasyR1: problem, answer, images"),
+    "swift": Loader(module="swift", about="ms-swift: messages or query, images, solution, objects"),
+    "llamafactory": Loader(
+        module="llamafactory",
+        about="LLaMA-Factory: alpaca and sharegpt, as the dataset_info.json beside the file says",
+        options={"dataset": "name in dataset_info.json; empty: the one whose file_name is this file"},
+    ),
+    "table": Loader(
+        module="table",
+        about="CSV, TSV or JSON rows whose columns the recipe names",
+        options={
+            "question": "the question of every row, where no column holds one",
+            "delimiter": "comma, semicolon, tab or bar; empty: the one that occurs most in the header",
+            "encoding": "of a CSV file, as Python names it (utf-8, cp1252)",
+        },
+        columns=True,
+    ),
+    "parquet": Loader(
+        module="parquet",
+        about="parquet files or folders of shards as on the Hugging Face hub, pictures inside",
+        options={
+            "split": "of a folder of shards: the part of their names before -00000-of-00004, or their folder",
+            "style": "reference, trl, easyr1, swift or llamafactory, where the columns could be several",
+            "question": "the question of every row, where no column holds one",
+        },
+        columns=True,
+    ),
+    "imagefolder": Loader(
+        module="imagefolder",
+        about="a folder of pictures in folders of their classes, or with metadata.csv or metadata.jsonl",
+        options={"question": "asked of every picture that no metadata describes"},
+        columns=True,
+    ),
     # Published data sets; where to get each, its licence and its tree: docs/datasets.md.
     "coco": Loader(
         module="coco",

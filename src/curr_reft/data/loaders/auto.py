@@ -2,29 +2,41 @@
 
 from collections.abc import Iterator
 
-from curr_reft.data.loaders import LoaderEntry, reference, trl
-from curr_reft.data.loaders.json_rows import Convert, converted_rows
-from curr_reft.data.rows import Row, RowOrBad
+from curr_reft.data.loaders import LOADERS, LoaderEntry, imagefolder, table
+from curr_reft.data.loaders.by_keys import convert
+from curr_reft.data.loaders.json_rows import converted_rows
+from curr_reft.data.rows import RowOrBad
 from curr_reft.errors import DataError
-
-STYLES = {"reference": reference, "trl": trl}
-"""Formats whose rows are JSON objects told apart by their keys."""
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a layout that is not known, and for one that could be several."""
-    return converted_rows(entry, convert)
+    name = layout(entry)
+    return LOADERS[name].rows(entry) if name else converted_rows(entry, convert)
 
 
-def convert(row: Row, entry: LoaderEntry) -> Row:
-    """Raises ValueError for keys of no format, DataError for those of several."""
-    names = [name for name, style in STYLES.items() if style.claims(row.fields)]
-    if not names:
-        raise ValueError(
-            f"has none of the keys problem, prompt, messages, conversations, instruction, query that tell a format; "
-            f"keys found: {', '.join(sorted(row.fields)) or 'none'}"
-        )
-    if len(names) > 1:
-        raise DataError(row.source, f"may be in the format {' or '.join(names)}; set format on the entry of the recipe")
-    read: Convert | None = getattr(STYLES[names[0]], "convert", None)
-    return read(row, entry) if read else row
+def layout(entry: LoaderEntry) -> str | None:
+    """The format that folder or suffix tell; None for JSON rows, which are told by their keys. Raises DataError."""
+    suffix = entry.path.suffix.lower()
+    if entry.path.is_dir():
+        return _folder(entry)
+    if suffix in table.SUFFIXES:
+        return "table"
+    if suffix == ".parquet":
+        return "parquet"
+    return "table" if entry.columns else None
+
+
+def _folder(entry: LoaderEntry) -> str:
+    found = set()
+    for path in entry.path.rglob("*"):
+        if path.name in imagefolder.METADATA or path.suffix.lower() in imagefolder.SUFFIXES:
+            found.add("imagefolder")
+        elif path.suffix.lower() == ".parquet":
+            found.add("parquet")
+        if len(found) > 1:
+            break
+    if len(found) == 1:
+        return found.pop()
+    several = "may be imagefolder or parquet" if found else "is a folder of no format that can be told"
+    raise DataError(entry.name, f"{several}; set format on the entry of the recipe: {', '.join(LOADERS)}")

@@ -1,6 +1,6 @@
 """What the formats of JSON rows share: one row at a time becomes a row in the reference style, or a bad one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from curr_reft.data.loaders import LoaderEntry
@@ -32,3 +32,15 @@ def reference_fields(row: Row, question: Any, truth: Any, images: Any) -> dict[s
     """The fields of a row in the reference style, with the keys of our own that it has."""
     kept = {key: row.fields[key] for key in KEPT if row.fields.get(key) is not None}
     return {"problem": question, "solution": truth, "images": images, **kept}
+
+
+def images_of(fields: Mapping[str, Any]) -> Any:
+    """The images of a row under the names that all these formats know."""
+    return fields["images"] if fields.get("images") is not None else fields.get("image")
+
+
+def refuse_other_media(fields: Mapping[str, Any]) -> None:
+    """Raises ValueError for a row with videos or audio: a question without them would be another question."""
+    for key in ("videos", "video", "audios", "audio"):
+        if fields.get(key):
+            raise ValueError(f"has {key}, and only images are read; leave the row out with data.bad_rows: skip")

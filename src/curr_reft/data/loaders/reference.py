@@ -5,15 +5,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from curr_reft.data.loaders import LoaderEntry
-from curr_reft.data.rows import RowOrBad, raw_rows
+from curr_reft.data.loaders.json_rows import converted_rows
+from curr_reft.data.rows import Row, RowOrBad
 
 
 def claims(fields: dict[str, Any]) -> bool:
     """Whether a row may be in this style."""
-    return "problem" in fields
+    return "problem" in fields and (fields.get("answer") is None or fields.get("solution") is not None)
+
+
+def convert(row: Row, entry: LoaderEntry) -> Row:
+    """Rows in this style are left as they are."""
+    return row
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that cannot be read."""
-    for raw in raw_rows(entry.path, entry.name):
-        yield raw.parse(entry.name)
+    return converted_rows(entry, convert)

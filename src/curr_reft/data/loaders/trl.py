@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from curr_reft.data.loaders import LoaderEntry
-from curr_reft.data.loaders.json_rows import converted_rows, reference_fields
+from curr_reft.data.loaders.json_rows import converted_rows, images_of, reference_fields
 from curr_reft.data.rows import Row, RowOrBad
 
 TRUTHS = ("solution", "answer", "ground_truth")
@@ -26,8 +26,7 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
     if "prompt" not in fields:
         raise ValueError(f"has no prompt; keys found: {', '.join(sorted(fields)) or 'none'}")
     truth = next((fields[key] for key in TRUTHS if fields.get(key) is not None), None)
-    images = fields["images"] if fields.get("images") is not None else fields.get("image")
-    return replace(row, fields=reference_fields(row, question_of(fields["prompt"]), truth, images))
+    return replace(row, fields=reference_fields(row, question_of(fields["prompt"]), truth, images_of(fields)))
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:

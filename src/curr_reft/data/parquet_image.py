@@ -1,0 +1,86 @@
+"""A picture inside a parquet file, as the Hugging Face hub stores them: named by its place, read again when opened.
+
+The bytes of no row are kept. Parquet gives whole pages, not single cells, so each thread keeps one reader that goes
+forward through a row group: rows opened in the order of the file cost one pass over it, any other order costs the part
+of the row group before the row (the ``datasets`` library writes 100 rows of pictures to a group).
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from curr_reft.data.images import StoredImage
+
+ROWS = 16  # of a batch: what is in memory at a time
+_readers = threading.local()
+
+
+@dataclass(frozen=True)
+class ParquetImage(StoredImage):
+    """One picture of ``column``: of its cell, or the one at ``index`` where the cell is a list."""
+
+    file: Path
+    row_group: int
+    row: int  # of the row group, from 0
+    column: str
+    index: int | None = None
+
+    @property
+    def place(self) -> str:
+        index = "" if self.index is None else f"[{self.index}]"
+        return f"{self.file}#{self.row_group}/{self.row}/{self.column}{index}"
+
+    @property
+    def label(self) -> str:
+        return repr(self.column if self.index is None else f"{self.column}[{self.index}]")
+
+    def stored(self) -> BytesIO:
+        """Raises DataError for a file that is gone or changed, and for a cell without bytes."""
+        try:
+            cell = _cell(self.file, self.row_group, self.column, self.row)
+        except (OSError, ValueError, IndexError, StopIteration) as error:
+            raise self.error(f"cannot be read from {self.file} ({error}); was the file changed?") from error
+        if self.index is not None:
+            cell = cell[self.index] if cell is not None and self.index < len(cell) else None
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(data, bytes):
+            raise self.error("holds no bytes")
+        return BytesIO(data)
+
+
+@dataclass
+class _Reader:
+    """Goes forward through one column of one row group."""
+
+    place: tuple[Path, int, str]
+    stamp: tuple[int, int]  # of the file: another content has another
+    batches: Iterator[Any]
+    first: int = 0  # row of the group that ``cells`` begins with
+    cells: Any = ()  # arrow array of the batch
+
+    def cell(self, row: int) -> Any:
+        while row >= self.first + len(self.cells):
+            self.first += len(self.cells)
+            self.cells = next(self.batches).column(0)
+        return self.cells[row - self.first].as_py()
+
+
+def _cell(file: Path, row_group: int, column: str, row: int) -> Any:
+    status = file.stat()
+    place, stamp = (file, row_group, column), (status.st_mtime_ns, status.st_size)
+    reader: _Reader | None = getattr(_readers, "last", None)
+    if reader is None or reader.place != place or reader.stamp != stamp or row < reader.first:
+        import pyarrow.parquet
+
+        batches = pyarrow.parquet.ParquetFile(file).iter_batches(
+            ROWS, row_groups=[row_group], columns=[column], use_threads=False
+        )
+        reader = _readers.last = _Reader(place, stamp, batches)
+    try:
+        return reader.cell(row)
+    except BaseException:
+        _readers.last = None  # a generator that raised gives nothing more
+        raise
