@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # From the top to the ground: a module may import its own level and those below. One line may hold several rooms that
 # do not know each other.
 LEVELS = (
-    ("cli", "commands", "recipe_docs"),
+    ("__main__", "cli", "commands", "recipe_docs"),
     ("run", "check", "bench", "question_sets"),
     ("trainings", "difficulty", "integrations"),
     ("prepare",),
@@ -33,7 +33,7 @@ LEVELS = (
     ("run_dir",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
-    ("files", "parquet", "console", "seeding", "user_code", "config", "errors", "VERSION"),
+    ("files", "parquet", "console", "seeding", "user_code", "config", "launch", "processes", "errors", "VERSION"),
 )
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.
 ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.lessons")

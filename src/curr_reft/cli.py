@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curr_reft import __version__
-from curr_reft.errors import CurrReftError, DataError, DiskFullError
+from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError
 from curr_reft.files import NO_SPACE
 
 OTHER_PROBLEMS_SHOWN = 9
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except ElsewhereError as error:
+        return error.exit_code
     except CurrReftError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
         return error.exit_code

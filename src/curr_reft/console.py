@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 class Console:
     """Takes the rows of metrics.jsonl as they are written."""
 
-    def __init__(self) -> None:
-        self.terminal = Terminal(file=sys.stdout, highlight=False)
+    def __init__(self, quiet: bool = False) -> None:
+        self.terminal = Terminal(file=sys.stdout, highlight=False, quiet=quiet)
         self.started = time.perf_counter()
         self.budgets: dict[tuple[str, str], int] = {}
         self._progress: Progress | None = None

@@ -17,6 +17,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from curr_reft import processes
 from curr_reft.console import Console
 from curr_reft.curriculum.difficulty import PassRate, Selection, account_lines, select
 from curr_reft.errors import UsageError
@@ -85,8 +86,8 @@ def training_questions(
     config = recipe.difficulty
     assert config is not None
     questions = {form: prepared.of("train", form) for form in recipe.curriculum.trained_forms()}
-    if (folder / RESULT).is_file():
-        rates = [PassRate(**row) for row in read_rows(folder / QUESTIONS)]
+    if processes.on_main((folder / RESULT).is_file):
+        rates = processes.on_main(lambda: [PassRate(**row) for row in read_rows(folder / QUESTIONS)])
     else:
         cache = Path(config.cache).expanduser() if config.cache is not None else folder / CACHE
         everything = [question for own in questions.values() for question in own]
@@ -121,9 +122,13 @@ def _measured(
         "forms": form_means(rates),
         "cells": pass_cells(questions, rates, recipe.rewards),
     }
-    write_rows(folder / QUESTIONS, [asdict(rate) for rate in rates])
-    write_atomic(folder / PICTURE, difficulty_picture(result, rates))
-    write_json(folder / RESULT, result)
+
+    def write() -> None:
+        write_rows(folder / QUESTIONS, [asdict(rate) for rate in rates])
+        write_atomic(folder / PICTURE, difficulty_picture(result, rates))
+        write_json(folder / RESULT, result)
+
+    processes.on_main(write)
     return rates, result
 
 

@@ -53,3 +53,15 @@ class DiskFullError(CurrReftError):
     """A write failed for lack of space."""
 
     exit_code = 3
+
+
+class ProcessError(CurrReftError):
+    """One of the processes of a run was lost."""
+
+
+class ElsewhereError(CurrReftError):
+    """Another process of the run failed and says why; this one ends with its exit code, and says nothing."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(f"another process of the run failed (exit code {exit_code})")

@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from curr_reft import processes
 from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
 from curr_reft.difficulty import training_questions
@@ -45,7 +46,9 @@ def run(recipe: Recipe, resume: bool = False) -> Path:
     """
     with RunDir.open(recipe.output, recipe, resume) as directory:
         if directory.finished:
-            Console().say(f"this run is finished, nothing is left to do; report: {directory.path / 'report.html'}")
+            Console(quiet=not processes.is_main()).say(
+                f"this run is finished, nothing is left to do; report: {directory.path / 'report.html'}"
+            )
             return directory.path / "report.html"
         return Run(recipe, directory).carry_out()
 
@@ -58,7 +61,7 @@ class Run:
         self.recipe = recipe
         self.directory = directory
         self.folder = directory.path
-        self.console = Console()
+        self.console = Console(quiet=not processes.is_main())
         self.started = time.perf_counter()
         self.seconds_before = directory.seconds
         data = load_items(recipe)
@@ -70,8 +73,7 @@ class Run:
         directory.require_same("the code of rewards.custom and tasks", "code_sha256", recipe_code(recipe))
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
-        (self.folder / "data").mkdir(exist_ok=True)
-        write_json(self.folder / "data" / "card.json", self.prepared.card)
+        self.write("data/card.json", self.prepared.card)
         self.evaluation: dict[str, Any] = {}
         self.trainings = Trainings(
             recipe=recipe,
@@ -120,7 +122,7 @@ class Run:
     def profile_base(self, base: Policy) -> list[dict[str, Any]]:
         """What the base can do in each (task, form), by sampling."""
         path = self.folder / "eval" / "profile.json"
-        if not path.is_file():
+        if not processes.on_main(path.is_file):
             self.console.say("profiling the base by sampling")
             recipe = self.recipe
             per_step = recipe.rl.prompts_per_step * recipe.sampling.group_size
@@ -133,9 +135,8 @@ class Run:
                 recipe.seed,
                 {form: round(steps * per_step) for form, steps in recipe.curriculum.planned_updates().items()},
             )
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, {"cells": cells})
-        found: list[dict[str, Any]] = read_json(path)["cells"]
+            self.write("eval/profile.json", {"cells": cells})
+        found: list[dict[str, Any]] = processes.on_main(lambda: read_json(path)["cells"])
         for cell in found:
             self.console.say(
                 f"base {cell['task']} {cell['form']}: pass rate {cell['pass_rate']:.2f}, chance {cell['chance']:.2f}"
@@ -149,7 +150,7 @@ class Run:
             self.recipe, self.prepared, lambda: base, self.folder / "difficulty", self.console.say
         )
         self.trainings = replace(self.trainings, selection=selection)
-        write_json(self.folder / "data" / "card.json", {**self.prepared.card, "difficulty": selection.account})
+        self.write("data/card.json", {**self.prepared.card, "difficulty": selection.account})
         self.note("difficulty", {})
 
     def curriculum(self, cells: Sequence[Mapping[str, Any]]) -> tuple[list[Published], list[str]]:
@@ -198,7 +199,7 @@ class Run:
         config = self.recipe.self_improvement
         assert config is not None
         folder = self.folder / "self-improve"
-        folder.mkdir(exist_ok=True)
+        processes.on_main(partial(folder.mkdir, exist_ok=True))
         self.console.say("self-improvement: sampling, judging, selecting")
         start = Start.of_published(curr_rl)
         examples, account = keep_best_answers(
@@ -242,7 +243,12 @@ class Run:
     def finish(
         self, stages: Sequence[Published], left_out: Sequence[str], account: Mapping[str, Any] | None, last: Published
     ) -> Path:
-        """The final model, the summary, the report, the card."""
+        """The final model, the summary, the report, the card: by one process for all."""
+        return processes.on_main(partial(self._finish, stages, left_out, account, last))
+
+    def _finish(
+        self, stages: Sequence[Published], left_out: Sequence[str], account: Mapping[str, Any] | None, last: Published
+    ) -> Path:
         _copy_model(last.model, self.folder / "model")
         summary = summarise(
             seconds=self.elapsed(),
@@ -262,6 +268,16 @@ class Run:
             self.console.terminal.print(line, markup=False, soft_wrap=True)
         self.console.say(f"report: {report}")
         return report
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """A JSON file of the run directory, whole when this returns."""
+
+        def write() -> None:
+            path = self.folder / name
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, value)
+
+        processes.on_main(write)
 
     def elapsed(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started

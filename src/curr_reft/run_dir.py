@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from curr_reft import __version__, recipe_source
+from curr_reft import __version__, processes, recipe_source
 from curr_reft.errors import RecipeError, UsageError
 from curr_reft.files import (
     append_jsonl,
@@ -59,17 +59,30 @@ class RunDir:
 
     path: Path
     run: dict[str, Any]  # the content of run.json
-    _lock: "_Lock" = field(repr=False)
+    _lock: "_Lock | None" = field(repr=False)  # none: another process of this run holds it and does all the writing
 
     @classmethod
     def open(cls, path: Path, recipe: Recipe, resume: bool = False) -> "RunDir":
         """Take the directory ``path`` for ``recipe``: a new one, or with ``resume`` the one of an earlier run.
+
+        Of several processes the main one takes it; what the others are asked to write they only know.
 
         A run that was killed before it had a ``run.json``, and a directory that does not exist, start from the
         beginning with ``resume`` too, so that one command can be repeated until it is through.
         Raises UsageError: held by another process, used, not a run directory, made by another recipe.
         """
         path = Path(path)
+        taken: list[RunDir] = []
+
+        def take() -> dict[str, Any]:
+            taken.append(cls._take(path, recipe, resume))
+            return taken[0].run
+
+        run = processes.on_main(take)
+        return taken[0] if taken else cls(path=path, run=run, _lock=None)
+
+    @classmethod
+    def _take(cls, path: Path, recipe: Recipe, resume: bool) -> "RunDir":
         if path.exists() and not path.is_dir():
             raise UsageError(f"output {path} is a file; choose another --output")
         if not (path / LOCK).exists():
@@ -113,8 +126,9 @@ class RunDir:
     def require_same(self, what: str, key: str, value: str | None) -> None:
         """Store the hash ``value`` of ``what`` under ``key``, or compare it with the one stored when the run began.
 
-        Raises UsageError when they differ: going on would mix two runs.
+        Raises UsageError when they differ, here or among the processes of the run: going on would mix two runs.
         """
+        processes.require_same(what, value)
         if key not in self.run:
             self._write({**self.run, key: value})
         elif self.run[key] != value:
@@ -143,11 +157,12 @@ class RunDir:
 
     def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to metrics.jsonl; each has ``run``, ``stage`` and ``step``."""
-        append_jsonl(self.path / METRICS, rows)
+        if self._writes:
+            append_jsonl(self.path / METRICS, rows)
 
     def sync_metrics(self) -> None:
         """Force the metrics to the disk; to be called before a checkpoint, which must not be ahead of them."""
-        if (self.path / METRICS).exists():
+        if self._writes and (self.path / METRICS).exists():
             sync_file(self.path / METRICS)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -156,6 +171,8 @@ class RunDir:
 
     def truncate_after(self, run: str, stage: str, step: int) -> None:
         """Drop the rows of ``run`` and ``stage`` after ``step``: a resumed stage writes those steps again."""
+        if not self._writes:
+            return
         rows = self.metrics()
         kept = [row for row in rows if (row["run"], row["stage"]) != (run, stage) or row["step"] <= step]
         if len(kept) < len(rows):
@@ -163,7 +180,8 @@ class RunDir:
 
     def close(self) -> None:
         """Give the directory back."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +193,7 @@ class RunDir:
 
         Input that was refused before anything was done leaves the directory free for the next try.
         """
-        if kind is not None:
+        if kind is not None and self._writes:
             with contextlib.suppress(Exception):
                 if issubclass(kind, UsageError) and self._untouched():
                     (self.path / STATE).unlink()
@@ -189,8 +207,13 @@ class RunDir:
         return not self.run["phases"] and not self.run["resumed"] and entries <= {LOCK, RECIPE, STATE}
 
     def _write(self, run: dict[str, Any]) -> None:
-        write_json(self.path / STATE, run)
+        if self._writes:
+            write_json(self.path / STATE, run)
         self.run = run
+
+    @property
+    def _writes(self) -> bool:
+        return self._lock is not None
 
 
 def _require_usable(path: Path, resume: bool) -> None:

@@ -2,8 +2,11 @@
 
 import argparse
 import signal
+from functools import partial
 
 from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.launch import joined
+from curr_reft.processes import on_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,14 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    recipe = read_recipe(arguments)
-    from curr_reft.run_dir import RunDir
-
     signal.signal(signal.SIGTERM, _interrupt)
-    RunDir.require_free(recipe.output, recipe, arguments.resume)  # a refusal need not wait for torch
-    from curr_reft.run import run
+    with joined():
+        recipe = read_recipe(arguments)
+        from curr_reft.run_dir import RunDir
 
-    run(recipe, resume=arguments.resume)
+        # A refusal need not wait for torch.
+        on_main(partial(RunDir.require_free, recipe.output, recipe, arguments.resume))
+        from curr_reft.run import run
+
+        run(recipe, resume=arguments.resume)
 
 
 def _interrupt(*_: object) -> None:

@@ -6,18 +6,21 @@ checkpoint with a manifest that the next one reads. What is published is never t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from curr_reft import processes
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.parquet import write_rows
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_policy, model_folder, save_policy
 from curr_reft.policy.policy import Policy
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
-from curr_reft.train.loop import Gate, Journal, Plan, Validation, train_loop
+from curr_reft.train.loop import Gate, Journal, Plan, Progress, Validation, restore_best, train_loop
+from curr_reft.train.master_weights import MasterWeights
 from curr_reft.train.objective import Objective
 from curr_reft.train.publish import Published, publish, read_published, weights_hash
 
@@ -69,7 +72,7 @@ def run_training(training: Training) -> Published:
 
     Raises CheckpointError when the start is not the one an earlier attempt began with, TrainingError.
     """
-    finished = read_published(training.folder)
+    finished = processes.on_main(partial(read_published, training.folder))
     if finished is not None:
         if finished.record["start_sha256"] != training.start.sha256:
             raise CheckpointError(
@@ -77,11 +80,12 @@ def run_training(training: Training) -> Published:
                 f"{training.start.sha256}; remove {training.folder} and resume"
             )
         return finished
-    if training.start.sha256 is not None and weights_hash(Path(training.start.path)) != training.start.sha256:
-        raise CheckpointError(f"{training.start.path} changed since it was published; remove it and resume")
+    start = training.start
+    if processes.on_main(lambda: start.sha256 is not None and weights_hash(Path(start.path)) != start.sha256):
+        raise CheckpointError(f"{start.path} changed since it was published; remove it and resume")
     # An adapter is drawn from the global generator, whose state depends on what this process did before.
     torch.manual_seed(training.seed)
-    policy = load_policy(training.model.model_copy(update={"path": training.start.path}))
+    policy = _load(training)
     progress = train_loop(
         policy,
         training.objective(policy),
@@ -110,4 +114,19 @@ def run_training(training: Training) -> Published:
         "start_sha256": training.start.sha256,
         **training.account(),
     }
-    return publish(training.folder, lambda path: save_policy(policy, path), record)
+
+    def save(path: Path) -> None:
+        save_policy(policy if policy.sharding is None else _best(training, progress), path)
+
+    return processes.on_main(lambda: publish(training.folder, save, record))
+
+
+def _load(training: Training) -> Policy:
+    return load_policy(training.model.model_copy(update={"path": training.start.path}))
+
+
+def _best(training: Training, progress: Progress) -> Policy:
+    """The best checkpoint in a policy of its own: one whose weights are shards cannot be saved by one process."""
+    policy = _load(training)
+    restore_best(MasterWeights(policy.model), training.folder, progress)
+    return policy

@@ -8,11 +8,12 @@ other seeds share what is the same for them.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curr_reft import __version__
+from curr_reft import __version__, processes
 from curr_reft.curriculum.difficulty import PassRate
 from curr_reft.curriculum.wilson import wilson
 from curr_reft.evaluate.intervals import mean_interval
@@ -81,16 +82,24 @@ def measure(
     """
     keys = [question_key(question, model, sampling, rewards) for question in questions]
     by_key = dict(zip(keys, questions, strict=True))  # equal questions are asked once
-    missing: dict[int, list[bytes]] = {}
-    for key in by_key:
-        have = len(cache.read(key, samples))
-        if have < samples:
-            missing.setdefault(have, []).append(key)
+    missing = processes.on_main(lambda: _missing(by_key, samples, cache))
     total = sum((samples - have) * len(lacking) for have, lacking in missing.items())
     if total:
         say(f"difficulty: {total:,} of {samples * len(by_key):,} answers are not in {cache.path.name} yet")
         _ask(load(), by_key, missing, samples, sampling, rewards, cache, say, total)
-    return [_rate(question, cache.read(key, samples)) for key, question in zip(keys, questions, strict=True)]
+    return processes.on_main(
+        lambda: [_rate(question, cache.read(key, samples)) for key, question in zip(keys, questions, strict=True)]
+    )
+
+
+def _missing(keys: Iterable[bytes], samples: int, cache: SampleCache) -> dict[int, list[bytes]]:
+    """Hashes with fewer answers than ``samples``, by how many they have."""
+    missing: dict[int, list[bytes]] = {}
+    for key in keys:
+        have = len(cache.read(key, samples))
+        if have < samples:
+            missing.setdefault(have, []).append(key)
+    return missing
 
 
 def _ask(
@@ -113,11 +122,12 @@ def _ask(
             part = lacking[start : start + at_once]
             seeds = [[derive_seed(number, key.hex()) for number in numbers] for key in part]
             groups = answer_all(policy, [by_key[key] for key in part], drawn, rewards, seed=seeds)
-            cache.add(
+            rows = [
                 (key, number, _sample(answer))
                 for key, group in zip(part, groups, strict=True)
                 for number, answer in zip(numbers, group, strict=True)
-            )
+            ]
+            processes.on_main(partial(cache.add, rows))
             done += len(part) * len(numbers)
             if done / total - said >= 0.1 or done == total:
                 said = done / total

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from curr_reft import processes
 from curr_reft.evaluate.config import EvaluationConfig
 from curr_reft.evaluate.predictions import prediction_rows, save_images
 from curr_reft.evaluate.suites import SUITES, evaluate
@@ -41,16 +42,19 @@ def evaluate_variant(
     else ``load`` gives its policy.
     """
     path = folder / f"{name}.json"
-    if path.is_file():
-        record = read_json(path)
-        if record["weights_sha256"] == weights_sha256:
-            return dict(record["splits"])
+    record = processes.on_main(lambda: read_json(path) if path.is_file() else None)
+    if record is not None and record["weights_sha256"] == weights_sha256:
+        return dict(record["splits"])
     policy = load()
     suites = {SUITES[split]: first_of_each_task(asked, config.items) for split, asked in tests.items() if asked}
     scores, answers = evaluate(policy, suites, sampling, rewards, config.bootstrap)
-    images: dict[str, str] = {}
-    for suite, asked in suites.items():
-        images.update(save_images(asked, config.gallery, folder / "images", suite))
-    write_jsonl(folder / f"{name}.predictions.jsonl", prediction_rows(answers, images, policy.frame))
-    write_json(path, {"model": name, "weights_sha256": weights_sha256, "splits": scores})
+
+    def write() -> None:
+        images: dict[str, str] = {}
+        for suite, asked in suites.items():
+            images.update(save_images(asked, config.gallery, folder / "images", suite))
+        write_jsonl(folder / f"{name}.predictions.jsonl", prediction_rows(answers, images, policy.frame))
+        write_json(path, {"model": name, "weights_sha256": weights_sha256, "splits": scores})
+
+    processes.on_main(write)
     return scores

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from curr_reft import processes
 from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
 from curr_reft.improve.config import SelfImprovementConfig
 from curr_reft.improve.judge import judge_all
@@ -36,16 +37,19 @@ def keep_best_answers(
     pool that is too small.
     """
     path = folder / "account.json"
-    if not path.is_file() or read_json(path).get("weights_sha256") != weights_sha256:
+    if not processes.on_main(lambda: path.is_file() and read_json(path).get("weights_sha256") == weights_sha256):
         queries = draw_queries(questions, config.pools, seed)
         candidates = sample_candidates(load(), queries, config, sampling, rewards, seed)
-        write_rows(folder / "candidates.parquet", map(candidate_row, candidates))
-        verdicts = judge_all(config.judge, candidates)
-        write_jsonl(folder / "verdicts.jsonl", (verdict.to_dict() for verdict in verdicts))
-        kept, account = select(candidates, verdicts, config, seed)
-        write_jsonl(folder / "kept.jsonl", (entry.to_dict() for entry in kept))
-        write_json(path, {**account, "weights_sha256": weights_sha256})  # last: it says that the others are whole
-    account = read_json(path)
-    rows = read_jsonl(folder / "kept.jsonl")
+
+        def judge() -> None:
+            write_rows(folder / "candidates.parquet", map(candidate_row, candidates))
+            verdicts = judge_all(config.judge, candidates)
+            write_jsonl(folder / "verdicts.jsonl", (verdict.to_dict() for verdict in verdicts))
+            kept, account = select(candidates, verdicts, config, seed)
+            write_jsonl(folder / "kept.jsonl", (entry.to_dict() for entry in kept))
+            write_json(path, {**account, "weights_sha256": weights_sha256})  # last: it says that the others are whole
+
+        processes.on_main(judge)
+    account, rows = processes.on_main(lambda: (read_json(path), read_jsonl(folder / "kept.jsonl")))
     by_id = {question.id: question for question in questions}
     return [SftExample(question=by_id[row["id"]], completion=row["completion"]) for row in rows], account

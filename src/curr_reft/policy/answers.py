@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from curr_reft import processes
 from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.dealing import deal_questions
 from curr_reft.policy.policy import Policy
-from curr_reft.policy.rollout import rollout
+from curr_reft.policy.rollout import Among, rollout
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.rewards.grade import Grade
@@ -42,20 +44,41 @@ def answer_all(
     rewards: RewardsConfig,
     seed: int | Sequence[Sequence[int]] = 0,
 ) -> list[list[Answered]]:
-    """``sampling.group_size`` answers to each question, in order; ``seed`` is one for all, or one for each answer."""
+    """``sampling.group_size`` answers to each question, in order; ``seed`` is one for all, or one for each answer.
+
+    The processes of a run share the questions, and all get all answers.
+    """
     answered: list[list[Answered]] = []
     for start in range(0, len(questions), CHUNK):
         part = questions[start : start + CHUNK]
-        prompts = [policy.processor.encode_question(question) for question in part]
-        seeds = derive_seed(seed, start) if isinstance(seed, int) else seed[start : start + CHUNK]
-        groups = rollout(policy, prompts, sampling, seed=seeds)
-        rows = [(q, c.text, c.truncated) for q, g in zip(part, groups, strict=True) for c in g.completions]
-        grades = iter(grade_all(rows, rewards))
+        hands = deal_questions(part, policy.frame)
+        own = hands[processes.rank()]
+        seeds: Among | list[Sequence[int]]
+        if isinstance(seed, int):
+            seeds = Among(seed=derive_seed(seed, start), places=own, count=len(part))
+        else:
+            seeds = [seed[start + place] for place in own]
+        found = processes.gather(_answers(policy, [part[place] for place in own], sampling, rewards, seeds))
         answered += [
-            [Answered(question=q, completion=c.text, truncated=c.truncated, grade=next(grades)) for c in g.completions]
-            for q, g in zip(part, groups, strict=True)
+            [Answered(question=q, completion=text, truncated=cut, grade=grade) for text, cut, grade in group]
+            for q, group in zip(part, processes.in_order(hands, found), strict=True)
         ]
     return answered
+
+
+def _answers(
+    policy: Policy,
+    questions: Sequence[Question],
+    sampling: SamplingConfig,
+    rewards: RewardsConfig,
+    seeds: Among | Sequence[Sequence[int]],
+) -> list[list[tuple[str, bool, Grade]]]:
+    """(completion, truncated, grade) of every answer to the questions that fell to this process."""
+    prompts = [policy.processor.encode_question(question) for question in questions]
+    groups = rollout(policy, prompts, sampling, seed=seeds)
+    rows = [(q, c.text, c.truncated) for q, g in zip(questions, groups, strict=True) for c in g.completions]
+    grades = iter(grade_all(rows, rewards))
+    return [[(c.text, c.truncated, next(grades)) for c in g.completions] for g in groups]
 
 
 def answer_greedily(

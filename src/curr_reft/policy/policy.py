@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from curr_reft.policy.families import Family, family_of, part_of, positions_of
 from curr_reft.policy.features import FeatureStore
 from curr_reft.policy.patches import find_patch_embedding
 from curr_reft.policy.processor import ChatProcessor
+from curr_reft.policy.sharding import Sharding
 from curr_reft.policy.sharing import check_shared_layers, check_shared_prefix
 from curr_reft.policy.tokens import find_end_ids, token_bias
 from curr_reft.policy.varlen import Kernel, choose_kernel
@@ -38,6 +39,7 @@ class Policy:
     source: str  # folder or hub name it was loaded from
     kernel: Kernel | None = None  # of attention in the packed row; none: SDPA
     features: FeatureStore = field(default_factory=FeatureStore)  # of images that were seen
+    sharding: Sharding | None = None  # of the weights over processes, in training; none: all are here
 
     @property
     def core(self) -> Any:
@@ -94,6 +96,10 @@ class Policy:
     @cached_property
     def _suppressed(self) -> frozenset[int]:
         return frozenset(self.suppressed_ids)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """While inside, all weights are here and no forward waits for others. All enter and leave together."""
+        return nullcontext() if self.sharding is None else self.sharding.gathered()
 
     @contextmanager
     def reference(self) -> Iterator["Policy"]:

@@ -30,15 +30,26 @@ LEAVE_AT = 1 / 8
 """Ended rows are dropped once they are this share of the batch; dropping a few would cost more than carrying them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Among:
+    """The prompts are some of ``count``, at ``places`` of that list; they get what ``seed`` would give them there."""
+
+    seed: int
+    places: Sequence[int]
+    count: int
+
+
 def rollout(
     policy: Policy,
     prompts: Sequence[EncodedPrompt],
     sampling: SamplingConfig,
-    seed: int | Sequence[Sequence[int]],
+    seed: int | Among | Sequence[Sequence[int]],
     *,
     vision_graph: bool = False,
 ) -> list[Group]:
     """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion).
+
+    Of several processes that train one policy, all call this together, those without a prompt too.
 
     Log-probabilities are those of the whole policy at the temperature (1 if greedy), whatever top_p and top_k cut away.
     With ``vision_graph`` the graph of the vision tower is kept for a training forward with the same weights.
@@ -52,22 +63,27 @@ def rollout(
     policy.features.drop_graphs()
     try:
         groups: list[Group] = []
-        for start in range(0, len(prompts), at_once):
-            part = prompts[start : start + at_once]
-            rows = _Rows(policy, len(part) * G, sampling, uniform_PGT[start : start + at_once].flatten(0, 1))
-            with torch.no_grad():
-                sample(policy, part, sampling, rows, vision_graph)
-            groups.extend(_to_groups(policy, part, rows, G))
+        with policy.gathered():
+            for start in range(0, len(prompts), at_once):
+                part = prompts[start : start + at_once]
+                rows = _Rows(policy, len(part) * G, sampling, uniform_PGT[start : start + at_once].flatten(0, 1))
+                with torch.no_grad():
+                    sample(policy, part, sampling, rows, vision_graph)
+                groups.extend(_to_groups(policy, part, rows, G))
         return groups
     finally:
         policy.model.train(was_training)
 
 
-def _draw_uniform(seed: int | Sequence[Sequence[int]], P: int, G: int, T: int) -> torch.Tensor:
+def _draw_uniform(seed: int | Among | Sequence[Sequence[int]], P: int, G: int, T: int) -> torch.Tensor:
     """Random numbers in [0, 1), (P, G, T)."""
+    if isinstance(seed, Among):
+        return _draw_uniform(seed.seed, seed.count, G, T)[list(seed.places)]
     if isinstance(seed, int):
         return torch.rand((P, G, T), generator=torch.Generator().manual_seed(seed))
     rows = [torch.rand(T, generator=torch.Generator().manual_seed(one)) for seeds_G in seed for one in seeds_G]
+    if not rows:
+        return torch.empty((P, G, T))
     return torch.stack(rows).view(P, G, T)
 
 

@@ -45,3 +45,4 @@ class Group:
 
     prompt: EncodedPrompt
     completions: tuple[Completion, ...]
+    here: bool = True  # sampled by this process, which trains on it; those of others come without their images

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 import torch
 
+from curr_reft import processes
 from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.dealing import deal_questions, share_groups
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack
 from curr_reft.policy.policy import Policy
-from curr_reft.policy.rollout import rollout
+from curr_reft.policy.rollout import Among, rollout
 from curr_reft.policy.types import Completion, Group
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
@@ -29,7 +31,7 @@ from curr_reft.seeding import derive_seed
 from curr_reft.train.config import RlConfig
 from curr_reft.train.graded import GradedGroup, rollout_records, step_metrics
 from curr_reft.train.losses import group_advantages, k3, log_ratio, policy_loss, token_weights
-from curr_reft.train.objective import MicroBatch, StepBatch
+from curr_reft.train.objective import MicroBatch, StepBatch, idle_calls
 from curr_reft.train.one_pass import continues_vision, worth_continuing
 from curr_reft.train.resample import Replacement, Round, resample_metrics, sample, sampled_records
 from curr_reft.train.token_budget import TokenBudget
@@ -99,31 +101,35 @@ class GrpoObjective:
         )
 
     def _ask(self, step: int, questions: Sequence[Question], number: int) -> Round:
-        """Rollout ``number`` of a step, graded."""
+        """Rollout ``number`` of a step, graded. Of several processes, each samples and grades its share of the groups,
+        and knows them all when this returns."""
         started = time.perf_counter()
-        prompts = [self.policy.processor.encode_question(question) for question in questions]
+        hands = deal_questions(questions, self.policy.frame)
+        own = hands[processes.rank()]
+        prompts = [self.policy.processor.encode_question(questions[place]) for place in own]
         if step < self.budget:
             self.policy.processor.prefetch(self._peek(step + 1))
         names = ("rollout", step) if number == 0 else ("rollout", step, number)
-        groups = rollout(
+        sampled = rollout(
             self.policy,
             prompts,
             self.sampling,
-            seed=derive_seed(self.seed, *names),
+            seed=Among(seed=derive_seed(self.seed, *names), places=own, count=len(questions)),
             vision_graph=continues_vision(self.policy, prompts, self.config, self.sampling, self.tokens.tokens),
         )
         rolled = time.perf_counter()
+        groups = share_groups(hands, sampled)
         logged = Logged(count=sum(len(group.completions) for group in groups))
         graded = self.grade(questions, groups, step, logged)
         seconds = {"rollout": rolled - started, "grade": time.perf_counter() - rolled}
         return Round(graded=tuple(graded), logged=logged, seconds=seconds)
 
     def _peek(self, step: int) -> list[Question]:
-        """What ``step`` would ask if nothing came between. The sampler is left as it was."""
+        """What this process would be dealt of ``step`` if nothing came between. The sampler is left as it was."""
         state = deepcopy(self.sampler.state_dict())
         questions = self.sampler.draw(step)
         self.sampler.load_state_dict(state)
-        return questions
+        return [questions[place] for place in deal_questions(questions, self.policy.frame)[processes.rank()]]
 
     def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
         objective = self.config.objective
@@ -148,28 +154,39 @@ class GrpoObjective:
     def grade(
         self, questions: Sequence[Question], groups: Sequence[Group], step: int, logged: Logged
     ) -> list[GradedGroup]:
-        """Grades of all completions, part by part; custom rewards note in ``logged`` what they have to say."""
+        """Grades of all completions, part by part; custom rewards note in ``logged`` what they have to say.
+
+        Processes share the grading of answers; a custom reward is called by the main one, with all completions.
+        """
         completed = [
             Completed(question, completion.text, completion.truncated, tuple(completion.tokens_T.tolist()))
             for question, group in zip(questions, groups, strict=True)
             for completion in group.completions
         ]
         # The share of the budget that is done is a function of the step alone: resume needs that.
-        outcomes = grade_all([row[:3] for row in completed], self.rewards, (step - 1) / self.budget)
+        hands = processes.deal([1.0] * len(completed))
+        own = [completed[place][:3] for place in hands[processes.rank()]]
+        parts = processes.gather(grade_all(own, self.rewards, (step - 1) / self.budget))
+        outcomes = processes.in_order(hands, parts)
         state = TrainerState(global_step=step - 1, max_steps=self.budget)
-        grades = iter(self.parts.add(outcomes, completed, state, logged))
+        added, said = processes.on_main(lambda: (self.parts.add(outcomes, completed, state, logged), logged))
+        logged.metrics.update(said.metrics)
+        logged.extra.update(said.extra)
+        grades = iter(added)
         graded = []
         for question, group in zip(questions, groups, strict=True):
-            own = tuple(next(grades) for _ in group.completions)
-            rewards = tuple(total(grade, self.rewards) for grade in own)
+            of_group = tuple(next(grades) for _ in group.completions)
+            rewards = tuple(total(grade, self.rewards) for grade in of_group)
             advantages = tuple(group_advantages(rewards, scale=self.config.objective.loss != "dr_grpo"))
             graded.append(
-                GradedGroup(question=question, group=group, grades_G=own, rewards_G=rewards, advantages_G=advantages)
+                GradedGroup(
+                    question=question, group=group, grades_G=of_group, rewards_G=rewards, advantages_G=advantages
+                )
             )
         return graded
 
     def pack(self, graded: Sequence[GradedGroup]) -> tuple[MicroBatch, ...]:
-        """Micro-batches of the groups that teach; with a KL penalty, of all that have a score.
+        """Micro-batches of the groups of this process that teach; with a KL penalty, of all that have a score.
 
         The weights count every scored completion of the step, so leaving out groups of zero advantage changes nothing.
         """
@@ -189,10 +206,10 @@ class GrpoObjective:
         rows = [
             (replace(g.group, completions=tuple(c for c, *_ in kept[id(g)])), kept[id(g)])
             for g in graded
-            if id(g) in kept
+            if id(g) in kept and g.group.here
         ]
         parts = self.tokens.split(self.policy, [group for group, _ in rows])
-        seen = [g.group.prompt for g in graded]
+        seen = [g.group.prompt for g in graded if g.group.here]
         if len(parts) != 1 or not worth_continuing(seen, [group.prompt for group in parts[0]]):
             self.policy.features.drop_graphs()
         batches, start = [], 0
@@ -200,7 +217,16 @@ class GrpoObjective:
             own = [entry for _, entries in rows[start : start + len(part)] for entry in entries]
             start += len(part)
             batches.append(self._micro_batch(part, own))
+        batches += [self._idle(graded[0]) for _ in range(idle_calls(self.policy, len(parts)))]
         return tuple(batches)
+
+    def _idle(self, graded: GradedGroup) -> MicroBatch:
+        """A forward that adds nothing, of the least there is: one token."""
+        prompt = self.policy.processor.encode_question(graded.question)
+        token = Completion(
+            tokens_T=torch.tensor([self.policy.end_ids[0]]), logprobs_T=torch.zeros(1), text="", truncated=False
+        )
+        return self._micro_batch([Group(prompt=prompt, completions=(token,))], [(token, 0.0, 0.0)])
 
     def _micro_batch(self, groups: Sequence[Group], entries: Sequence[tuple[Completion, float, float]]) -> MicroBatch:
         device = self.policy.device

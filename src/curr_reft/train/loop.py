@@ -8,16 +8,21 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import FullyShardedDataParallelPlugin
 
+from curr_reft import launch, processes
 from curr_reft.errors import CheckpointError, TrainingError, UsageError
 from curr_reft.policy.policy import Policy
+from curr_reft.policy.sharding import is_shard, shard, whole
 from curr_reft.train import checkpoint as checkpoints
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
+from curr_reft.train.gradients import add_gradients
 from curr_reft.train.master_weights import MasterWeights
 from curr_reft.train.objective import Objective, StepBatch
 from curr_reft.train.optimizer_state import optimizer_tensors, restore_optimizer
@@ -89,15 +94,15 @@ WINDOW = 5  # updates whose mean is reported as the first and the last reward of
 def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     """Train until the gate or the budget; on return ``policy`` holds the weights of the best checkpoint.
 
-    Goes on from the last complete checkpoint in ``plan.folder`` when there is one. Raises TrainingError when a loss or
+    Goes on from the last complete checkpoint in ``plan.folder`` when there is one. Of several processes, each brings
+    the gradients of its own groups; where the launcher asks for FSDP2 the policy's weights are sharded from here on,
+    and stay those of the last step (``restore_best`` gives the best to another). Raises TrainingError when a loss or
     a gradient is not finite (before the optimizer's step, so the last checkpoint is clean), CheckpointError.
     """
     accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise TrainingError(
-            f"{accelerator.num_processes} processes were launched, but training runs in one; start it without "
-            "accelerate launch"
-        )
+    if launch.sharded():
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2)  # reads what the launcher says
+        policy.sharding = shard(policy.core, reshard_after_forward=bool(plugin.reshard_after_forward))
     weights = MasterWeights(policy.model)
     parameters = weights.held
     if not parameters:
@@ -112,7 +117,7 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     )
     folder = plan.folder / "checkpoints"
     progress = Progress()
-    saved = checkpoints.last_complete(folder)
+    saved = processes.on_main(partial(checkpoints.last_complete, folder))
     if saved is None:
         plan.journal.rewind(-1)
         _save_point(policy, objective, optimizer, plan, progress, parameters)
@@ -165,12 +170,19 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
         )
         if progress.ended_by is not None or step % plan.checkpoint.every == 0:
             if plan.save_records is not None and records:
-                plan.save_records(plan.folder / "rollouts" / f"until-{step:06d}.parquet", records)
+                rollouts = plan.folder / "rollouts" / f"until-{step:06d}.parquet"
+                processes.on_main(partial(plan.save_records, rollouts, records))
                 records = []
             _save_point(policy, objective, optimizer, plan, progress, parameters)
-    best = checkpoints.load(checkpoints.at_step(folder, progress.best_step))
-    weights.restore(best.tensors["model"])
+    if policy.sharding is None:
+        restore_best(weights, plan.folder, progress)
     return progress
+
+
+def restore_best(weights: MasterWeights, folder: Path, progress: Progress) -> None:
+    """Give ``weights`` those of the best checkpoint of the loop that ran in ``folder``. Raises CheckpointError."""
+    best = checkpoints.load(checkpoints.at_step(folder / "checkpoints", progress.best_step))
+    weights.restore(best.tensors["model"])
 
 
 def _update(
@@ -186,7 +198,7 @@ def _update(
 ) -> dict[str, float]:
     """Optimizer steps on one batch; the metrics of the last. A batch without micro-batches leaves the weights alone."""
     metrics: dict[str, float] = {"loss": 0.0, "grad_norm": 0.0}
-    if not batch.micro_batches:
+    if not any(processes.gather(bool(batch.micro_batches))):
         return metrics
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -200,7 +212,9 @@ def _update(
             for name, value in parts.items():
                 metrics[name] = metrics.get(name, 0.0) + value
         weights.take_gradients()
-        norm = float(accelerator.clip_grad_norm_(weights.held.values(), plan.optimizer.max_grad_norm))
+        add_gradients(weights.held.values())
+        metrics = processes.add_up(metrics)
+        norm = float(whole(accelerator.clip_grad_norm_(weights.held.values(), plan.optimizer.max_grad_norm)))
         metrics["grad_norm"] = norm
         if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
             optimizer.zero_grad(set_to_none=True)
@@ -230,6 +244,7 @@ def _save_point(
     progress.best_step = _best(progress.validations)
     plan.journal.log({"kind": "validation", "step": progress.step, **asdict(validation)})
     tensors = {"model": parameters, "optimizer": optimizer_tensors(optimizer, parameters.items())}
+    tensors = {kind: _whole_on_main(group) for kind, group in tensors.items()}
     state = {
         "progress": asdict(progress),
         "objective": objective.state_dict(),
@@ -238,11 +253,27 @@ def _save_point(
     }
     folder = plan.folder / "checkpoints"
     plan.journal.sync()
-    checkpoints.save_checkpoint(folder, progress.step, {k: v for k, v in tensors.items() if v}, state)
-    # The best as of each kept checkpoint stays too: a run that has to fall back to one still finds it.
-    kept = sorted(checkpoints.steps(folder))[-plan.checkpoint.keep_last :]
-    bests = [_best([entry for entry in progress.validations if entry["step"] <= step]) for step in kept]
-    checkpoints.prune(folder, plan.checkpoint.keep_last, bests)
+
+    def save() -> None:
+        checkpoints.save_checkpoint(folder, progress.step, {k: v for k, v in tensors.items() if v}, state)
+        # The best as of each kept checkpoint stays too: a run that has to fall back to one still finds it.
+        kept = sorted(checkpoints.steps(folder))[-plan.checkpoint.keep_last :]
+        bests = [_best([entry for entry in progress.validations if entry["step"] <= step]) for step in kept]
+        checkpoints.prune(folder, plan.checkpoint.keep_last, bests)
+
+    processes.on_main(save)
+
+
+def _whole_on_main(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint; shards are put together one by one, and kept by the process that saves."""
+    if not any(is_shard(tensor) for tensor in tensors.values()):
+        return dict(tensors)
+    kept = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if processes.is_main():
+            kept[name] = full.cpu()
+    return kept
 
 
 def _best(validations: Sequence[Mapping[str, Any]]) -> int:

@@ -2,7 +2,8 @@
 
 A bfloat16 weight keeps 8 bits: an update of 1e-6 on a weight of 0.02 is lost by rounding, and a model trained in place
 would silently not move. So AdamW works on float32 copies, which are rounded into the model after every step and are
-what checkpoints hold. A float32 parameter is its own copy: nothing is added there.
+what checkpoints hold. A float32 parameter is its own copy: nothing is added there. Of weights that are sharded, all of
+this is sharded alike.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from curr_reft.errors import TrainingError
+from curr_reft.policy.sharding import placed_like
 
 
 class MasterWeights:
@@ -45,5 +47,5 @@ class MasterWeights:
             raise TrainingError(f"the checkpoint and the model do not train the same parameters; they differ in {odd}")
         with torch.no_grad():
             for name, held in self.held.items():
-                held.copy_(tensors[name])
+                held.copy_(placed_like(tensors[name], held))
         self.give_back()

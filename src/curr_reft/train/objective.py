@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import torch
 
+from curr_reft import processes
 from curr_reft.policy.packing import PackedBatch
+from curr_reft.policy.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,17 @@ class MicroBatch:
 class StepBatch:
     """All a step trains on, with what is known before the update. No micro-batches: nothing to learn in this step."""
 
-    micro_batches: tuple[MicroBatch, ...]
+    micro_batches: tuple[MicroBatch, ...]  # of the groups of this process; all else is known in every process
     metrics: Mapping[str, Any]
     seconds: Mapping[str, float]
     tokens: int  # completion tokens of the step
     records: tuple[Mapping[str, Any], ...] = field(default=())  # rows for the rollout files
+
+
+def idle_calls(policy: Policy, own: int) -> int:
+    """How many forward calls this process has to add to its ``own`` micro-batches: with sharded weights, every call
+    waits for the others. All processes must ask."""
+    return max(processes.gather(own)) - own if policy.sharding is not None else 0
 
 
 class Objective(Protocol):

@@ -32,6 +32,7 @@ def continues_vision(
     most_tokens = sum(prompt.length + sampling.group_size * (sampling.max_new_tokens - 1) for prompt in prompts)
     return (
         policy.packed
+        and policy.sharding is None  # the weights of the rollout's pass are gone by the time of its backward
         and policy.tower is not None
         and not is_frozen(policy.tower)
         and not policy.core.is_gradient_checkpointing  # memory is what is short then

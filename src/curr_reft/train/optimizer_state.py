@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from curr_reft.errors import CheckpointError
+from curr_reft.policy.sharding import placed_like
 
 KEYS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -49,8 +50,11 @@ def restore_optimizer(
                 raise CheckpointError(f"the optimizer state {name}.{key} has the shape {shapes}")
             group = held[parameter]
             # Plain AdamW counts its steps on the CPU; the fused and capturable ones beside the parameter.
-            on_cpu = key == "step" and not (group.get("fused") or group.get("capturable"))
-            optimizer.state[parameter][key] = tensor.to("cpu" if on_cpu else parameter.device).clone()
+            if key == "step":
+                on_cpu = not (group.get("fused") or group.get("capturable"))
+                optimizer.state[parameter][key] = tensor.to("cpu" if on_cpu else parameter.device).clone()
+            else:
+                optimizer.state[parameter][key] = placed_like(tensor, parameter).clone()
             left.discard(f"{name}.{key}")
     if left:
         raise CheckpointError(f"the optimizer state holds {sorted(left)[0]}, which no trained parameter has")

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from curr_reft import processes
+from curr_reft.policy.dealing import deal_questions
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack
 from curr_reft.policy.policy import Policy
@@ -17,7 +19,7 @@ from curr_reft.policy.types import Completion, Group
 from curr_reft.questions.question import Question
 from curr_reft.seeding import stream
 from curr_reft.train.config import SftConfig
-from curr_reft.train.objective import MicroBatch, StepBatch
+from curr_reft.train.objective import MicroBatch, StepBatch, idle_calls
 from curr_reft.train.token_budget import TokenBudget
 
 
@@ -44,19 +46,25 @@ class SftObjective:
 
     def prepare(self, step: int) -> StepBatch:
         started = time.perf_counter()
-        groups = [self._group(example) for example in self._draw(step)]
-        tokens = sum(group.completions[0].length for group in groups)
-        batches = []
-        for part in self.tokens.split(self.policy, groups):
-            count = sum(completion.length for group in part for completion in group.completions)
-            weights = torch.full((count,), 1 / tokens, device=self.policy.device)
-            batches.append(MicroBatch(packed=pack(part, self.policy.family).to(self.policy.device), weights_S=weights))
+        drawn = self._draw(step)
+        hands = deal_questions([example.question for example in drawn], self.policy.frame)
+        groups = [self._group(drawn[place]) for place in hands[processes.rank()]]
+        tokens = sum(processes.gather(sum(group.completions[0].length for group in groups)))
+        parts = self.tokens.split(self.policy, groups)
+        batches = [self._micro_batch(part, 1 / tokens) for part in parts]
+        idle = range(idle_calls(self.policy, len(parts)))
+        batches += [self._micro_batch([self._group(drawn[0])], 0.0) for _ in idle]
         return StepBatch(
             micro_batches=tuple(batches),
-            metrics={"length": tokens / len(groups)},
+            metrics={"length": tokens / len(drawn)},
             seconds={"pack": time.perf_counter() - started},
             tokens=tokens,
         )
+
+    def _micro_batch(self, groups: Sequence[Group], weight: float) -> MicroBatch:
+        count = sum(completion.length for group in groups for completion in group.completions)
+        weights = torch.full((count,), weight, device=self.policy.device)
+        return MicroBatch(packed=pack(groups, self.policy.family).to(self.policy.device), weights_S=weights)
 
     def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
         logprobs_S = packed_logprobs(self.policy, micro_batch.packed, temperature=1.0)

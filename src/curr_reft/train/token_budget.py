@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import torch
 
-from curr_reft.errors import TrainingError
+from curr_reft import processes
+from curr_reft.errors import TrainingError, UsageError
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import group_tokens, pack, split_groups
 from curr_reft.policy.policy import Policy
@@ -36,14 +37,22 @@ class TokenBudget:
         self._free_bytes = free_bytes or free_memory
 
     def split(self, policy: Policy, groups: Sequence[Group]) -> list[list[Group]]:
-        """Micro-batches in order; finds the budget first where that is still to be done."""
-        if not groups:
-            return []
+        """Micro-batches in order; finds the budget first where that is still to be done. Processes take the least of
+        theirs, so that one of them can save it for all. Raises UsageError where it cannot be found."""
         if self.tokens is None:
-            self.tokens = self._find(policy, max(groups, key=group_tokens))
+            own = self._find(policy, max(groups, key=group_tokens)) if groups else None
+            found = [tokens for tokens in processes.gather(own) if tokens is not None]
+            if not found:
+                return []
+            self.tokens = min(found)
         return split_groups(groups, self.tokens)
 
     def _find(self, policy: Policy, group: Group) -> int:
+        if policy.sharding is not None:
+            raise UsageError(
+                "micro_batch_tokens: 'auto' tries a forward in one process, and with FSDP2 every forward is one of all "
+                "processes; set it to a number of tokens"
+            )
         trained = policy.training_parameters()
         # Gradients and AdamW's two moments come with the first update.
         to_come = sum(parameter.numel() * (parameter.element_size() + 8) for parameter in trained)

@@ -1,0 +1,163 @@
+"""Several processes become one run, and one that fails takes the others with it: torchrun and accelerate launch.
+
+Both start the same command several times and say by environment variables which process each is. Whoever fails first
+says why, once, and ends; the others lose their connections to it, find that the cause is said, and end in silence.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from curr_reft import processes
+from curr_reft.errors import ElsewhereError, ProcessError, UsageError
+
+PATIENCE = timedelta(hours=24)
+"""Time the others wait for what the main process does alone (a judge that answers slowly)."""
+
+GRACE = 10.0  # seconds after which a process that should end is ended, whatever it waits for
+SPEAK_AFTER = 2.0  # seconds in which who has the cause of a lost connection may say it first
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """While inside, this process is one of those that were launched together; alone, nothing happens.
+
+    Raises ElsewhereError in place of an exception whose cause another process says, ProcessError for a process that was
+    lost without a word, UsageError for a launch that cannot be followed.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size < 2:
+        yield
+        return
+    store = _join(size)
+    try:
+        _refuse_unknown_launch()
+        yield
+    except BaseException as error:
+        _end_soon()
+        raise _said_once(error, store)  # noqa: B904  (it is the error itself, or follows from it)
+    finally:
+        processes.join(None)
+    from torch import distributed
+
+    distributed.destroy_process_group()
+
+
+def sharded() -> bool:
+    """Whether the launcher asks for weights that are sharded over the processes (FSDP2)."""
+    return processes.count() > 1 and _flag("ACCELERATE_USE_FSDP")
+
+
+def _join(size: int) -> Any:
+    """Meet the others. Returns the store that they share."""
+    import torch
+    from torch import distributed
+
+    on_gpu = torch.cuda.is_available() and not _flag("ACCELERATE_USE_CPU")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    store, rank, size = next(iter(distributed.rendezvous("env://")))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
+    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    processes.join(processes.Team(rank=rank, count=size, group=group))
+    _end_on_signal()
+    if rank > 0:
+        logging.getLogger("curr_reft").setLevel(logging.ERROR)  # what is told is told once
+    return distributed.PrefixStore("curr_reft", store)
+
+
+def _refuse_unknown_launch() -> None:
+    """Raises UsageError for settings of the launcher that would otherwise be passed over."""
+    if _flag("ACCELERATE_USE_DEEPSPEED"):
+        raise UsageError(
+            "accelerate launch --use_deepspeed: DeepSpeed calls the model itself, and the packed row needs to; FSDP2 "
+            "shards the same: recipes/accelerate/fsdp2-zero3.yaml (or -zero2.yaml), see docs/distributed.md"
+        )
+    if _flag("ACCELERATE_USE_MEGATRON_LM"):
+        raise UsageError("accelerate launch --use_megatron_lm is not supported; see docs/distributed.md for what is")
+    if _flag("ACCELERATE_USE_FSDP"):
+        version = os.environ.get("FSDP_VERSION", "1")
+        if version != "2":
+            raise UsageError(
+                f"accelerate launch --use_fsdp: fsdp_version is {version}, and must be 2 (--fsdp_version 2)"
+            )
+        if _flag("FSDP_OFFLOAD_PARAMS"):
+            raise UsageError("accelerate launch: fsdp_offload_params must be false; for less memory use model.lora")
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no":
+        raise UsageError(
+            f"accelerate launch: mixed_precision is {precision}, and must be no: what the model computes in is "
+            "model.dtype of the recipe (bfloat16 trains float32 copies)"
+        )
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1", "yes")
+
+
+def _said_once(error: BaseException, store: Any) -> BaseException:
+    """What this process is to raise: ``error`` where it is the first to fail, else an error that is not printed."""
+    if isinstance(error, ElsewhereError):
+        return error
+    lost = _is_lost_connection(error)
+    if lost:
+        time.sleep(SPEAK_AFTER)
+    if not _first_to_fail(store):
+        code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+        silent = ElsewhereError(code)
+        silent.__cause__ = error
+        return silent
+    if not lost:
+        return error
+    own = ProcessError(
+        f"process {processes.rank()} of {processes.count()} lost its connection to another one, which ended without "
+        f"saying why (killed, out of memory, a machine that is gone?); the launcher's output names it. Go on with "
+        f"--resume ({error})"
+    )
+    own.__cause__ = error
+    return own
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Whether a collective failed: gloo and NCCL say so in the text of a RuntimeError."""
+    from torch import distributed
+
+    if isinstance(error, distributed.DistError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "nccl", "connection", "peer"))
+
+
+def _first_to_fail(store: Any) -> bool:
+    try:
+        return bool(store.add("failed", 1) == 1)
+    except RuntimeError:  # the store went with the process that kept it: there is no telling whether it spoke
+        return True
+
+
+def _end_soon() -> None:
+    """Ends this process for certain: what it still does at its end may wait for those that are gone."""
+    timer = threading.Timer(GRACE, os._exit, [1])
+    timer.daemon = True
+    timer.start()
+
+
+def _end_on_signal() -> None:
+    """Python acts on a signal between two of its own instructions, and a process that waits for others in a collective
+    comes to none. A thread is woken at once, and ends the process if the handler does not get to it."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+    def listen() -> None:
+        while number := os.read(heard, 1):
+            if number[0] in (signal.SIGTERM, signal.SIGINT):
+                _end_soon()
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
