@@ -16,6 +16,8 @@ from curr_reft.errors import DataError
 
 CHUNK = 1 << 20  # bytes read at once
 
+_MAY_GO_ON = ("", *".eE")
+
 
 @dataclass(frozen=True)
 class Element:
@@ -124,8 +126,8 @@ class _Reader:
                 error = caught
             except (ValueError, RecursionError) as caught:  # a number of thousands of digits, brackets without end
                 raise self.broken(str(caught)) from caught
-            # A value that reaches the end of the text may go on behind it, as a number does.
-            if error is None and (end < len(self._text) or self._ended):
+            # A number that is cut at the end of the text ("12", "12.", "12e") reads as one that is whole.
+            if error is None and (self._ended or self._text[end : end + 1] not in _MAY_GO_ON):
                 self._advance(end)
                 return value
             if not self._more(size) and error is not None:
