@@ -83,6 +83,24 @@ def test_strict_accuracy_and_graded_score_by_task() -> None:
     assert scores["math"]["low"] < 0.25 < scores["math"]["high"]
 
 
+def test_a_task_whose_questions_have_several_domains_is_scored_by_domain_too() -> None:
+    rows = [
+        answer(question("m", domain="rule"), wrap("5")),
+        answer(question("n", domain="rule"), wrap("6")),
+        answer(question("o", domain="visual"), wrap("6")),
+        answer(NAMES, wrap("cat")),
+    ]
+    scores = suite_scores(rows, resamples=100)
+    domains = scores["math"].pop("domains")
+    assert {name: (cell["accuracy"], cell["n"]) for name, cell in domains.items()} == {
+        "rule": (0.5, 2),
+        "visual": (0.0, 1),
+    }
+    assert all("domains" not in cell for cell in scores.values())
+    line = table({"base": {"out_of_domain": {**scores, "math": {**scores["math"], "domains": domains}}}})[-1]
+    assert line == "base      out-of-domain, math: rule 0.500 [0.000, 1.000], visual 0.000 [0.000, 0.000]"
+
+
 def fake_answers(texts: dict[str, str]) -> Any:
     def answer_all(_: Any, asked: list[Question], sampling: SamplingConfig, *__: Any, **___: Any) -> list[Any]:
         return [[answer(each, texts[each.id])] * sampling.group_size for each in asked]

@@ -12,6 +12,7 @@ order, suits, style or rule. So a model that knows all equations of its training
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 
 from PIL import Image
 
@@ -90,8 +91,10 @@ def points_items(config: PointsConfig, split: str) -> Iterator[Item]:
         "visual": Variant(name="visual", faces=config.faces, colour=other_colour, target=config.target),
         "target": Variant(name="target", faces=config.faces, colour=config.colour, target=config.other_target),
     }
-    for name, count in config.ood_test.items():
-        yield from _draw(config, split, variants[name], count)
+    # In turns, so that the first items of the split are of every kind too.
+    kinds = [_draw(config, split, variants[name], count) for name, count in config.ood_test.items()]
+    for turn in zip_longest(*kinds):
+        yield from (item for item in turn if item is not None)
 
 
 def split_of(ranks: tuple[int, ...]) -> str:

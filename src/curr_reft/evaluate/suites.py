@@ -24,22 +24,32 @@ def by_task(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
     return tasks
 
 
-def suite_scores(answered: Sequence[Answered], resamples: int) -> dict[str, dict[str, float]]:
+def suite_scores(answered: Sequence[Answered], resamples: int) -> dict[str, dict[str, Any]]:
     """``{TASK: {"accuracy", "score", "low", "high", "n"}, ..., "mean": {...}}`` of answers to open questions.
 
-    Low and high bound the score. A task adds its measures of the whole set (mean average precision).
+    Low and high bound the score. A task adds its measures of the whole set (mean average precision), and where its
+    questions come from several domains, ``{"domains": {DOMAIN: {"accuracy", ..., "n"}}}``.
     """
     tasks = by_task(answered)
-    scores: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     for task, rows in tasks.items():
-        found = interval([row.score for row in rows], resamples)
-        accuracy = sum(row.correct for row in rows) / len(rows)
-        scores[task] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high, "n": len(rows)}
+        scores[task] = _cell(rows, resamples)
         scores[task] |= TASKS[task].corpus_scores([(_parsed(row), row.question.truth) for row in rows])
+        domains = dict.fromkeys(row.question.domain for row in rows)
+        if len(domains) > 1:
+            scores[task]["domains"] = {
+                domain: _cell([row for row in rows if row.question.domain == domain], resamples) for domain in domains
+            }
     found = mean_interval({task: [row.score for row in rows] for task, rows in tasks.items()}, resamples)
     accuracy = sum(scores[task]["accuracy"] for task in tasks) / len(tasks)
     scores["mean"] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high}
     return scores
+
+
+def _cell(rows: Sequence[Answered], resamples: int) -> dict[str, float]:
+    found = interval([row.score for row in rows], resamples)
+    accuracy = sum(row.correct for row in rows) / len(rows)
+    return {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high, "n": len(rows)}
 
 
 def _parsed(row: Answered) -> Any | None:

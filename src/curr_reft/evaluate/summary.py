@@ -61,7 +61,19 @@ def table(evaluation: Mapping[str, Any]) -> list[str]:
                 value = own.get(task, {}).get(measure)
                 cells += f"{'-':>{len(head)}}" if value is None else f"{value:>{len(head)}.3f}"
         lines.append(f"{model:10}{cells}")
-    return lines
+    return lines + _domain_lines(evaluation)
+
+
+def _domain_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """A line for each model, suite and task whose questions come from several domains."""
+    return [
+        f"{model:10}{suite.replace('_', '-')}, {task}: "
+        + ", ".join(f"{name} {own['score']:.3f} [{own['low']:.3f}, {own['high']:.3f}]" for name, own in found.items())
+        for model, scores in evaluation.items()
+        for suite, tasks in scores.items()
+        for task, cell in tasks.items()
+        if (found := cell.get("domains"))
+    ]
 
 
 _HEADS = {
