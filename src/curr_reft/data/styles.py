@@ -126,6 +126,8 @@ def _images(value: Any) -> tuple[str | StoredImage, ...]:
     images: list[str | StoredImage] = []
     for each in values:
         image = each.get("path") if isinstance(each, dict) else each
+        if image is None and isinstance(each, dict) and each.get("bytes") is not None:
+            raise ValueError("the picture stands inside JSON; pictures inside a data file are read from parquet")
         if not isinstance(image, str | StoredImage):
             raise ValueError(f"image must be a path or a list of paths, not {_plain(value)}")
         images.append(image)
