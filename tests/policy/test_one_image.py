@@ -212,3 +212,19 @@ def test_one_image_stays_in_one_micro_batch(policy, picture):
     parts = split_groups(groups[:3], row_tokens(groups[:2]))
     assert [len(part) for part in parts] == [2, 1]
     assert [group for part in split_groups(groups, 1) for group in part] == groups
+
+
+def test_prompts_of_one_image_decode_together(fresh, picture):
+    """In parts of three prompts: every image stands in one part; each prompt gets what it got in one batch."""
+    policy = fresh()
+    prompts, image = mixed(policy, picture), policy.core.config.image_token_id
+    whole = rollout(policy, prompts, SAMPLING, seed=2)
+    shown = []
+    policy.model.register_forward_pre_hook(
+        lambda module, args, kwargs: shown.append(int((kwargs["input_ids"] == image).sum())), with_kwargs=True
+    )
+    parts = rollout(policy, prompts, SAMPLING.model_copy(update={"rows_at_once": 9}), seed=2)
+    assert shown == [int((prompts[n].input_ids_P == image).sum()) for n in (0, 1, 4)]
+    assert all(group.prompt is prompt for group, prompt in zip(parts, prompts, strict=True))
+    for ours, theirs in zip(parts, whole, strict=True):
+        assert [c.tokens_T.tolist() for c in ours.completions] == [c.tokens_T.tolist() for c in theirs.completions]

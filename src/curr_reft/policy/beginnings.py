@@ -54,6 +54,11 @@ def find_trunks(prompts: Sequence[EncodedPrompt]) -> list[Trunk]:
     return sorted(trunks, key=lambda trunk: trunk.members[0])
 
 
+def repeated_tokens(prompts: Sequence[EncodedPrompt]) -> int:
+    """Tokens of ``prompts`` that a row does not hold again, because it shares them."""
+    return sum(trunk.length * (len(trunk.members) - 1) for trunk in find_trunks(prompts))
+
+
 def _common_length(prompts: Sequence[EncodedPrompt]) -> int:
     """Tokens that all ``prompts`` begin with, at the same positions; 0 where these do not hold all images."""
     first = prompts[0]

@@ -13,7 +13,7 @@ from itertools import groupby
 import torch
 
 from curr_reft.policy.attention import GroupLayout
-from curr_reft.policy.beginnings import find_trunks, shown_by
+from curr_reft.policy.beginnings import repeated_tokens, shown_by
 from curr_reft.policy.families import Family
 from curr_reft.policy.row import Row
 from curr_reft.policy.types import EncodedPrompt, Group
@@ -170,8 +170,7 @@ def group_tokens(group: Group) -> int:
 
 def row_tokens(groups: Sequence[Group]) -> int:
     """Input tokens of the row of ``groups``: what their prompts share once."""
-    twice = sum(trunk.length * (len(trunk.members) - 1) for trunk in find_trunks([group.prompt for group in groups]))
-    return sum(map(group_tokens, groups)) - twice
+    return sum(map(group_tokens, groups)) - repeated_tokens([group.prompt for group in groups])
 
 
 def split_groups(groups: Sequence[Group], token_budget: int) -> list[list[Group]]:

@@ -1,7 +1,7 @@
 """Rollout: G completions of every prompt, sampled together.
 
-Each distinct image passes the vision tower once, each prompt the model once, and all completions decode as one flat
-row. Random numbers are drawn before decoding, one for each (prompt, completion, token), so what a prompt gets depends
+Each distinct image passes the vision tower once, what prompts about it share passes the model once, the rest of each
+prompt once, and all completions decode as one flat row. Random numbers are drawn before decoding, one for each (prompt, completion, token), so what a prompt gets depends
 on the seed and its place in the list alone, not on how rows are batched or when others end; with a seed for each
 completion it does not even depend on the place. The plain path, one prompt at a time through the model's own cache,
 draws the same tokens.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from curr_reft.policy.attention import no_mask
+from curr_reft.policy.beginnings import shown_by, together
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.decode import DecodeLayout
 from curr_reft.policy.families import image_marks
@@ -55,7 +56,10 @@ def rollout(
     With ``vision_graph`` the graph of the vision tower is kept for a training forward with the same weights.
     """
     G, T = sampling.group_size, sampling.max_new_tokens
-    uniform_PGT = _draw_uniform(seed, len(prompts), G, T)
+    # Prompts that show one image decode together; each keeps the random numbers of its own place.
+    order = together([shown_by(prompt) for prompt in prompts])
+    uniform_PGT = _draw_uniform(seed, len(prompts), G, T)[order]
+    ordered = [prompts[place] for place in order]
     at_once = max(1, sampling.rows_at_once // G) if policy.packed else 1
     sample = _sample if policy.packed else _sample_plain
     was_training = policy.model.training
@@ -65,12 +69,12 @@ def rollout(
         groups: list[Group] = []
         with policy.gathered():
             for start in range(0, len(prompts), at_once):
-                part = prompts[start : start + at_once]
+                part = ordered[start : start + at_once]
                 rows = _Rows(policy, len(part) * G, sampling, uniform_PGT[start : start + at_once].flatten(0, 1))
                 with torch.no_grad():
                     sample(policy, part, sampling, rows, vision_graph)
                 groups.extend(_to_groups(policy, part, rows, G))
-        return groups
+        return [group for _, group in sorted(zip(order, groups, strict=True), key=lambda each: each[0])]
     finally:
         policy.model.train(was_training)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from curr_reft import processes
+from curr_reft.policy.beginnings import shown_by, together
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.dealing import deal_questions, share_groups
 from curr_reft.policy.logprobs import packed_logprobs
@@ -208,6 +209,8 @@ class GrpoObjective:
             for g in graded
             if id(g) in kept and g.group.here
         ]
+        # What shows one image stands together: a micro-batch computes once what its prompts share.
+        rows = [rows[place] for place in together([shown_by(group.prompt) for group, _ in rows])]
         parts = self.tokens.split(self.policy, [group for group, _ in rows])
         seen = [g.group.prompt for g in graded if g.group.here]
         if len(parts) != 1 or not worth_continuing(seen, [group.prompt for group in parts[0]]):

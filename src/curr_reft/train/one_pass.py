@@ -7,6 +7,7 @@ which holds the tower's activations for all images at its peak anyway.
 
 from collections.abc import Sequence
 
+from curr_reft.policy.beginnings import repeated_tokens
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.features import is_frozen
 from curr_reft.policy.policy import Policy
@@ -30,6 +31,7 @@ def continues_vision(
     ``budget`` is the tokens of a micro-batch; None: not known yet.
     """
     most_tokens = sum(prompt.length + sampling.group_size * (sampling.max_new_tokens - 1) for prompt in prompts)
+    most_tokens -= repeated_tokens(prompts)
     return (
         policy.packed
         and policy.sharding is None  # the weights of the rollout's pass are gone by the time of its backward
