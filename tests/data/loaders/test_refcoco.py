@@ -247,13 +247,38 @@ def test_table_with_paths(folder: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(rows), path)
     picture(folder / "coco" / "train2014" / PICTURE)
     first, second = items(folder, {"path": path.name, "format": "refcoco"})
-    assert (first.truth, second.truth, second.source) == (BOX, BOX, "train.parquet:rows[0].sentences[1]")
-    parquet.write_table(pa.Table.from_pylist([{"a": 1}]), path)
-    with pytest.raises(DataError, match="has no column sentences; columns found: a"):
-        raw("refcoco", path)
+    assert (first.truth, second.truth, second.source) == (BOX, BOX, "train.parquet:1.sentences[1]")
+    parquet.write_table(pa.Table.from_pylist([{"a": 1}, {"a": 2}]), path)
+    assert problems(raw("refcoco", path))[1] == (
+        "train.parquet:2",
+        "has neither sentences nor answer; columns found: a",
+    )
     path.write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="is no readable Parquet file"):
+    with pytest.raises(DataError, match=r"train\.parquet: is no parquet file"):
         raw("refcoco", path)
+
+
+def test_table_with_pictures_inside(folder: Path) -> None:
+    """Boxes are a corner with a size here, and corners in the other table."""
+    inside = {"bytes": (folder / "train2014" / PICTURE).read_bytes(), "path": PICTURE}
+    row = {
+        "question_id": "1719310",
+        "image": inside,
+        "question": "Please carefully observe the area circled in the image and come up with a caption for the area.",
+        "answer": ["the lady with the blue shirt", "lady in blue"],
+        "segmentation": [10.5, 2.0],
+        "bbox": [10.5, 2.0, 20.0, 30.25],
+        "iscrowd": 0,
+        "file_name": "COCO_train2014_000000581857_16.jpg",
+    }
+    for name in ("val-00000-of-00001", "testA-00000-of-00001"):
+        (folder / "data").mkdir(exist_ok=True)
+        parquet.write_table(pa.Table.from_pylist([row]), folder / "data" / f"{name}.parquet")
+    first, second = items(folder, {"path": "data", "format": "refcoco", "options": {"split": "val"}})
+    assert (first.truth, second.truth, first.images[0].size) == (BOX, BOX, (64, 48))
+    assert first.question == 'Where is what "the lady with the blue shirt" describes?'
+    with pytest.raises(DataError, match="holds the splits testA, val; name one"):
+        raw("refcoco", folder / "data")
 
 
 def test_another_suffix_is_refused(folder: Path) -> None:

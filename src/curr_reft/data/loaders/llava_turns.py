@@ -1,5 +1,5 @@
 """Rows of LLaVA's conversations: ``{"id", "image", "conversations": [{"from": "human", "value"}, {"from": "gpt",
-"value"}]}``, as a JSON list, JSON lines, or Parquet with the same columns.
+"value"}]}``, as a JSON list, JSON lines, or Parquet with the same columns (paths of pictures, or pictures inside).
 
 The human's turn holds the question, the other one the solution; how the answer stands in it is the business of each
 data set (``geo170k.py``, ``mathv360k.py``, ``llava_cot.py``).
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from curr_reft.data.loaders import LoaderEntry
 from curr_reft.data.loaders.json_elements import elements
 from curr_reft.data.loaders.json_rows import converted
-from curr_reft.data.loaders.parquet_rows import table_rows
+from curr_reft.data.loaders.parquet import stored_rows
 from curr_reft.data.loaders.published import get, mapping, refuse_options, task_of, text
 from curr_reft.data.rows import BadRow, Row, RowOrBad, raw_rows
 from curr_reft.errors import DataError
@@ -38,10 +38,7 @@ def conversation_rows(entry: LoaderEntry, read: Read) -> Iterator[RowOrBad]:
     def convert(row: Row, entry: LoaderEntry) -> Row:
         question, answer = read(_turns(row.fields))
         fields = {"problem": question, "solution": answer, "task": task}
-        image = row.fields.get("image")
-        if image is not None and not isinstance(image, str):
-            raise ValueError(f"image must be a path, not {type(image).__name__}")
-        return Row(row.source, row.line, {**fields, "image": image} if image else fields)
+        return Row(row.source, row.line, {**fields, "image": row.fields.get("image")})
 
     for raw in _raw(entry):
         yield converted(raw, entry, convert)
@@ -60,8 +57,8 @@ def _raw(entry: LoaderEntry) -> Iterator[RowOrBad]:
     elif suffix == ".jsonl":
         for raw in raw_rows(entry.path, entry.name):
             yield raw.parse(entry.name)
-    elif suffix == ".parquet":
-        yield from table_rows(entry.path, entry.name, ("image", "conversations"))
+    elif suffix == ".parquet" or entry.path.is_dir():
+        yield from stored_rows(entry)
     else:
         raise DataError(entry.name, f"{entry.path.name} holds no conversations: .json, .jsonl and .parquet are read")
 

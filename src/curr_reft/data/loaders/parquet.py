@@ -28,10 +28,15 @@ ROWS_WITH_BYTES = 16  # of a batch that must read them, as nothing else tells ho
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that is no parquet, and for a column the recipe names that is not there."""
     convert = _convert(entry)
+    for row in stored_rows(entry):
+        yield converted(row, entry, convert)
+
+
+def stored_rows(entry: LoaderEntry) -> Iterator[Row]:
+    """The rows as they are, whatever their columns mean; pictures inside are places. Raises DataError."""
     for shard in shards(entry):
         name = entry.name if shard == entry.path else f"{entry.name}/{shard.relative_to(entry.path).as_posix()}"
-        for row in _shard_rows(shard, name, entry):
-            yield converted(row, entry, convert)
+        yield from _shard_rows(shard, name, entry)
 
 
 def shards(entry: LoaderEntry) -> list[Path]:

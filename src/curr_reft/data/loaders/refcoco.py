@@ -6,7 +6,7 @@
 | ``refs(unc).p``, or the same as JSON, beside ``instances.json`` | ``refer.py`` |
 | ``finetune_refcoco_train.json``: instances with a caption for each image | ``mdetr.py`` |
 | JSON lines with an expression and a box of corners | this file |
-| ``*.parquet`` | ``refcoco_parquet.py`` |
+| ``*.parquet``, or a folder of them | ``refcoco_parquet.py`` |
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     if suffix == ".jsonl":
         refuse_options(entry, "a file of JSON lines holds one split")
         return converted_rows(entry, _line)
-    if suffix == ".parquet":
+    if suffix == ".parquet" or entry.path.is_dir():
         return refcoco_parquet.rows(entry)
     raise DataError(entry.name, f"{entry.path.name} is no file of RefCOCO: .p, .json, .jsonl and .parquet are read")
 
