@@ -2,7 +2,8 @@
 
 The bytes of no row are kept. Parquet gives whole pages, not single cells, so each thread keeps one reader that goes
 forward through a row group: rows opened in the order of the file cost one pass over it, any other order costs the part
-of the row group before the row (the ``datasets`` library writes 100 rows of pictures to a group).
+of the row group before the row. A page of pictures may be as large as the row group: the ``datasets`` library writes
+100 rows to one, other writers a million.
 """
 
 import threading
@@ -14,7 +15,8 @@ from typing import Any
 
 from curr_reft.data.images import StoredImage
 
-ROWS = 16  # of a batch: what is in memory at a time
+ROWS = 16  # of a batch
+BUFFER = 1 << 20  # bytes read at a time, instead of all of a row group's column
 _readers = threading.local()
 
 
@@ -75,9 +77,8 @@ def _cell(file: Path, row_group: int, column: str, row: int) -> Any:
     if reader is None or reader.place != place or reader.stamp != stamp or row < reader.first:
         import pyarrow.parquet
 
-        batches = pyarrow.parquet.ParquetFile(file).iter_batches(
-            ROWS, row_groups=[row_group], columns=[column], use_threads=False
-        )
+        opened = pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+        batches = opened.iter_batches(ROWS, row_groups=[row_group], columns=[column], use_threads=False)
         reader = _readers.last = _Reader(place, stamp, batches)
     try:
         return reader.cell(row)
