@@ -22,6 +22,7 @@ from curr_reft.evaluate.sample_cache import Sample, SampleCache
 from curr_reft.files import sha256_file
 from curr_reft.policy.answers import Answered, answer_all
 from curr_reft.policy.config import ModelConfig, SamplingConfig
+from curr_reft.policy.dealing import by_image
 from curr_reft.policy.load import load_config, model_folder
 from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
@@ -118,8 +119,9 @@ def _ask(
         numbers = range(have, samples)
         drawn = sampling.model_copy(update={"group_size": len(numbers)})
         at_once = max(1, sampling.rows_at_once // len(numbers))
+        ordered = [lacking[place] for place in by_image([by_key[key] for key in lacking])]
         for start in range(0, len(lacking), at_once):
-            part = lacking[start : start + at_once]
+            part = ordered[start : start + at_once]
             seeds = [[derive_seed(number, key.hex()) for number in numbers] for key in part]
             groups = answer_all(policy, [by_key[key] for key in part], drawn, rewards, seed=seeds)
             rows = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from curr_reft import processes
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.dealing import deal_questions
+from curr_reft.policy.dealing import by_image, deal_questions
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import Among, rollout
 from curr_reft.questions.question import Question
@@ -46,24 +46,34 @@ def answer_all(
 ) -> list[list[Answered]]:
     """``sampling.group_size`` answers to each question, in order; ``seed`` is one for all, or one for each answer.
 
-    The processes of a run share the questions, and all get all answers.
+    Questions about one image are asked together, whatever their order: what they share is computed once. The processes
+    of a run share the questions, and all get all answers.
     """
-    answered: list[list[Answered]] = []
+    answered: dict[int, list[Answered]] = {}
+    order = by_image(questions)
     for start in range(0, len(questions), CHUNK):
-        part = questions[start : start + CHUNK]
+        places = order[start : start + CHUNK]
+        part = [questions[place] for place in places]
         hands = deal_questions(part, policy.frame)
-        own = hands[processes.rank()]
-        seeds: Among | list[Sequence[int]]
+        own = [places[number] for number in hands[processes.rank()]]
+        seeds: list[Among] | list[Sequence[int]]
         if isinstance(seed, int):
-            seeds = Among(seed=derive_seed(seed, start), places=own, count=len(part))
+            seeds = [_among(seed, place, len(questions)) for place in own]
         else:
-            seeds = [seed[start + place] for place in own]
-        found = processes.gather(_answers(policy, [part[place] for place in own], sampling, rewards, seeds))
-        answered += [
-            [Answered(question=q, completion=text, truncated=cut, grade=grade) for text, cut, grade in group]
-            for q, group in zip(part, processes.in_order(hands, found), strict=True)
-        ]
-    return answered
+            seeds = [seed[place] for place in own]
+        found = processes.gather(_answers(policy, [questions[place] for place in own], sampling, rewards, seeds))
+        for place, group in zip(places, processes.in_order(hands, found), strict=True):
+            answered[place] = [
+                Answered(question=questions[place], completion=text, truncated=cut, grade=grade)
+                for text, cut, grade in group
+            ]
+    return [answered[place] for place in range(len(questions))]
+
+
+def _among(seed: int, place: int, count: int) -> Among:
+    """What a question is answered with is a matter of its place among ``count``, not of what is asked beside it."""
+    start = place - place % CHUNK
+    return Among(seed=derive_seed(seed, start), places=(place - start,), count=min(CHUNK, count - start))
 
 
 def _answers(
@@ -71,7 +81,7 @@ def _answers(
     questions: Sequence[Question],
     sampling: SamplingConfig,
     rewards: RewardsConfig,
-    seeds: Among | Sequence[Sequence[int]],
+    seeds: Sequence[Among] | Sequence[Sequence[int]],
 ) -> list[list[tuple[str, bool, Grade]]]:
     """(completion, truncated, grade) of every answer to the questions that fell to this process."""
     prompts = [policy.processor.encode_question(question) for question in questions]

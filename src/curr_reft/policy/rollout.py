@@ -1,14 +1,15 @@
 """Rollout: G completions of every prompt, sampled together.
 
-Each distinct image passes the vision tower once, what prompts about it share passes the model once, the rest of each
-prompt once, and all completions decode as one flat row. Random numbers are drawn before decoding, one for each (prompt, completion, token), so what a prompt gets depends
-on the seed and its place in the list alone, not on how rows are batched or when others end; with a seed for each
-completion it does not even depend on the place. The plain path, one prompt at a time through the model's own cache,
-draws the same tokens.
+Each distinct image passes the vision tower once, what the prompts about it share passes the model once, then the rest of
+each prompt, and all completions decode as one flat row. Random numbers are drawn before decoding, one for each (prompt,
+completion, token), so what a prompt gets depends on the seed and its place in the list alone, not on how rows are batched
+or when others end; with a seed for each completion it does not even depend on the place. The plain path, one prompt at a
+time through the model's own cache, draws the same tokens.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -40,15 +41,19 @@ class Among:
     count: int
 
 
+Seeds: TypeAlias = int | Among | Sequence[Among] | Sequence[Sequence[int]]
+
+
 def rollout(
     policy: Policy,
     prompts: Sequence[EncodedPrompt],
     sampling: SamplingConfig,
-    seed: int | Among | Sequence[Sequence[int]],
+    seed: Seeds,
     *,
     vision_graph: bool = False,
 ) -> list[Group]:
-    """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion).
+    """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion); or prompts are
+    some of a list, or of several.
 
     Of several processes that train one policy, all call this together, those without a prompt too.
 
@@ -79,15 +84,24 @@ def rollout(
         policy.model.train(was_training)
 
 
-def _draw_uniform(seed: int | Among | Sequence[Sequence[int]], P: int, G: int, T: int) -> torch.Tensor:
+def _draw_uniform(seed: Seeds, P: int, G: int, T: int) -> torch.Tensor:
     """Random numbers in [0, 1), (P, G, T)."""
-    if isinstance(seed, Among):
-        return _draw_uniform(seed.seed, seed.count, G, T)[list(seed.places)]
     if isinstance(seed, int):
         return torch.rand((P, G, T), generator=torch.Generator().manual_seed(seed))
-    rows = [torch.rand(T, generator=torch.Generator().manual_seed(one)) for seeds_G in seed for one in seeds_G]
-    if not rows:
+    if isinstance(seed, Among):
+        return _draw_uniform(seed.seed, seed.count, G, T)[list(seed.places)]
+    if not seed:
         return torch.empty((P, G, T))
+    lists: dict[tuple[int, int], torch.Tensor] = {}
+    rows: list[torch.Tensor] = []
+    for of_prompt in seed:
+        if isinstance(of_prompt, Among):
+            name = of_prompt.seed, of_prompt.count
+            if name not in lists:
+                lists[name] = _draw_uniform(of_prompt.seed, of_prompt.count, G, T)
+            rows += lists[name][list(of_prompt.places)]
+        else:
+            rows.append(torch.stack([torch.rand(T, generator=torch.Generator().manual_seed(one)) for one in of_prompt]))
     return torch.stack(rows).view(P, G, T)
 
 
