@@ -1,10 +1,10 @@
 """Rollout: G completions of every prompt, sampled together.
 
-Each distinct image passes the vision tower once, what the prompts about it share passes the model once, then the rest of
-each prompt, and all completions decode as one flat row. Random numbers are drawn before decoding, one for each (prompt,
-completion, token), so what a prompt gets depends on the seed and its place in the list alone, not on how rows are batched
-or when others end; with a seed for each completion it does not even depend on the place. The plain path, one prompt at a
-time through the model's own cache, draws the same tokens.
+Each distinct image passes the vision tower once, what the prompts about it share passes the model once, then the rest
+of each prompt, and all completions decode as one flat row. Random numbers are drawn before decoding, one for each
+(prompt, completion, token), so what a prompt gets depends on the seed and its place in the list alone, not on how rows
+are batched or when others end; with a seed for each completion it does not even depend on the place. The plain path,
+one prompt at a time through the model's own cache, draws the same tokens.
 """
 
 from collections.abc import Sequence
@@ -52,8 +52,8 @@ def rollout(
     *,
     vision_graph: bool = False,
 ) -> list[Group]:
-    """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion); or prompts are
-    some of a list, or of several.
+    """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion); or prompts
+    are some of a list, or of several.
 
     Of several processes that train one policy, all call this together, those without a prompt too.
 
