@@ -2,7 +2,7 @@
 
 A wrong truth teaches a wrong thing for as long as training lasts, while a row that is left out costs one row. So the
 answer must be announced ("Answer: B", "The answer is 12", a box of LaTeX), stand at the very end, be short, and be no
-letter without an option; whatever is announced before it must not name another letter.
+letter without an option or with other words than its own; what is announced before it must not name another letter.
 """
 
 import re
@@ -16,7 +16,7 @@ _ANNOUNCED = re.compile(
 )
 _BOXED = re.compile(r"\\boxed\s*\{")
 # "B", "(B)", "B. 12", "(B) 12", "B: 12"; not "A dog", where A is an article.
-_LETTER = re.compile(r"\(([A-Z])\).*|([A-Z])(?:[.:)].*)?", re.DOTALL)
+_LETTER = re.compile(r"(?:\(([A-Z])\)|([A-Z])(?:[.:)]|$))\s*(.*)", re.DOTALL)
 _EARLY_LETTER = re.compile(r"\(?([A-Z])\)?(?=\s*(?:[.,:;)\n]|$))")
 _OWN_LETTER = re.compile(r"\(?([A-Z])\)?[.)]?")
 _OPTION = re.compile(r"(?:^|[\s(])([A-Z])\s*[.:)](?=\s*\S)", re.MULTILINE)
@@ -31,14 +31,14 @@ def final_answer(solution: str, question: str) -> str:
     answer = _trimmed(announced[-1])
     if not answer:
         raise ValueError(f"its solution ends where the answer should stand: {_end(solution)}")
-    if len(answer) > LONGEST or "\n" in answer or ". " in answer:
+    if len(answer) > LONGEST or "\n" in answer or ". " in answer.removeprefix(answer[:1] + ". "):
         raise ValueError(f"what follows the announced answer is no short answer: {_end(solution)}")
     if not options:
         if _OWN_LETTER.fullmatch(answer):
             raise ValueError(f"the answer is the letter {answer!r}, but the question lists no options")
         return answer
-    letter = _letter(answer)
-    if letter is None or letter not in options:
+    letter = _letter(answer, question)
+    if letter not in options:
         raise ValueError(f"the answer {answer!r} is none of the options {', '.join(options)} of the question")
     others = {other for text in announced[:-1] if (other := _early_letter(text)) in options} - {letter}
     if others:
@@ -81,9 +81,12 @@ def _trimmed(answer: str) -> str:
     return answer.strip().strip("*").removesuffix(".").strip()
 
 
-def _letter(answer: str) -> str | None:
+def _letter(answer: str, question: str) -> str | None:
+    """The letter of an answer; words that follow it must stand in the question, as those of its option do."""
     match = _LETTER.fullmatch(answer)
-    return (match[1] or match[2]) if match else None
+    if match is None or " ".join(match[3].split()) not in " ".join(question.split()):
+        return None
+    return match[1] or match[2]
 
 
 def _early_letter(text: str) -> str | None:
