@@ -191,7 +191,7 @@ def test_the_lean_step_is_the_models_own(family_policy, family_prompts, monkeypa
     assert find_lean(policy.core) is not None
     results = []
     for find in (find_lean, lambda core: None):
-        monkeypatch.setattr("curr_reft.policy.rollout.find_lean", find)
+        monkeypatch.setattr("curr_reft.policy.advance.find_lean", find)
         results.append(pack(rollout(policy, family_prompts, SAMPLING, seed=6), policy.family))
     assert torch.equal(results[0].targets_S, results[1].targets_S)
     assert (results[0].sampled_logprobs_S - results[1].sampled_logprobs_S).abs().max() <= 1e-5

@@ -14,7 +14,7 @@ SAMPLING = SamplingConfig(group_size=4, max_new_tokens=12)
 
 
 def drawn(policy, prompts, monkeypatch, find):
-    monkeypatch.setattr("curr_reft.policy.rollout.find_lean", find)
+    monkeypatch.setattr("curr_reft.policy.advance.find_lean", find)
     return pack(rollout(policy, prompts, SAMPLING, seed=2), policy.family)
 
 

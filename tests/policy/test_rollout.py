@@ -7,7 +7,7 @@ from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack
 from curr_reft.policy.rollout import rollout
-from curr_reft.policy.sampling import choose, cut
+from curr_reft.policy.sampling import cut, draw
 
 SAMPLING = SamplingConfig(group_size=4, max_new_tokens=12)
 
@@ -153,10 +153,11 @@ def test_top_k_and_top_p():
 def test_frequencies_are_those_of_the_policy():
     """4,000 draws against the softmax: chi-square with 3 degrees of freedom; 16 is passed by chance once in 900."""
     logits = torch.tensor([0.4, 0.3, 0.2, 0.1, 0.0]).log().expand(4000, -1)
-    drawn = choose(logits, torch.rand(4000, generator=torch.Generator().manual_seed(0)), SAMPLING)
+    drawn, logprobs = draw(logits, torch.rand(4000, generator=torch.Generator().manual_seed(0)), SAMPLING)
+    assert torch.allclose(logprobs, logits.gather(1, drawn[:, None])[:, 0], atol=1e-6)
     counts = drawn.bincount(minlength=5)
     expected = torch.tensor([1600.0, 1200.0, 800.0, 400.0])
     assert counts[4] == 0
     assert ((counts[:4] - expected) ** 2 / expected).sum() < 16
-    edge = choose(logits[:2], torch.tensor([0.0, 1 - 2**-24]), SAMPLING)
+    edge, _ = draw(logits[:2], torch.tensor([0.0, 1 - 2**-24]), SAMPLING)
     assert edge.tolist() == [0, 3]

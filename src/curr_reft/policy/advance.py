@@ -1,6 +1,6 @@
 """Decoding as it is computed where nothing is recorded: one step after the other on the rows that go on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ LEAVE_AT = 1 / 8
 class Prefilled:
     """What prefill leaves for N prompts."""
 
-    keys: dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> keys, values (N, K, P, D)
+    keys: Mapping[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> keys, values (N, K, P, D)
     lengths_N: torch.Tensor  # int64
     first_N: torch.Tensor  # int64: rotary position of the first sampled token, the same on every axis
 

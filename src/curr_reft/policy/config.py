@@ -56,6 +56,11 @@ class ModelConfig(Config):
         description="Kernel of the packed row's attention; flash: flash-attention for sequences of different lengths "
         "(GPU, bfloat16); auto: flash if the flash-attn package is there and usable, else sdpa.",
     )
+    cuda_graphs: Literal["auto", "off"] = Field(
+        "auto",
+        description="Decode steps recorded once and replayed on a GPU, where a token otherwise costs thousands of "
+        "launches; their buffers stay in memory between rollouts. off: every step is launched anew.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in backward: less memory, more time."
     )

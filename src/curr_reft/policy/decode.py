@@ -5,6 +5,8 @@ attention; every row has its own preallocated suffix. Rows that have ended leave
 different size, some places of the rectangle are empty, and only attention computes them.
 """
 
+from collections.abc import Mapping
+
 import torch
 
 
@@ -16,7 +18,7 @@ class DecodeLayout:
 
     def __init__(
         self,
-        prefix: dict[int, tuple[torch.Tensor, torch.Tensor]],  # layer -> keys, values (N, K, P, D)
+        prefix: Mapping[int, tuple[torch.Tensor, torch.Tensor]],  # layer -> keys, values (N, K, P, D)
         prompt_lengths_N: torch.Tensor,
         group_size: int,
         max_new_tokens: int,

@@ -41,10 +41,13 @@ class Buffers:
     def __init__(self, shape: CacheShape, most: Bucket, device: torch.device) -> None:
         self.shape = shape
         self.room = prefix, suffix = shape.numbers(most)
-        made = {"dtype": shape.dtype, "device": device}
-        self._prefix = {layer: [torch.zeros(prefix, **made) for _ in range(2)] for layer in shape.layers}
-        self._suffix = {layer: [torch.zeros(suffix, **made) for _ in range(2)] for layer in shape.layers}
-        self._mask = torch.zeros(most.groups * most.prefix, **made)
+
+        def zeros(count: int) -> torch.Tensor:
+            return torch.zeros(count, dtype=shape.dtype, device=device)
+
+        self._prefix = {layer: (zeros(prefix), zeros(prefix)) for layer in shape.layers}
+        self._suffix = {layer: (zeros(suffix), zeros(suffix)) for layer in shape.layers}
+        self._mask = zeros(most.groups * most.prefix)
         self._tokens = torch.zeros(most.rows, dtype=torch.int64, device=device)
         self._positions = torch.zeros(most.rows, dtype=torch.int64, device=device)
         self.step = torch.zeros(1, dtype=torch.int64, device=device)
@@ -67,8 +70,8 @@ class Buffers:
         prefix, suffix = (bucket.groups, K, bucket.prefix, D), (bucket.rows, K, bucket.suffix, D)
         return FixedLayout(
             bucket=bucket,
-            prefix={layer: tuple(_front(each, prefix) for each in pair) for layer, pair in self._prefix.items()},
-            suffix={layer: tuple(_front(each, suffix) for each in pair) for layer, pair in self._suffix.items()},
+            prefix={layer: (_front(k, prefix), _front(v, prefix)) for layer, (k, v) in self._prefix.items()},
+            suffix={layer: (_front(k, suffix), _front(v, suffix)) for layer, (k, v) in self._suffix.items()},
             prefix_mask=_front(self._mask, (bucket.groups, 1, 1, bucket.prefix)),
             tokens_A=self._tokens[: bucket.rows],
             positions_A=self._positions[: bucket.rows],

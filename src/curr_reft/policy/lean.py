@@ -8,13 +8,12 @@ path); whatever is not known here takes that path.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from curr_reft.policy.decode import DecodeLayout
 from curr_reft.policy.sharing import CHECKED_TEXT_MODELS
 
 JOINED_BYTES = 256 << 20
@@ -22,6 +21,17 @@ JOINED_BYTES = 256 << 20
 products are long enough to hide what the joining saves."""
 
 _ROTATIONS = {"default", "linear", "llama3", "yarn"}  # whose frequencies do not depend on the length of the text
+
+
+class TokenLayout(Protocol):
+    """Attention of one token a row."""
+
+    def attend_rows(
+        self, layer: int, query_AHD: torch.Tensor, key_AKD: torch.Tensor, value_AKD: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """-> (A, H, D)."""
+        ...
+
 
 Projection: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 Norm: TypeAlias = tuple[torch.Tensor, float]  # weight, epsilon
@@ -43,7 +53,7 @@ class _Layer:
 class LeanText:
     """The language model for one rollout: its weights as they are now."""
 
-    def __init__(self, text: Any) -> None:
+    def __init__(self, text: Any, join: bool) -> None:
         config = text.config
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
@@ -52,7 +62,9 @@ class LeanText:
         self.norm = _norm(text.norm)
         linears = [module for module in text.layers.modules() if isinstance(module, nn.Linear)]
         size = sum(module.weight.numel() * module.weight.element_size() for module in linears)
-        self.layers = [_read(number, layer, join=size <= JOINED_BYTES) for number, layer in enumerate(text.layers)]
+        self.layers = [
+            _read(number, layer, join=join and size <= JOINED_BYTES) for number, layer in enumerate(text.layers)
+        ]
 
     def rotations(self, positions_AT: torch.Tensor, axes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin for every row and step, (A, T, 1, D). Sampled text stands at one position on all axes."""
@@ -62,7 +74,7 @@ class LeanText:
         return cos.view(A, T, 1, -1), sin.view(A, T, 1, -1)
 
     def step(
-        self, tokens_A: torch.Tensor, layout: DecodeLayout, cos_A: torch.Tensor, sin_A: torch.Tensor
+        self, tokens_A: torch.Tensor, layout: TokenLayout, cos_A: torch.Tensor, sin_A: torch.Tensor
     ) -> torch.Tensor:
         """One token a row -> (A, width), ready for the output layer. cos and sin (A, 1, D)."""
         A, H, K, D = len(tokens_A), self.heads, self.kv_heads, cos_A.shape[-1]
@@ -86,8 +98,9 @@ class LeanText:
         return _rms(rows, self.norm)
 
 
-def find_lean(core: Any) -> LeanText | None:
-    """The language model of ``core`` as a lean step, or None where its own modules have to be called."""
+def find_lean(core: Any, *, join: bool = True) -> LeanText | None:
+    """The language model of ``core`` as a lean step, or None where its own modules have to be called. With ``join``
+    false it reads the weights where they lie, so that it holds while they are trained in place."""
     text = core.get_decoder()
     config = text.config
     known = (
@@ -96,7 +109,7 @@ def find_lean(core: Any) -> LeanText | None:
         and text.rotary_emb.rope_type in _ROTATIONS
         and not any(_is_changed(module) for module in text.modules())
     )
-    return LeanText(text) if known else None
+    return LeanText(text, join) if known else None
 
 
 def _is_changed(module: nn.Module) -> bool:

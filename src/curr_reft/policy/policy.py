@@ -16,12 +16,14 @@ from curr_reft.policy.attention import NAME
 from curr_reft.policy.config import LoraConfig, ModelConfig
 from curr_reft.policy.families import Family, family_of, part_of, positions_of
 from curr_reft.policy.features import FeatureStore
+from curr_reft.policy.graphs import StepGraphs
 from curr_reft.policy.patches import find_patch_embedding
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.policy.sharding import Sharding
 from curr_reft.policy.sharing import check_shared_layers, check_shared_prefix
 from curr_reft.policy.tokens import find_end_ids, token_bias
 from curr_reft.policy.varlen import Kernel, choose_kernel
+from curr_reft.policy.windows import WINDOWS
 
 
 @dataclass(eq=False, kw_only=True)
@@ -39,6 +41,7 @@ class Policy:
     source: str  # folder or hub name it was loaded from
     kernel: Kernel | None = None  # of attention in the packed row; none: SDPA
     features: FeatureStore = field(default_factory=FeatureStore)  # of images that were seen
+    graphs: StepGraphs | None = None  # decode steps recorded once and replayed; none: each is launched anew
     sharding: Sharding | None = None  # of the weights over processes, in training; none: all are here
 
     @property
@@ -121,7 +124,8 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
     if config.packed:
         check_shared_prefix(core.config)
         check_shared_layers(core)
-        core.set_attn_implementation({"text_config": NAME})
+        windows = {"vision_config": WINDOWS} if "image_grid_thw" in family.pixel_axes else {}
+        core.set_attn_implementation({"text_config": NAME, **windows})
     limit_pixels(processor.image_processor, family, config)
     device = _device(config.device)
     core.to(device)
@@ -151,6 +155,7 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
         token_bias_V=token_bias(core, tokenizer, end_ids).to(device),
         source=source,
         kernel=choose_kernel(config.attention, device, next(core.parameters()).dtype) if config.packed else None,
+        graphs=StepGraphs(device) if device.type == "cuda" and config.cuda_graphs == "auto" else None,
     )
 
 

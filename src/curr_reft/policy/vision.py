@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from curr_reft.policy.features import FeatureStore, cut, detached, is_frozen, joined
+from curr_reft.policy.norms import norms_as_one
 from curr_reft.policy.packing import PackedImages
 from curr_reft.policy.patches import computed_by, patches_as_product
 from curr_reft.policy.policy import Policy
@@ -26,10 +27,11 @@ def image_inputs(policy: Policy, images: PackedImages | None, *, graph: bool = F
     ``graph``, in a call without gradients: the tower runs with them, and the next call with gradients whose images are
     among these goes on from there. See ``features.py``.
     """
-    if images is None:
-        yield {}
-        return
     with ExitStack() as stack:
+        stack.enter_context(norms_as_one(policy.core))
+        if images is None:
+            yield {}
+            return
         if policy.tower is not None:
             stack.enter_context(_known_features(policy.tower, policy.features, images, graph))
         elif images.repeated:

@@ -1,0 +1,120 @@
+"""Decode steps recorded once and replayed: on CUDA as graphs, so that a token costs one launch instead of thousands.
+
+A step is recorded for each bucket of shapes (``buckets.py``) when it is first needed, and kept with the policy: over
+rollouts and steps, as training changes weights in place. Where a weight lies elsewhere than it did (a model moved,
+merged, loaded anew), or its adapters are switched, what was recorded reads the wrong numbers, so all is dropped. On a
+CPU there is nothing to save; recording there runs the same function on the same buffers, which is how it is tested.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from curr_reft.policy.buckets import Bucket
+from curr_reft.policy.fixed_layout import Buffers, CacheShape, FixedLayout
+from curr_reft.policy.lean import LeanText
+
+MOST_BYTES = 8 << 30
+"""Buffers stay between rollouts, beside what training needs. A rollout that asks for more decodes without graphs."""
+
+WARM = 2  # runs before a capture: libraries choose kernels and take their workspaces
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedStep:
+    """One decode step: fill ``layout``'s tokens and number, replay, read ``logits_AV``."""
+
+    layout: FixedLayout
+    logits_AV: torch.Tensor  # overwritten by every replay
+    replay: Callable[[], None]
+
+
+@dataclass(eq=False)
+class StepGraphs:
+    """The recorded steps of a policy."""
+
+    device: torch.device
+    captured: int = 0  # how often a step was recorded
+    _steps: dict[Bucket, RecordedStep] = field(default_factory=dict)
+    _buffers: Buffers | None = None
+    _weights: tuple[Any, ...] = ()
+    _pool: Any = None  # memory that all graphs share
+
+    def begin(self, core: Any, shape: CacheShape, most: Bucket) -> None:
+        """Before a rollout that needs buckets up to ``most``: keeps what is recorded if it still holds."""
+        weights = _identity(core)
+        if self._buffers is None or weights != self._weights or not self._buffers.has_room(shape, most):
+            self.drop()  # first, so that old and new buffers are never held together
+            self._buffers, self._weights = Buffers(shape, most, self.device), weights
+            self._pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+        self._buffers.clear()
+
+    def layout(self, bucket: Bucket) -> FixedLayout:
+        """The buffers as a step of this shape sees them."""
+        assert self._buffers is not None
+        return self._buffers.view(bucket)
+
+    def step(self, core: Any, lean: LeanText, layout: FixedLayout, axes: int) -> RecordedStep:
+        """The step of the layout's bucket, recorded now if it was not before. The layout holds the inputs of a step:
+        recording may compute it."""
+        recorded = self._steps.get(layout.bucket)
+        if recorded is None:
+            head = core.get_output_embeddings()
+
+            def run() -> torch.Tensor:
+                cos, sin = lean.rotations((layout.positions_A + layout.step)[:, None], axes)
+                logits_AV: torch.Tensor = head(lean.step(layout.tokens_A, layout, cos[:, 0], sin[:, 0]))
+                return logits_AV
+
+            replay, logits_AV = record(run, self.device, self._pool)
+            recorded = RecordedStep(layout=layout, logits_AV=logits_AV, replay=replay)
+            self._steps[layout.bucket] = recorded
+            self.captured += 1
+        return recorded
+
+    def drop(self) -> None:
+        """Forgets all steps and frees their memory."""
+        self._steps.clear()
+        self._buffers, self._weights, self._pool = None, (), None
+
+
+def record(
+    run: Callable[[], torch.Tensor], device: torch.device, pool: Any = None
+) -> tuple[Callable[[], None], torch.Tensor]:
+    """A function that computes ``run`` again on the tensors it reads now, and the tensor that holds the outcome.
+
+    On CUDA a graph, captured on a stream of its own. Outcomes of several graphs of one pool stay apart as long as they
+    are held, and they are held with the graph.
+    """
+    if device.type != "cuda":
+        outcome = run()
+        return lambda: _refill(outcome, run()), outcome
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(WARM):
+            run()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    # Other threads (images of the next step) may go on meanwhile: what they do is no part of the graph.
+    with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        outcome = run()
+    return graph.replay, outcome
+
+
+def _refill(held: torch.Tensor, new: torch.Tensor) -> None:
+    held.copy_(new)
+
+
+def _identity(core: Any) -> tuple[Any, ...]:
+    """What a recorded step depends on besides its buffers: where each weight lies, and which adapters speak."""
+    text = core.get_decoder()
+    weights = [*text.parameters(), *core.get_output_embeddings().parameters()]
+    adapters = [
+        (module.disable_adapters, tuple(module.active_adapters), tuple(module.merged_adapters))
+        for module in text.modules()
+        if hasattr(module, "merged_adapters")  # a layer of peft
+    ]
+    return (*((each.data_ptr(), each.dtype) for each in weights), *adapters)
