@@ -48,6 +48,21 @@ class ModelConfig(Config):
         description="Threads that open and process the images of the next step while the model computes; 0: none, "
         "images are processed when they are asked for.",
     )
+    image_workers: int = Field(
+        0,
+        ge=0,
+        description="Processes that do so instead of threads, for large photographs (dataloader_num_workers of other "
+        "tools); each takes about 350 MB. 0: threads.",
+    )
+    image_cache: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder in which processed images are kept from run to run, about 24 bytes for every pixel the "
+        "model sees (Qwen families); runs may share it. null: nothing is kept.",
+    )
+    image_cache_gb: float = Field(
+        20.0, gt=0, description="Once image_cache holds this much nothing more is kept; nothing is removed."
+    )
     packed: bool = Field(
         True, description="Compute a prompt once for its whole group; false: the plain path, one row a completion."
     )

@@ -6,7 +6,7 @@ an image that is not there raises DataError.
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -19,7 +19,10 @@ from curr_reft.data.frame import BoxFrame, FrameKind, Size, keep_size, resize_ru
 from curr_reft.data.item import ImageSource
 from curr_reft.errors import DataError
 from curr_reft.policy.ahead import Ahead
+from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.families import Family, Positions
+from curr_reft.policy.image_maker import ImageMaker
+from curr_reft.policy.prompt_images import PromptImages
 from curr_reft.policy.sight import Seen
 from curr_reft.policy.types import EncodedPrompt
 
@@ -48,16 +51,17 @@ class _Pixels:
     inputs: dict[str, torch.Tensor]
     replacements: tuple[str, ...]  # what each image's placeholder becomes
 
-    @property
-    def bytes(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.inputs.values())
+
+def _bytes(pixels: _Pixels) -> int:
+    return sum(tensor.nbytes for tensor in pixels.inputs.values())
 
 
 class ChatProcessor:
     """Wraps a processor of transformers (``.processor``) for one model family.
 
     ``positions`` gives the rotary positions of a prompt (``families.positions_of``); without it (when tokens are only
-    counted, and no model is loaded) prompts with images carry none. ``threads`` work ahead for ``prefetch``.
+    counted, and no model is loaded) prompts with images carry none. ``images`` says how they are processed for
+    ``prefetch`` and where they are kept; without it nothing is done ahead.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class ChatProcessor:
         positions: Positions | None = None,
         max_length: int | None = None,
         frame_kind: FrameKind | None = None,
-        threads: int = 0,
+        images: ModelConfig | None = None,
     ) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
@@ -79,7 +83,11 @@ class ChatProcessor:
         self.frame = BoxFrame(frame_kind or family.frame, _fit(processor.image_processor, family))
         self._cache: OrderedDict[tuple[str, ...], _Pixels] = OrderedDict()
         self._cached_bytes = 0
-        self._ahead: Ahead[_Pixels] = Ahead(threads)
+        self._images = PromptImages(
+            ImageMaker(image_processor=processor.image_processor, options=family.image_options), images
+        )
+        # Each thread waits for a worker process, where there are any.
+        self._ahead = Ahead[_Pixels]((images.image_workers or images.image_threads) if images else 0, _bytes)
 
     def encode(self, prompt_text: str, images: Sequence[Image.Image] = ()) -> EncodedPrompt:
         """One user turn that shows ``images`` and then says ``prompt_text``, up to where the answer starts.
@@ -99,7 +107,10 @@ class ChatProcessor:
         An image that cannot be used raises when its question is encoded.
         """
         sets = {_key(question.images): question.images for question in questions if question.images}
-        self._ahead.begin({key: partial(self._open, sets[key]) for key in sets.keys() - self._cache.keys()})
+        wanted: dict[Hashable, Callable[[], _Pixels]] = {
+            key: partial(self._open, each, ahead=True) for key, each in sets.items() if key not in self._cache
+        }
+        self._ahead.begin(wanted)
 
     def decode(self, tokens_T: torch.Tensor | Sequence[int]) -> str:
         """The text of a completion, without special tokens."""
@@ -196,22 +207,24 @@ class ChatProcessor:
         key = _key(sources)
         pixels = self._cache.get(key)
         if pixels is None:
-            pixels = self._cache[key] = self._ahead.take(key, partial(self._open, sources))
-            self._cached_bytes += pixels.bytes
+            pixels = self._cache[key] = self._ahead.take(key, partial(self._open, sources, ahead=False))
+            self._cached_bytes += _bytes(pixels)
             while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-                self._cached_bytes -= self._cache.popitem(last=False)[1].bytes
+                self._cached_bytes -= _bytes(self._cache.popitem(last=False)[1])
         else:
             self._cache.move_to_end(key)
         return pixels
 
-    def _open(self, sources: tuple[ImageSource, ...]) -> _Pixels:
-        return self._process([source.open() for source in sources])
+    def _open(self, sources: tuple[ImageSource, ...], *, ahead: bool) -> _Pixels:
+        return self._pixels(self._images.open(sources, ahead=ahead), len(sources))
 
     def _process(self, images: list[Image.Image]) -> _Pixels:
-        options = {"return_tensors": "pt", **self.family.image_options}
-        made = self.processor.image_processor([images], **options)
+        return self._pixels(self._images.process(images), len(images))
+
+    def _pixels(self, made: Mapping[str, Any], count: int) -> _Pixels:
+        """Of what the image processor ``made`` of ``count`` images."""
         inputs = {name: _as_tensor(made[name]) for name in self.family.pixel_axes if name in made}
-        return _Pixels(inputs=inputs, replacements=self._replacements(made, len(images)))
+        return _Pixels(inputs=inputs, replacements=self._replacements(made, count))
 
     def _replacements(self, made: Any, count: int) -> tuple[str, ...]:
         """What the placeholder of each image becomes."""
