@@ -11,7 +11,7 @@ import torch
 
 from curr_reft.bench import accelerator
 from curr_reft.bench.exactness import check_exact
-from curr_reft.bench.phases import Measurement
+from curr_reft.bench.phases import WAYS, Measurement
 from curr_reft.bench.plan import real_plan, small_plan
 from curr_reft.bench.scale import build_random
 from curr_reft.errors import UsageError
@@ -44,7 +44,11 @@ def test_every_phase_runs_at_toy_size(tmp_path: Path) -> None:
     assert [step["prompts"] for step in steps.values()] == [2, 3]
     for step in steps.values():
         assert sum(step["parts"].values()) == pytest.approx(step["seconds"], rel=0.2)
-    assert found["decode"]["rows"] == 6
+    assert found["exact"]["recorded"] is True
+    decode = found["decode"]
+    assert decode["rows"] == 6
+    assert (decode["eager"]["recorded"], decode["graphs"]["recorded"]) == (0, 1)
+    assert all(decode[way]["over_bound"] == decode[way]["step_seconds"] / decode["bound_seconds"] for way in WAYS)
     assert found["ratio"] == found["trl"]["seconds"] / steps["two prompts, new images"]["seconds"]
     for part in found["profile"].values():
         assert 0 < sum(row["seconds"] for row in part["busiest"]) <= part["busy_seconds"] <= 1.1 * part["seconds"]

@@ -20,7 +20,7 @@ LOGPROBS, GRADIENTS = 2e-5, 1e-4
 def check_exact(plan: Plan) -> dict[str, Any]:
     """Two layers of each tower, two images of different size, ragged completions: log-probabilities and gradients of
     the packed row against the plain rows, sampled log-probabilities against the training forward's, greedy decoding
-    against transformers' ``generate``, token for token.
+    against transformers' ``generate``, token for token; decoding by recorded steps and by steps launched anew.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     core = build_random(plan.config(layers=2), plan.device, torch.float32)
@@ -43,18 +43,26 @@ def check_exact(plan: Plan) -> dict[str, Any]:
     difference = sum(float((packed[name] - plain[name]).square().sum()) for name in plain) ** 0.5
     norm = sum(float(each.square().sum()) for each in plain.values()) ** 0.5
 
-    sampled = pack(rollout(policy, prompts, plan.sampling(plan.generated), seed=0), policy.family)
-    with torch.no_grad():
-        scored_S = packed_logprobs(policy, sampled).cpu()
-    same = [_is_generate(plan, policy, prompt) for prompt in prompts]
+    ways = [plan.policy(core, graphs=graphs) for graphs in (True, False)]
+    sampled = [_sampled_difference(plan, each, prompts) for each in ways]
+    same = [_is_generate(plan, each, prompt) for each in ways for prompt in prompts]
     found = {
         "logprobs": float((packed_S - plain_S).detach().abs().max()),
         "gradients": difference / norm,
-        "sampled": float((scored_S - sampled.sampled_logprobs_S).abs().max()),
+        "sampled": max(sampled),
+        "recorded": bool(ways[0].graphs and ways[0].graphs.captured),
         "greedy_is_generate": all(same),
     }
     ok = max(found["logprobs"], found["sampled"]) <= LOGPROBS and found["gradients"] <= GRADIENTS
     return {**found, "ok": bool(ok and found["greedy_is_generate"])}
+
+
+def _sampled_difference(plan: Plan, policy: Policy, prompts: list[EncodedPrompt]) -> float:
+    """Largest difference of a sampled log-probability to the training forward's."""
+    sampled = pack(rollout(policy, prompts, plan.sampling(plan.generated), seed=0), policy.family)
+    with torch.no_grad():
+        scored_S = packed_logprobs(policy, sampled).cpu()
+    return float((scored_S - sampled.sampled_logprobs_S).abs().max())
 
 
 def _is_generate(plan: Plan, policy: Policy, prompt: EncodedPrompt) -> bool:

@@ -43,6 +43,7 @@ from curr_reft.train.losses import log_ratio, policy_loss
 from curr_reft.train.master_weights import MasterWeights
 
 REPEATS = 3
+WAYS = {"eager": False, "graphs": True}  # of decoding
 PARTS = ("generation", "training", "optimizer")  # of a step
 
 
@@ -107,20 +108,27 @@ class Measurement:
         }
 
     def decode(self) -> dict[str, Any]:
-        """A rollout less its prefill, over its steps."""
-        policy, shape = self.plan.policy(self.core), self.plan.shape
+        """A rollout less its prefill, over its steps: every step launched anew, and recorded steps replayed."""
+        bound = self._decode_bytes() / self.facts["peak_bytes"]
+        ways = {name: attempt(partial(self._decode, graphs, bound)) for name, graphs in WAYS.items()}
+        return {"rows": self.plan.prompts * self.plan.shape.G, "bound_seconds": bound, **ways}
+
+    def _decode(self, graphs: bool, bound: float) -> dict[str, Any]:
+        policy, shape = self.plan.policy(self.core, graphs=graphs), self.plan.shape
         reset_peak(self.plan.device)
+        started = time.perf_counter()
+        rollout(policy, self.prompts, self.plan.sampling(shape.C), seed=0)
+        synchronize(self.plan.device)
+        cold = time.perf_counter() - started
         whole, first = self._rollout_seconds(policy, shape.C), self._rollout_seconds(policy, 1)
         step = (whole - first) / (shape.C - 1)
-        bound = self._decode_bytes() / self.facts["peak_bytes"]
-        rows = self.plan.prompts * shape.G
         return {
-            "rows": rows,
+            "first_rollout_seconds": cold,  # recording included
             "rollout_seconds": whole,
             "step_seconds": step,
-            "bound_seconds": bound,
             "over_bound": step / bound,
-            "tokens_per_second": rows / step,
+            "tokens_per_second": self.plan.prompts * shape.G / step,
+            "recorded": policy.graphs.captured if policy.graphs else 0,
             "peak_bytes": peak_bytes(self.plan.device),
         }
 

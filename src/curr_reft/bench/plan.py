@@ -1,6 +1,6 @@
 """What the measurement on a GPU measures, at real and at toy size, and the policies and groups it needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from curr_reft.bench.scale import real_config, small_config
 from curr_reft.bench.shape import Shape
 from curr_reft.bench.subject import build_processor, suppressed_ids
 from curr_reft.policy.config import ModelConfig, SamplingConfig
+from curr_reft.policy.graphs import StepGraphs
 from curr_reft.policy.policy import Policy, wrap_model
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
 
@@ -30,8 +31,19 @@ class Plan:
         build = small_config if self.small else real_config
         return build() if layers is None else build(layers, layers)
 
-    def policy(self, core: Any, *, packed: bool = True, attention: str = "sdpa", recompute: bool = False) -> Policy:
-        """A policy around ``core`` whose completions never end. Raises UsageError where attention is not to be had."""
+    def policy(
+        self,
+        core: Any,
+        *,
+        packed: bool = True,
+        attention: str = "sdpa",
+        recompute: bool = False,
+        graphs: bool = True,
+    ) -> Policy:
+        """A policy around ``core`` whose completions never end. Raises UsageError where attention is not to be had.
+
+        ``graphs``: decode steps are recorded and replayed, on a CPU too, where that shows nothing but that it runs.
+        """
         core.gradient_checkpointing_disable()
         config = ModelConfig.model_validate(
             {
@@ -43,7 +55,7 @@ class Plan:
         )
         policy = wrap_model(core, build_processor(core.config.get_text_config().vocab_size), config)
         policy.token_bias_V[suppressed_ids()] = torch.finfo(torch.float32).min
-        return policy
+        return replace(policy, graphs=StepGraphs(self.device) if graphs else None)
 
     def sampling(self, tokens: int, **changes: Any) -> SamplingConfig:
         """Exactly ``tokens`` tokens, all completions of a rollout together."""
