@@ -133,9 +133,17 @@ def test_json_list_knows_its_lines(folder: Path) -> None:
     assert [item.source for item in data.split("train")] == ["train.json:2", "train.json:9"]
 
 
+def test_rows_on_one_line_have_names_of_their_own(folder: Path) -> None:
+    """As ``json.dump`` writes a list: an id that two rows share would be taken for a leak."""
+    (folder / "train.json").write_text(json.dumps([GOOD, GOOD | {"problem": " "}, GOOD]))
+    data = load(folder, "train.json", bad_rows="skip")
+    assert [item.id for item in data.split("train")] == ["train.json:1", "train.json:1#3"]
+    assert [source for source, _ in data.skipped] == ["train.json:1#2"]
+
+
 def test_broken_json_list_names_the_line(folder: Path) -> None:
     (folder / "train.json").write_text('[{"problem": "a"},\n{"problem": }]')
-    with pytest.raises(DataError, match=r"train\.json:2: the JSON list is broken here"):
+    with pytest.raises(DataError, match=r"train\.json:2: the JSON is broken here"):
         load(folder, "train.json")
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 import yaml
 
 from curr_reft.data.frame import FrameKind
+from curr_reft.data.loaders.json_elements import elements
 from curr_reft.errors import DataError
 
 
@@ -36,43 +37,25 @@ class BadRow:
 RowOrBad: TypeAlias = Row | BadRow
 
 
-@dataclass(frozen=True)
-class RawRow:
-    """A row not yet parsed: a line of a JSONL file, or an element of a JSON list."""
-
-    line: int
-    text: bytes | str
-
-    def parse(self, name: str) -> RowOrBad:
-        source = f"{name}:{self.line}"
-        try:
-            text = self.text if isinstance(self.text, str) else self.text.decode("utf-8")
-            value = json.loads(text)
-        except UnicodeDecodeError as error:
-            return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}")
-        except json.JSONDecodeError as error:
-            return BadRow(source, f"not JSON: {error.msg} at column {error.colno}")
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
-            return BadRow(source, f"not usable JSON: {error}")
-        if not isinstance(value, dict):
-            return BadRow(source, f"a row must be a JSON object, not {type(value).__name__}")
-        return Row(source, self.line, value)
-
-
-def raw_rows(path: Path, name: str) -> Iterator[RawRow]:
-    """The rows of a JSONL file or a JSON list, unparsed, empty lines left out. A JSON list is read whole, a JSONL file
-    line by line. Raises DataError for a missing file."""
+def rows_of(path: Path, name: str) -> Iterator[RowOrBad]:
+    """The rows of a JSONL file or a JSON list, one at a time, empty lines left out. Raises DataError for a file that
+    cannot be read, and for a list that is no JSON."""
     try:
         with path.open("rb") as file:
-            if _first_byte(file) == b"[":
-                yield from _list_rows(file.read().removeprefix(_BYTE_ORDER_MARK), name)
+            if _first_byte(file) != b"[":
+                for line, text in enumerate(file, start=1):
+                    text = text.removeprefix(_BYTE_ORDER_MARK) if line == 1 else text
+                    if text.strip():
+                        yield _line_row(text.rstrip(b"\n"), f"{name}:{line}", line)
                 return
-            for line, text in enumerate(file, start=1):
-                text = text.removeprefix(_BYTE_ORDER_MARK) if line == 1 else text
-                if text.strip():
-                    yield RawRow(line, text.rstrip(b"\n"))
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
+    before, same = 0, 0
+    for element in elements(path, name):
+        # Many rows may begin on one line; all but the first are told apart by their number on it.
+        before, same = element.line, same + 1 if element.line == before else 1
+        source = f"{name}:{element.line}" if same == 1 else f"{name}:{element.line}#{same}"
+        yield _row(element.value, source, element.line)
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # as Windows tools write it
@@ -87,41 +70,21 @@ def _first_byte(file: BinaryIO) -> bytes:
     return text[:1]
 
 
-def _list_rows(data: bytes, name: str) -> Iterator[RawRow]:
-    """Elements of a JSON list, one at a time, so that each knows the line it begins on."""
+def _line_row(data: bytes, source: str, line: int) -> RowOrBad:
     try:
-        text = data.decode("utf-8")
+        return _row(json.loads(data.decode("utf-8")), source, line)
     except UnicodeDecodeError as error:
-        raise DataError(name, f"not UTF-8: {error.reason} at byte {error.start}") from error
-    decoder = json.JSONDecoder()
-    position, line, counted = text.index("[") + 1, 1, 0
+        return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}")
+    except json.JSONDecodeError as error:
+        return BadRow(source, f"not JSON: {error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
+        return BadRow(source, f"not usable JSON: {error}")
 
-    def skip_space(start: int) -> int:
-        while start < len(text) and text[start] in " \t\r\n":
-            start += 1
-        return start
 
-    def broken(reason: str) -> DataError:
-        where = text.count("\n", 0, min(position, len(text))) + 1
-        return DataError(f"{name}:{where}", f"the JSON list is broken here: {reason}")
-
-    position = skip_space(position)
-    if text[position : position + 1] == "]":
-        return
-    while True:
-        start = position = skip_space(position)
-        try:
-            _, position = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError) as error:
-            raise broken(getattr(error, "msg", str(error))) from error
-        line, counted = line + text.count("\n", counted, start), start
-        yield RawRow(line, text[start:position])
-        position = skip_space(position)
-        if text[position : position + 1] == "]":
-            return
-        if text[position : position + 1] != ",":
-            raise broken("expected , or ] after an element")
-        position += 1
+def _row(value: Any, source: str, line: int) -> RowOrBad:
+    if not isinstance(value, dict):
+        return BadRow(source, f"a row must be a JSON object, not {type(value).__name__}")
+    return Row(source, line, value)
 
 
 def composition(path: Path, name: str, key: str) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from curr_reft.data.loaders import LoaderEntry
-from curr_reft.data.rows import BadRow, Row, RowOrBad, raw_rows
+from curr_reft.data.rows import BadRow, Row, RowOrBad, rows_of
 
 Convert: TypeAlias = Callable[[Row, LoaderEntry], Row]
 """A row in the style of a format to one in the reference style. Raises ValueError with the reason."""
@@ -15,8 +15,8 @@ KEPT = ("task", "domain", "distractors")
 
 def converted_rows(entry: LoaderEntry, convert: Convert) -> Iterator[RowOrBad]:
     """The rows of a JSONL file or a JSON list. Raises DataError for a file that cannot be read."""
-    for raw in raw_rows(entry.path, entry.name):
-        yield converted(raw.parse(entry.name), entry, convert)
+    for row in rows_of(entry.path, entry.name):
+        yield converted(row, entry, convert)
 
 
 def converted(row: RowOrBad, entry: LoaderEntry, convert: Convert) -> RowOrBad:

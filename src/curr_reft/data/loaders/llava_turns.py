@@ -14,7 +14,7 @@ from curr_reft.data.loaders.json_elements import elements
 from curr_reft.data.loaders.json_rows import converted
 from curr_reft.data.loaders.parquet import stored_rows
 from curr_reft.data.loaders.published import get, mapping, refuse_options, task_of, text
-from curr_reft.data.rows import BadRow, Row, RowOrBad, raw_rows
+from curr_reft.data.rows import BadRow, Row, RowOrBad, rows_of
 from curr_reft.errors import DataError
 
 
@@ -55,8 +55,7 @@ def _raw(entry: LoaderEntry) -> Iterator[RowOrBad]:
             else:
                 yield BadRow(source, f"a row must be a JSON object, not {type(element.value).__name__}")
     elif suffix == ".jsonl":
-        for raw in raw_rows(entry.path, entry.name):
-            yield raw.parse(entry.name)
+        yield from rows_of(entry.path, entry.name)
     elif suffix == ".parquet" or entry.path.is_dir():
         yield from stored_rows(entry)
     else:
