@@ -24,6 +24,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "frozen vision": {"freeze": ("vision",)},
     "frozen vision and aligner": {"freeze": ("vision", "aligner")},
     "lora": {"lora": {"rank": 4}},
+    "lora in every part, as dora": {"lora": {"rank": 4, "parts": ("vision", "aligner", "language"), "dora": True}},
+    "lora in the vision tower alone": {"lora": {"rank": 4, "parts": ("vision", "language")}, "freeze": ("language",)},
 }
 ROOM = 1.5
 """Two roundings of one number differ by chance; a wrong position or mask gives 10 and more (tried)."""
@@ -62,7 +64,11 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("part", "checkpointing", "beta"),
-    list(itertools.product(PARTS, (False, True), (0.0, 0.1))),
+    [
+        *itertools.product(list(PARTS)[:4], (False, True), (0.0, 0.1)),
+        ("lora in every part, as dora", True, 0.1),
+        ("lora in the vision tower alone", False, 0.1),
+    ],
     ids=lambda value: str(value),
 )
 def test_packed_step_is_the_plain_step(

@@ -17,6 +17,7 @@ from curr_reft.bench.shape import Shape
 from curr_reft.bench.subject import image_of, reward_of, suppressed_ids, text_of
 from curr_reft.bench.work import PROMPTS, Options
 from curr_reft.policy.config import LoraConfig
+from curr_reft.policy.families import TEXT_LAYERS
 
 
 class _OnOrder(TrainerCallback):
@@ -116,5 +117,5 @@ def _lora() -> Any:
         r=ours.rank,
         lora_alpha=ours.alpha,  # type: ignore[arg-type]
         lora_dropout=ours.dropout,
-        target_modules=rf".*language_model.*\.({'|'.join(ours.targets)})",
+        target_modules=rf".*language_model.*\.({'|'.join(TEXT_LAYERS)})",
     )

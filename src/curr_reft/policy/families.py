@@ -25,6 +25,10 @@ Positions: TypeAlias = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torc
 """(input_ids_P, pixel_inputs) -> rotary positions_AP of a prompt."""
 
 
+TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of a language model of the Llama kind."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """What the rest of the room has to know about a ``model_type`` of transformers."""
@@ -39,6 +43,7 @@ class Family:
     features: str  # module whose output is an image's features; an image that prompts share passes it once
     marks: str | None = None  # keyword of the plain forward that says which tokens are image: 1, text: 0
     image_options: Mapping[str, Any] = field(default_factory=dict)  # of the image processor
+    lora_targets: tuple[str, ...] = TEXT_LAYERS  # linear layers of the language model that get an adapter by default
 
 
 _QWEN: dict[str, Any] = {
@@ -74,7 +79,11 @@ FAMILIES: dict[str, Family] = {
     "qwen2_vl": Family(frame="thousand", **_QWEN),
     "qwen2_5_vl": Family(frame="pixels", **_QWEN),
     "qwen3_vl": Family(frame="thousand", **_QWEN),
-    "qwen3_5": Family(frame="thousand", **_QWEN),
+    "qwen3_5": Family(
+        frame="thousand",
+        **_QWEN,
+        lora_targets=(*TEXT_LAYERS, "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj"),
+    ),
     "idefics3": Family(frame="unit", **_IDEFICS),
     "smolvlm": Family(frame="unit", **_IDEFICS),
     "internvl": Family(

@@ -1,7 +1,6 @@
 """Policy: a model of transformers with all that is needed to ask it, on a device, with what is trained marked."""
 
-import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +11,9 @@ from torch import nn
 
 from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import DataError, UsageError
+from curr_reft.policy.adapters import Carried, adapter_weights, add_adapter, exchanged
 from curr_reft.policy.attention import NAME
-from curr_reft.policy.config import LoraConfig, ModelConfig
+from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.families import Family, family_of, part_of, positions_of
 from curr_reft.policy.features import FeatureStore
 from curr_reft.policy.graphs import StepGraphs
@@ -39,9 +39,11 @@ class Policy:
     pad_id: int
     token_bias_V: torch.Tensor  # float32, added to logits: 0, or the lowest float for a token that is never sampled
     source: str  # folder or hub name it was loaded from
+    first_adapter: Mapping[str, torch.Tensor] | None = None  # what it began with; none: an adapter that does nothing
     kernel: Kernel | None = None  # of attention in the packed row; none: SDPA
     features: FeatureStore = field(default_factory=FeatureStore)  # of images that were seen
     graphs: StepGraphs | None = None  # decode steps recorded once and replayed; none: each is launched anew
+    rows_that_fit: int | None = None  # most rows that are decoded together, once more have run out of memory
     sharding: Sharding | None = None  # of the weights over processes, in training; none: all are here
 
     @property
@@ -106,15 +108,23 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator["Policy"]:
-        """The policy before LoRA training: the same model, its adapter switched off. Raises UsageError without one."""
+        """The policy before LoRA training: the same model, its adapter switched off, or as it was loaded where it went
+        on from an earlier one. Raises UsageError without an adapter."""
         model = getattr(self.model, "module", self.model)
         if not hasattr(model, "disable_adapter"):
             raise UsageError("a reference policy is the model without its adapter; set model.lora or beta to 0")
-        with model.disable_adapter():
+        with model.disable_adapter() if self.first_adapter is None else exchanged(model, self.first_adapter):
             yield self
 
 
-def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, source: str = "") -> Policy:
+def wrap_model(
+    core: Any,
+    processor: Any,
+    config: ModelConfig | None = None,
+    *,
+    source: str = "",
+    carried: Carried | None = None,
+) -> Policy:
     """The policy around a model and a processor of transformers that are in memory (as pre-training makes them).
 
     Of ``config`` everything holds but what says where the weights come from. Raises UsageError.
@@ -127,15 +137,18 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
         windows = {"vision_config": WINDOWS} if "image_grid_thw" in family.pixel_axes else {}
         core.set_attn_implementation({"text_config": NAME, **windows})
     limit_pixels(processor.image_processor, family, config)
-    device = _device(config.device)
-    core.to(device)
+    placed = getattr(core, "hf_device_map", None) is not None  # by device_map, or where it was made 4-bit
+    device = core.get_input_embeddings().weight.device if placed else find_device(config.device)
+    if not placed:
+        core.to(device)
     if config.gradient_checkpointing:
         core.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for name, parameter in core.named_parameters():
-        parameter.requires_grad_(part_of(name, family) not in config.freeze)
+        parameter.requires_grad_(parameter.is_floating_point() and part_of(name, family) not in config.freeze)
     tokenizer = processor.tokenizer
     end_ids = find_end_ids(core, tokenizer)
-    model = _with_lora(core, family, config.lora) if config.lora else core
+    adapted = config.lora is not None or carried is not None
+    model = add_adapter(core, family, config, carried) if adapted else core
     model.train()
     return Policy(
         model=model,
@@ -154,7 +167,8 @@ def wrap_model(core: Any, processor: Any, config: ModelConfig | None = None, *, 
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0],
         token_bias_V=token_bias(core, tokenizer, end_ids).to(device),
         source=source,
-        kernel=choose_kernel(config.attention, device, next(core.parameters()).dtype) if config.packed else None,
+        first_adapter=adapter_weights(model) if carried is not None else None,
+        kernel=choose_kernel(config.attention, device, core.dtype) if config.packed else None,
         graphs=StepGraphs(device) if device.type == "cuda" and config.cuda_graphs == "auto" else None,
     )
 
@@ -175,39 +189,11 @@ def limit_pixels(image_processor: Any, family: Family, config: ModelConfig) -> N
     image_processor.size = {"shortest_edge": low, "longest_edge": high}
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of ``model.device``. Raises UsageError for one that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"model.device: {name!r} cannot be used here: {error}") from error
-
-
-def _with_lora(core: Any, family: Family, lora: LoraConfig) -> Any:
-    """The model with adapters on the named layers of its language model; only the adapters are trained."""
-    if importlib.util.find_spec("peft") is None:
-        raise UsageError("model.lora needs the peft library: pip install 'curr-reft[lora]'")
-    from peft import LoraConfig as PeftConfig
-    from peft import get_peft_model
-
-    targets = [
-        name
-        for name, module in core.named_modules()
-        if isinstance(module, nn.Linear)
-        and name.rpartition(".")[2] in lora.targets
-        and part_of(name + ".", family) == "language"
-    ]
-    if not targets:
-        raise UsageError(
-            f"model.lora.targets: no linear layer of the language model is called {', '.join(lora.targets)}"
-        )
-    return get_peft_model(
-        core,
-        PeftConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,  # type: ignore[arg-type]
-            lora_dropout=lora.dropout,
-            target_modules=targets,
-        ),
-    )
