@@ -6,11 +6,13 @@ steps. Of a tower that is trained they hold until the weights change: a rollout 
 the training forward of the same step goes on from it instead of running the tower a second time. The gradients are the
 same, since the same weights made them.
 
-For families whose tower puts out the features itself (the Qwen families).
+Where a model makes features of pixels is one module in some families (Qwen: the tower puts out what the language model
+sees), and a method of the model in others (``image_features.py``).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -20,11 +22,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Of one set of images (those of a prompt): its rows of what the tower puts out."""
+    """Of one set of images (those of a prompt): its share of what was made of all."""
 
-    kind: type[Any]  # of the tower's output
+    kind: type[Any]  # of the output that held them
     rows: torch.Tensor
-    deeper: tuple[torch.Tensor, ...]  # what goes to deeper layers (Qwen3-VL)
+    deeper: tuple[torch.Tensor, ...] = ()  # what goes to deeper layers (Qwen3-VL)
+    listed: bool = False  # the output holds a list, an entry an image, instead of one tensor
 
 
 class FeatureStore:
@@ -36,23 +39,23 @@ class FeatureStore:
         self._graphs = WeakTensorKeyDictionary()
         self._version = 0
 
-    def find(self, tower: nn.Module, pixels: Sequence[torch.Tensor]) -> list[Features] | None:
+    def find(self, weights: Sequence[nn.Parameter], pixels: Sequence[torch.Tensor]) -> list[Features] | None:
         """The features of all these sets of images, or None. Those with a graph are handed out once."""
         kept: Any = {}
-        if is_frozen(tower):
-            if self._version == _version(tower):
+        if is_frozen(weights):
+            if self._version == _version(weights):
                 kept = self._kept
         elif torch.is_grad_enabled():
             kept, self._graphs = self._graphs, WeakTensorKeyDictionary()  # backward may run through a graph once
         found = [kept.get(each) for each in pixels]
         return None if None in found else found
 
-    def keep(self, tower: nn.Module, pixels: Sequence[torch.Tensor], made: Sequence[Features]) -> None:
-        """Keeps what ``tower`` made of ``pixels``."""
-        if not is_frozen(tower):
+    def keep(self, weights: Sequence[nn.Parameter], pixels: Sequence[torch.Tensor], made: Sequence[Features]) -> None:
+        """Keeps what ``weights`` made of ``pixels``."""
+        if not is_frozen(weights):
             kept = self._graphs
         else:
-            version = _version(tower)
+            version = _version(weights)
             if version != self._version:
                 self._kept, self._version = WeakTensorKeyDictionary(), version
             kept = self._kept
@@ -64,26 +67,27 @@ class FeatureStore:
         self._graphs = WeakTensorKeyDictionary()
 
 
-def is_frozen(tower: nn.Module) -> bool:
-    """Whether no parameter of ``tower`` is trained."""
-    return not any(parameter.requires_grad for parameter in tower.parameters())
+def is_frozen(weights: Sequence[nn.Parameter]) -> bool:
+    """Whether none of ``weights`` is trained."""
+    return not any(parameter.requires_grad for parameter in weights)
 
 
-def _version(tower: nn.Module) -> int:
+def _version(weights: Sequence[nn.Parameter]) -> int:
     """Grows whenever a weight is changed in place."""
-    return sum(parameter._version for parameter in tower.parameters())
+    return sum(parameter._version for parameter in weights)
 
 
 def joined(parts: Sequence[Features]) -> Any:
-    """One output of the tower for all parts, in order."""
-    output = parts[0].kind(pooler_output=torch.cat([each.rows for each in parts]))
+    """One output for all parts, in order."""
+    rows = [each.rows for each in parts]
+    output = parts[0].kind(pooler_output=rows if parts[0].listed else torch.cat(rows))
     if parts[0].deeper:
         output.deepstack_features = [torch.cat(each) for each in zip(*(part.deeper for part in parts), strict=True)]
     return output
 
 
 def cut(output: Any, sizes: Sequence[int]) -> list[Features]:
-    """The inverse: the tower's output by sets of images, each the share of rows that ``sizes`` says."""
+    """The inverse: the output by sets of images, each the share of rows that ``sizes`` says."""
     total = len(output.pooler_output)
     rows = [total * size // sum(sizes) for size in sizes]
     assert sum(rows) == total
@@ -94,9 +98,21 @@ def cut(output: Any, sizes: Sequence[int]) -> list[Features]:
     ]
 
 
+def cut_list(output: Any, counts: Sequence[int]) -> list[Features]:
+    """The same where an output lists the features of each image: ``counts`` says how many images a set has."""
+    images = list(output.pooler_output)
+    assert len(images) == sum(counts)
+    starts = accumulate(counts, initial=0)
+    return [
+        Features(kind=type(output), rows=torch.cat(images[start : start + count]), listed=True)
+        for start, count in zip(starts, counts, strict=False)
+    ]
+
+
 def detached(output: Any) -> Any:
-    """The tower's output without its graph."""
-    output.pooler_output = output.pooler_output.detach()
+    """The output without its graph."""
+    made = output.pooler_output
+    output.pooler_output = [each.detach() for each in made] if isinstance(made, list) else made.detach()
     if getattr(output, "deepstack_features", None):
         output.deepstack_features = [each.detach() for each in output.deepstack_features]
     return output

@@ -28,6 +28,7 @@ class PackedImages:
     sources: tuple[torch.Tensor, ...]  # the pixels of each distinct set as the processor made them: what it is known by
     entries: tuple[int, ...]  # for each prompt with images, in order: which set
     pieces: tuple[int, ...]  # rows of pixel_values (patches or tiles) of each set
+    counts: tuple[int, ...]  # images of each set, where the model reads something of every image (``Family.shown``)
 
     @property
     def repeated(self) -> bool:
@@ -160,6 +161,7 @@ def pack_images(prompts: Sequence[EncodedPrompt], family: Family) -> PackedImage
         sources=tuple(each["pixel_values"] for each in distinct),
         entries=tuple(entries),
         pieces=tuple(int(each["pixel_values"].shape[family.pixel_axes["pixel_values"]]) for each in distinct),
+        counts=tuple(len(each[family.shown[0]]) for each in distinct) if family.shown else (),
     )
 
 

@@ -77,6 +77,11 @@ class Policy:
         """The convolution over patches that is a matrix product, if the tower has one."""
         return find_patch_embedding(self.tower) if self.tower is not None else None
 
+    @property
+    def vision_parameters(self) -> list[nn.Parameter]:
+        """What makes features of pixels: vision tower and projector."""
+        return [each for name, each in self.core.named_parameters() if part_of(name, self.family) != "language"]
+
     def training_parameters(self) -> list[nn.Parameter]:
         """The parameters that are trained (the adapter's with LoRA), frozen parts left out."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -6,7 +6,7 @@ cuts padding away and adds line ends), so what a module computes is replaced for
 by hand.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from curr_reft.policy.features import FeatureStore, cut, detached, is_frozen, joined
+from curr_reft.policy.image_features import known_images
 from curr_reft.policy.norms import norms_as_one
 from curr_reft.policy.packing import PackedImages
 from curr_reft.policy.patches import computed_by, patches_as_product
@@ -32,52 +33,31 @@ def image_inputs(policy: Policy, images: PackedImages | None, *, graph: bool = F
         if images is None:
             yield {}
             return
+        weights = policy.vision_parameters
         if policy.tower is not None:
-            stack.enter_context(_known_features(policy.tower, policy.features, images, graph))
-        elif images.repeated:
-            stack.enter_context(_repeated(policy.core.get_submodule(policy.family.features), images))
+            stack.enter_context(_known_features(policy.tower, weights, policy.features, images, graph))
+        else:
+            stack.enter_context(known_images(policy.core.model, weights, policy.features, images, graph))
         stack.enter_context(patches_as_product(policy.patch_embedding))
         yield {**images.inputs, **images.shown}
 
 
 @contextmanager
-def _known_features(tower: nn.Module, store: FeatureStore, images: PackedImages, graph: bool) -> Iterator[None]:
+def _known_features(
+    tower: nn.Module, weights: Sequence[nn.Parameter], store: FeatureStore, images: PackedImages, graph: bool
+) -> Iterator[None]:
     """While inside, ``tower`` runs on distinct images that are not known, and puts out what every place shows."""
     run = tower.forward
 
     def forward(pixels: torch.Tensor, grid_thw: torch.Tensor, **kwargs: Any) -> Any:
-        known = store.find(tower, images.sources)
+        known = store.find(weights, images.sources)
         if known is None:
             with torch.set_grad_enabled(graph or torch.is_grad_enabled()):
                 known = cut(run(pixels, grid_thw=images.inputs["image_grid_thw"], **kwargs), images.pieces)
-            if graph or is_frozen(tower):
-                store.keep(tower, images.sources, known)
+            if graph or is_frozen(weights):
+                store.keep(weights, images.sources, known)
         shown = joined([known[entry] for entry in images.entries])
         return detached(shown) if graph else shown
 
     with computed_by(tower, forward):
         yield
-
-
-@contextmanager
-def _repeated(projector: nn.Module, images: PackedImages) -> Iterator[None]:
-    """While inside, ``projector`` repeats the features of the distinct images for every place that shows them."""
-    run = projector.forward
-
-    def forward(*args: Any, **kwargs: Any) -> torch.Tensor:
-        features: torch.Tensor = run(*args, **kwargs)
-        return features.index_select(0, _shown_rows(images, len(features)).to(features.device))
-
-    with computed_by(projector, forward):
-        yield
-
-
-def _shown_rows(images: PackedImages, rows: int) -> torch.Tensor:
-    """Which of the ``rows`` of features of the distinct sets stand at each place where an image is shown.
-
-    A family makes the same number of rows from every piece of an image (one from a tile, one from four patches).
-    """
-    pieces = sum(images.pieces)
-    assert rows * images.pieces[0] % pieces == 0
-    rows_of_set = torch.arange(rows).split([rows * each // pieces for each in images.pieces])
-    return torch.cat([rows_of_set[entry] for entry in images.entries])

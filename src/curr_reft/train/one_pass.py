@@ -35,8 +35,7 @@ def continues_vision(
     return (
         policy.packed
         and policy.sharding is None  # the weights of the rollout's pass are gone by the time of its backward
-        and policy.tower is not None
-        and not is_frozen(policy.tower)
+        and not is_frozen(policy.vision_parameters)
         and not policy.core.is_gradient_checkpointing  # memory is what is short then
         and config.objective.updates_per_batch == 1
         and config.resample is None  # another rollout may come before the update
