@@ -8,6 +8,9 @@ so that an image gives the same pixels on every machine.
 
 from typing import Any
 
+from curr_reft.policy import working_torchvision  # noqa: F401
+
+# isort: split
 from transformers import (
     AutoTokenizer,
     Gemma3Processor,
