@@ -165,6 +165,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_beside_a_torchvision_that_cannot_be_imported(tmp_path: Path, published: Path) -> None:
     """The wheel for GPUs beside a torch for CPUs: transformers believes in it, and importing it raises."""
     package = tmp_path / "site" / "torchvision"
