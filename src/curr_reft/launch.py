@@ -7,9 +7,10 @@ says why, once, and ends; the others lose their connections to it, find that the
 import logging
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from curr_reft.errors import ElsewhereError, ProcessError, UsageError
 PATIENCE = timedelta(hours=24)
 """Time the others wait for what the main process does alone (a judge that answers slowly)."""
 
-GRACE = 10.0  # seconds after which a process that should end is ended, whatever it waits for
+GRACE = 8  # seconds after which a process that should end is ended, whatever it waits for
 SPEAK_AFTER = 2.0  # seconds in which who has the cause of a lost connection may say it first
 
 
@@ -35,13 +36,13 @@ def joined() -> Iterator[None]:
     if size < 2:
         yield
         return
-    store = _join(size)
+    store, hosts = _join(size)
     try:
         _refuse_unknown_launch()
         yield
     except BaseException as error:
         _end_soon()
-        raise _said_once(error, store)  # noqa: B904  (it is the error itself, or follows from it)
+        raise _said_once(error, store, hosts)  # noqa: B904  (it is the error itself, or follows from it)
     finally:
         processes.join(None)
     from torch import distributed
@@ -54,8 +55,8 @@ def sharded() -> bool:
     return processes.count() > 1 and _flag("ACCELERATE_USE_FSDP")
 
 
-def _join(size: int) -> Any:
-    """Meet the others. Returns the store that they share."""
+def _join(size: int) -> tuple[Any, list[tuple[str, int]]]:
+    """Meet the others. Returns the store that they share, and the host and process id of each."""
     import torch
     from torch import distributed
 
@@ -69,7 +70,8 @@ def _join(size: int) -> Any:
     _end_on_signal()
     if rank > 0:
         logging.getLogger("curr_reft").setLevel(logging.ERROR)  # what is told is told once
-    return distributed.PrefixStore("curr_reft", store)
+    hosts = processes.gather((socket.gethostname(), os.getpid()))
+    return distributed.PrefixStore("curr_reft", store), hosts
 
 
 def _refuse_unknown_launch() -> None:
@@ -89,6 +91,13 @@ def _refuse_unknown_launch() -> None:
             )
         if _flag("FSDP_OFFLOAD_PARAMS"):
             raise UsageError("accelerate launch: fsdp_offload_params must be false; for less memory use model.lora")
+        if _flag("FSDP_ACTIVATION_CHECKPOINTING"):
+            raise UsageError(
+                "accelerate launch: fsdp_activation_checkpointing must be false; model.gradient_checkpointing of the "
+                "recipe does the same"
+            )
+        # The launcher's default: transformers would then read weights in one process and leave the others' empty.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no":
         raise UsageError(
@@ -101,7 +110,7 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("true", "1", "yes")
 
 
-def _said_once(error: BaseException, store: Any) -> BaseException:
+def _said_once(error: BaseException, store: Any, hosts: Sequence[tuple[str, int]]) -> BaseException:
     """What this process is to raise: ``error`` where it is the first to fail, else an error that is not printed."""
     if isinstance(error, ElsewhereError):
         return error
@@ -113,15 +122,29 @@ def _said_once(error: BaseException, store: Any) -> BaseException:
         silent = ElsewhereError(code)
         silent.__cause__ = error
         return silent
-    if not lost:
-        return error
-    own = ProcessError(
-        f"process {processes.rank()} of {processes.count()} lost its connection to another one, which ended without "
-        f"saying why (killed, out of memory, a machine that is gone?); the launcher's output names it. Go on with "
-        f"--resume ({error})"
-    )
-    own.__cause__ = error
-    return own
+    # Launchers end the others of a process that is gone by SIGTERM, which is an interruption like any other.
+    gone = _gone(hosts) if lost or isinstance(error, KeyboardInterrupt) else []
+    if gone or lost:
+        who = f"process {', '.join(map(str, gone))}" if gone else "a process on another machine"
+        own = ProcessError(
+            f"{who} of the {processes.count()} of this run ended without saying why (killed, out of memory, a machine "
+            "that is gone?); see what the launcher says, and go on with --resume"
+        )
+        own.__cause__ = error
+        return own
+    return error
+
+
+def _gone(hosts: Sequence[tuple[str, int]]) -> list[int]:
+    """The processes of this machine that are no more."""
+    gone = []
+    for number, (host, process) in enumerate(hosts):
+        if host == socket.gethostname():
+            try:
+                os.kill(process, 0)
+            except ProcessLookupError:
+                gone.append(number)
+    return gone
 
 
 def _is_lost_connection(error: BaseException) -> bool:
@@ -142,10 +165,8 @@ def _first_to_fail(store: Any) -> bool:
 
 
 def _end_soon() -> None:
-    """Ends this process for certain: what it still does at its end may wait for those that are gone."""
-    timer = threading.Timer(GRACE, os._exit, [1])
-    timer.daemon = True
-    timer.start()
+    """Ends this process for certain, by the system: what it still does at its end may wait for those that are gone."""
+    signal.alarm(GRACE)
 
 
 def _end_on_signal() -> None:

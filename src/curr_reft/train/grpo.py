@@ -215,12 +215,13 @@ class GrpoObjective:
         seen = [g.group.prompt for g in graded if g.group.here]
         if len(parts) != 1 or not worth_continuing(seen, [group.prompt for group in parts[0]]):
             self.policy.features.drop_graphs()
+        idle = idle_calls(self.policy, len(parts))  # asked before the reference's forward calls, which wait alike
         batches, start = [], 0
         for part in parts:
             own = [entry for _, entries in rows[start : start + len(part)] for entry in entries]
             start += len(part)
             batches.append(self._micro_batch(part, own))
-        batches += [self._idle(graded[0]) for _ in range(idle_calls(self.policy, len(parts)))]
+        batches += [self._idle(graded[0]) for _ in range(idle)]
         return tuple(batches)
 
     def _idle(self, graded: GradedGroup) -> MicroBatch:
