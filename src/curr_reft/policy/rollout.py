@@ -4,21 +4,28 @@ Each distinct image passes the vision tower once, what the prompts about it shar
 of each prompt, and all completions decode as one flat row. Random numbers are drawn before decoding, one for each
 (prompt, completion, token), so what a prompt gets depends on the seed and its place in the list alone, not on how rows
 are batched or when others end; with a seed for each completion it does not even depend on the place. The plain path,
-one prompt at a time through the model's own cache, draws the same tokens.
+one prompt at a time through the model's own cache, draws the same tokens. So a batch that does not fit in memory is
+decoded in halves, and gives the same.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
 
+from curr_reft.errors import TrainingError
 from curr_reft.policy.beginnings import shown_by, together
 from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.out_of_memory import in_short, is_out_of_memory, make_room
 from curr_reft.policy.policy import Policy
-from curr_reft.policy.rows import Rows
+from curr_reft.policy.rows import Rows, Sampled
 from curr_reft.policy.sample import sample, sample_plain
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +62,6 @@ def rollout(
     uniform_PGT = _draw_uniform(seed, len(prompts), G, T)[order]
     ordered = [prompts[place] for place in order]
     at_once = max(1, sampling.rows_at_once // G) if policy.packed else 1
-    draw = sample if policy.packed else sample_plain
     was_training = policy.model.training
     policy.model.eval()
     policy.features.drop_graphs()
@@ -64,10 +70,8 @@ def rollout(
         with policy.gathered():
             for start in range(0, len(prompts), at_once):
                 part = ordered[start : start + at_once]
-                rows = Rows(policy, sampling, uniform_PGT[start : start + at_once].flatten(0, 1))
-                with torch.no_grad():
-                    draw(policy, part, sampling, rows, vision_graph)
-                groups.extend(_to_groups(policy, part, rows, G))
+                rows_PG = _sampled(policy, part, sampling, uniform_PGT[start : start + at_once], vision_graph)
+                groups.extend(map(partial(_to_group, policy), part, rows_PG))
         return [group for _, group in sorted(zip(order, groups, strict=True), key=lambda each: each[0])]
     finally:
         policy.model.train(was_training)
@@ -94,17 +98,68 @@ def _draw_uniform(seed: Seeds, P: int, G: int, T: int) -> torch.Tensor:
     return torch.stack(rows).view(P, G, T)
 
 
-def _to_groups(policy: Policy, prompts: Sequence[EncodedPrompt], rows: Rows, G: int) -> list[Group]:
+def _sampled(
+    policy: Policy,
+    prompts: Sequence[EncodedPrompt],
+    sampling: SamplingConfig,
+    uniform_PGT: torch.Tensor,
+    vision_graph: bool,
+) -> list[list[Sampled]]:
+    """The completions of each prompt, decoded together, or one half after the other where that does not fit in memory.
+
+    Raises TrainingError where a single one does not.
+    """
+    P, G, _ = uniform_PGT.shape
+    if policy.rows_that_fit is None or policy.rows_that_fit >= P * G:
+        try:
+            rows = _decoded(policy, prompts, sampling, uniform_PGT, vision_graph)
+            return [rows[p * G : (p + 1) * G] for p in range(P)]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            why = in_short(error)
+        make_room(policy)  # here, where the error and what its traceback holds are gone
+        if P * G == 1:
+            raise TrainingError(
+                f"out of memory for one completion of a prompt of {prompts[0].length} tokens: {why}. Lower "
+                "rollout.max_new_tokens or the pixels of the images (model.max_pixels)"
+            )
+        policy.rows_that_fit = P * G // 2
+        log.warning("out of memory (%s): %d rows are decoded at once from here on", why, policy.rows_that_fit)
+    if P > 1:
+        cut = [slice(P // 2), slice(P // 2, P)]
+        return [
+            row for part in cut for row in _sampled(policy, prompts[part], sampling, uniform_PGT[part], vision_graph)
+        ]
+    halves = [_sampled(policy, prompts, sampling, part, vision_graph) for part in uniform_PGT.split((G + 1) // 2, 1)]
+    return [[row for half in halves for row in half[0]]]
+
+
+def _decoded(
+    policy: Policy,
+    prompts: Sequence[EncodedPrompt],
+    sampling: SamplingConfig,
+    uniform_PGT: torch.Tensor,
+    vision_graph: bool,
+) -> list[Sampled]:
+    """All completions of all ``prompts``, in order."""
+    sampling = sampling.model_copy(update={"group_size": uniform_PGT.shape[1]})
+    rows = Rows(policy, sampling, uniform_PGT.flatten(0, 1))
+    draw = sample if policy.packed else sample_plain
+    with torch.no_grad():
+        draw(policy, prompts, sampling, rows, vision_graph)
+    return rows.finish()
+
+
+def _to_group(policy: Policy, prompt: EncodedPrompt, rows: Sequence[Sampled]) -> Group:
     """Outside inference mode, so that training may keep the tensors."""
-    completions = [
+    completions = tuple(
         Completion(
             tokens_T=row.tokens_T,
             logprobs_T=row.logprobs_T,
             text=policy.processor.decode(row.tokens_T),
             truncated=row.truncated,
         )
-        for row in rows.finish()
-    ]
-    return [
-        Group(prompt=prompt, completions=tuple(completions[p * G : (p + 1) * G])) for p, prompt in enumerate(prompts)
-    ]
+        for row in rows
+    )
+    return Group(prompt=prompt, completions=completions)

@@ -19,7 +19,8 @@ from curr_reft.policy.beginnings import shown_by, together
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.dealing import deal_questions, share_groups
 from curr_reft.policy.logprobs import packed_logprobs
-from curr_reft.policy.packing import pack
+from curr_reft.policy.out_of_memory import in_short, is_out_of_memory, make_room
+from curr_reft.policy.packing import PackedBatch, pack, split_groups
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import Among, rollout
 from curr_reft.policy.types import Completion, Group
@@ -240,16 +241,27 @@ class GrpoObjective:
             return torch.tensor(values, dtype=torch.float32).repeat_interleave(sizes).to(device)
 
         packed = pack(groups, self.policy.family).to(device)
-        reference = None
-        if self.reference is not None:
-            with self.reference() as anchor, torch.no_grad():
-                reference = packed_logprobs(anchor, packed, temperature=self.temperature)
         off_policy = self.updates_per_batch > 1
         return MicroBatch(
             packed=packed,
             weights_S=spread([weight for *_, weight in entries]),
             advantages_S=spread([advantage for _, advantage, _ in entries]),
             old_logprobs_S=packed.sampled_logprobs_S if off_policy else None,
-            reference_logprobs_S=reference,
+            reference_logprobs_S=self._reference_logprobs(packed) if self.reference is not None else None,
             completion_S=torch.arange(len(entries)).repeat_interleave(sizes).to(device),
         )
+
+    def _reference_logprobs(self, packed: PackedBatch) -> torch.Tensor:
+        """Of the KL anchor, (S); in parts where memory runs out."""
+        assert self.reference is not None
+        try:
+            with self.reference() as anchor, torch.no_grad():
+                return packed_logprobs(anchor, packed, temperature=self.temperature)
+        except (RuntimeError, MemoryError) as error:
+            if self.policy.sharding is not None or not is_out_of_memory(error):
+                raise
+            why = in_short(error)
+        make_room(self.policy)
+        self.tokens.lower([packed.groups], why)
+        rows = [pack(part, self.policy.family) for part in split_groups(packed.groups, self.tokens.limit)]
+        return torch.cat([self._reference_logprobs(row.to(self.policy.device)) for row in rows])

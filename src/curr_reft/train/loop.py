@@ -21,6 +21,7 @@ from curr_reft.errors import CheckpointError, TrainingError, UsageError
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.sharding import is_shard, shard, whole
 from curr_reft.train import checkpoint as checkpoints
+from curr_reft.train.back_off import accumulate
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
 from curr_reft.train.gradients import add_gradients
 from curr_reft.train.master_weights import MasterWeights
@@ -203,17 +204,13 @@ def _update(
     for group in optimizer.param_groups:
         group["lr"] = rate
     policy.model.train()
+    micro_batches, failures = batch.micro_batches, 0  # of memory
     for _ in range(objective.updates_per_batch):
-        metrics = {"loss": 0.0}
-        for micro_batch in batch.micro_batches:
-            loss, parts = objective.loss(micro_batch)
-            accelerator.backward(loss)
-            metrics["loss"] += float(loss.detach())
-            for name, value in parts.items():
-                metrics[name] = metrics.get(name, 0.0) + value
+        micro_batches, metrics = accumulate(policy, objective, accelerator, micro_batches)
         weights.take_gradients()
         add_gradients(weights.held.values())
         metrics = processes.add_up(metrics)
+        failures += int(metrics.pop("out_of_memory", 0))
         norm = float(whole(accelerator.clip_grad_norm_(weights.held.values(), plan.optimizer.max_grad_norm)))
         metrics["grad_norm"] = norm
         if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
@@ -227,6 +224,8 @@ def _update(
         optimizer.zero_grad(set_to_none=True)
         weights.give_back()
     policy.model.eval()
+    if failures:
+        metrics |= {"out_of_memory": failures, "micro_batch_tokens": objective.tokens.agree()}
     return metrics
 
 

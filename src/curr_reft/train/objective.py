@@ -13,6 +13,7 @@ import torch
 from curr_reft import processes
 from curr_reft.policy.packing import PackedBatch
 from curr_reft.policy.policy import Policy
+from curr_reft.train.token_budget import TokenBudget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class Objective(Protocol):
     """GRPO and SFT are objectives. State is what a resumed run needs to draw the same steps."""
 
     updates_per_batch: int
+    tokens: TokenBudget  # of its micro-batches; lowered where memory runs out
 
     def prepare(self, step: int) -> StepBatch:
         """The data of update ``step`` (1-based). Must be a function of the policy, the state and ``step`` alone."""

@@ -1,10 +1,12 @@
 """Micro-batches by a budget of tokens: the one the recipe names, or, with ``auto``, the largest that fits in memory.
 
 What backward will need of a forward is counted once, on the largest group of the first step, tensor by tensor; the
-budget is what the free memory has room for. The loss of a step does not depend on how it is cut, but for rounding; so
-that a resumed run cuts as the run before it did, the number found is part of the state.
+budget is what the free memory has room for. Where memory runs out all the same, it is halved (``back_off.py``). The
+loss of a step does not depend on how it is cut, but for rounding; so that a resumed run cuts as the run before it did,
+the number found is part of the state.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,8 @@ import torch
 from curr_reft import processes
 from curr_reft.errors import TrainingError, UsageError
 from curr_reft.policy.logprobs import packed_logprobs
-from curr_reft.policy.packing import group_tokens, pack, split_groups
+from curr_reft.policy.out_of_memory import in_short, is_out_of_memory
+from curr_reft.policy.packing import group_tokens, pack, row_tokens, split_groups
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.types import Group
 
@@ -27,13 +30,15 @@ MORE = 1.25
 
 LEAST, MOST = 64, 1 << 20
 
+log = logging.getLogger(__name__)
+
 
 class TokenBudget:
     """Cuts groups into micro-batches. ``tokens`` is None until it is found."""
 
     def __init__(self, setting: int | Literal["auto"], free_bytes: Callable[[torch.device], int] | None = None) -> None:
         self.tokens = None if setting == "auto" else setting
-        self._found = setting == "auto"
+        self._found = setting == "auto"  # or lowered since: not what the recipe says
         self._free_bytes = free_bytes or free_memory
 
     def split(self, policy: Policy, groups: Sequence[Group]) -> list[list[Group]]:
@@ -47,6 +52,30 @@ class TokenBudget:
             self.tokens = min(found)
         return split_groups(groups, self.tokens)
 
+    @property
+    def limit(self) -> int:
+        """Tokens of a micro-batch, once they are known."""
+        assert self.tokens is not None, "groups have been split"
+        return self.tokens
+
+    def lower(self, rows: Sequence[Sequence[Group]], why: str) -> None:
+        """Memory ran out for one of ``rows``: half of what their largest has, from here on.
+
+        Raises TrainingError where all are of one group, which cannot be cut.
+        """
+        largest = max(rows, key=row_tokens)
+        if all(len(row) == 1 for row in rows):
+            raise TrainingError(_too_large(largest[0], why, self.limit))
+        self.tokens, before = max(1, min(self.limit, row_tokens(largest)) // 2), self.limit
+        self._found = True
+        log.warning("out of memory (%s): micro_batch_tokens is lowered from %d to %d", why, before, self.tokens)
+
+    def agree(self) -> int:
+        """The least of all processes, in all of them: one saves it for all."""
+        self.tokens, before = min(processes.gather(self.limit)), self.limit
+        self._found = self._found or self.tokens < before
+        return self.tokens
+
     def _find(self, policy: Policy, group: Group) -> int:
         if policy.sharding is not None:
             raise UsageError(
@@ -57,16 +86,33 @@ class TokenBudget:
         # Gradients and AdamW's two moments come with the first update.
         to_come = sum(parameter.numel() * (parameter.element_size() + 8) for parameter in trained)
         room = USED * (self._free_bytes(policy.device) - to_come)
-        each = MORE * backward_bytes(policy, group) / group_tokens(group)
+        try:
+            needed = backward_bytes(policy, group)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(_too_large(group, in_short(error), None)) from error
+        each = MORE * needed / group_tokens(group)
         return min(MOST, max(LEAST, math.floor(room / each)))
 
     def state_dict(self) -> dict[str, Any]:
-        """What was found; empty where the recipe says it."""
+        """What was found or lowered; empty where it is what the recipe says."""
         return {"micro_batch_tokens": self.tokens} if self._found else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if self._found:
-            self.tokens = state.get("micro_batch_tokens")
+        if "micro_batch_tokens" in state:
+            self.tokens, self._found = state["micro_batch_tokens"], True
+
+
+def _too_large(group: Group, why: str, limit: int | None) -> str:
+    longest = max(completion.length for completion in group.completions)
+    budget = "" if limit is None else f" (micro_batch_tokens is {limit})"
+    return (
+        f"out of memory for a single group of {group_tokens(group)} tokens, a prompt of {group.prompt.length} and "
+        f"{len(group.completions)} completions of up to {longest}{budget}: {why}. Lower rollout.group_size or "
+        "rollout.max_new_tokens, or the pixels of the images (model.max_pixels), or set "
+        "model.gradient_checkpointing: true"
+    )
 
 
 def backward_bytes(policy: Policy, group: Group) -> int:

@@ -1,0 +1,41 @@
+"""Whether an error says that memory ran out, and making room after it."""
+
+import gc
+
+import torch
+
+from curr_reft.policy.policy import Policy
+
+_SAYS_SO = (
+    "DefaultCPUAllocator: can't allocate memory",  # Linux
+    "DefaultCPUAllocator: not enough memory",  # Windows
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether less work at a time may go well where this failed.
+
+    Where Linux kills a process for the memory it takes, no error is raised, and nothing here helps.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYS_SO)
+
+
+def in_short(error: BaseException) -> str:
+    """What memory ran out for, in a line."""
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
+def make_room(policy: Policy) -> None:
+    """Gives back what can be computed again. To be called when the error and its traceback, which hold the tensors of
+    what failed, are gone."""
+    policy.features.drop_graphs()
+    if policy.graphs is not None:
+        policy.graphs.drop()
+    gc.collect()
+    if policy.device.type == "cuda":
+        torch.cuda.empty_cache()
