@@ -6,6 +6,7 @@ of the row group before the row. A page of pictures may be as large as the row g
 100 rows to one, other writers a million.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class ParquetImage(StoredImage):
 class _Reader:
     """Goes forward through one column of one row group."""
 
-    place: tuple[Path, int, str]
+    place: tuple[int, Path, int, str]  # process, too: a reader does not survive a fork
     stamp: tuple[int, int]  # of the file: another content has another
     batches: Iterator[Any]
     first: int = 0  # row of the group that ``cells`` begins with
@@ -72,7 +73,7 @@ class _Reader:
 
 def _cell(file: Path, row_group: int, column: str, row: int) -> Any:
     status = file.stat()
-    place, stamp = (file, row_group, column), (status.st_mtime_ns, status.st_size)
+    place, stamp = (os.getpid(), file, row_group, column), (status.st_mtime_ns, status.st_size)
     reader: _Reader | None = getattr(_readers, "last", None)
     if reader is None or reader.place != place or reader.stamp != stamp or row < reader.first:
         import pyarrow.parquet

@@ -284,6 +284,17 @@ def test_llamafactory_refused(folder: Path, row: dict[str, Any], reason: str) ->
     assert reason in refused(folder, row, format="llamafactory")
 
 
+def test_annotations_are_no_rows(folder: Path) -> None:
+    write_json(folder / "instances.json", {"images": [], "annotations": []}, indent=1)
+    with pytest.raises(
+        DataError, match=r"instances\.json: is one JSON object and no list of rows; name its format: .*coco"
+    ):
+        items(folder, {"path": "instances.json"})
+    write_json(folder / "instances.json", {"images": [], "annotations": []})
+    with pytest.raises(DataError, match=r"keys found: annotations, images; name the format"):
+        items(folder, {"path": "instances.json"})
+
+
 def test_bad_rows_beside_good_ones_in_a_json_list(folder: Path) -> None:
     text = json.dumps([ALPACA, {"instruction": 3}, ALPACA], indent=1)
     (folder / "rows.json").write_text(text)

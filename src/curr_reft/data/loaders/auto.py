@@ -24,7 +24,18 @@ def layout(entry: LoaderEntry) -> str | None:
         return "table"
     if suffix == ".parquet":
         return "parquet"
+    if suffix == ".json" and _is_one_object(entry):
+        raise DataError(entry.name, f"is one JSON object and no list of rows; name its format: {', '.join(LOADERS)}")
     return "table" if entry.columns else None
+
+
+def _is_one_object(entry: LoaderEntry) -> bool:
+    """Whether a file begins with a brace alone on its line, as indented annotations do and no JSON line does."""
+    try:
+        with entry.path.open("rb") as file:
+            return file.readline(80).strip() == b"{"
+    except OSError as error:
+        raise DataError(entry.name, f"cannot be read: {error.strerror} ({entry.path})") from error
 
 
 def _folder(entry: LoaderEntry) -> str:
