@@ -8,6 +8,7 @@ import tiny_models
 import torch
 from test_varlen import plain_kernel
 
+from curr_reft.errors import TrainingError
 from curr_reft.policy.beginnings import find_trunks, together
 from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
 from curr_reft.policy.families import image_marks
@@ -15,6 +16,8 @@ from curr_reft.policy.load import Policy, load_policy
 from curr_reft.policy.logprobs import packed_logprobs, plain_logprobs
 from curr_reft.policy.packing import group_tokens, pack, pack_prompts, row_tokens, split_groups
 from curr_reft.policy.rollout import rollout
+from curr_reft.policy.row import Row
+from curr_reft.policy.selfcheck import check_packed
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
 
 exact = pytest.mark.parametrize("family_policy", tiny_models.EXACT, indirect=True)
@@ -228,3 +231,17 @@ def test_prompts_of_one_image_decode_together(fresh, picture):
     assert all(group.prompt is prompt for group, prompt in zip(parts, prompts, strict=True))
     for ours, theirs in zip(parts, whole, strict=True):
         assert [c.tokens_T.tolist() for c in ours.completions] == [c.tokens_T.tolist() for c in theirs.completions]
+
+
+def test_the_check_at_the_start_of_a_run_covers_it(policy, picture, monkeypatch):
+    group = rollout(policy, ask(policy, [picture(0)])[:1], SAMPLING, seed=0)[0]
+    assert check_packed(policy, group) < 1e-5
+    right = Row._find_rests
+
+    def wrong(row, *sizes):
+        rests = right(row, *sizes)
+        return replace(rests, common_N=rests.common_N + 1)
+
+    monkeypatch.setattr(Row, "_find_rests", wrong)
+    with pytest.raises(TrainingError, match=r"two questions about one image differs .* set model\.packed to false"):
+        check_packed(policy, group)
