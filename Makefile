@@ -2,6 +2,7 @@
 #   make demo        the whole method on the embedded model (ARGS="--seed 1" are handed on)
 #   make test        the default tests      make test-slow   the long ones
 #   make lint        style and types        make venv        only install
+# WORKERS=0 runs the default tests in this one process (for --pdb), not in two beside each other.
 # PYTHON=/path/to/python3.12 chooses the interpreter, PIP_FLAGS="..." adds flags to pip install.
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -10,19 +11,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
 ARGS ?=
+WORKERS ?= 2
 INSTALL := $(BIN)/python -m pip install --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 
 .PHONY: help demo test test-slow lint venv clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/curr-reft run recipes/demo.yaml $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS) </dev/null
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal $(ARGS) </dev/null
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS) </dev/null

@@ -97,7 +97,7 @@ def test_a_batch_with_computer_algebra_equals_single_calls() -> None:
     assert [earned.accuracy for earned in batch[:8]] == [1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.task}-{q.form}-{q.truth}")
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.task + "-" + q.form + "-" + FORMS[q.form].write(q))
 def test_the_right_answer_as_written_earns_both_parts(question: Question) -> None:
     earned = grade(question, say(FORMS[question.form].write(question)))
     assert earned == Grade(status=Status.OK, format=1.0, accuracy=1.0, correct=True)
