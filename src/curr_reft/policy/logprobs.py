@@ -8,7 +8,6 @@ gradient checkpointing may recompute in backward.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -17,6 +16,7 @@ from curr_reft.policy.families import image_marks
 from curr_reft.policy.packing import PackedBatch
 from curr_reft.policy.patches import patches_as_product
 from curr_reft.policy.policy import Policy
+from curr_reft.policy.target_logprobs import target_logprobs
 from curr_reft.policy.types import EncodedPrompt, Group
 from curr_reft.policy.vision import image_inputs
 
@@ -71,7 +71,7 @@ def packed_scores(policy: Policy, batch: PackedBatch, temperature: float = 1.0, 
             handle.remove()
 
     if small:
-        return _score(output.logits[0], batch.targets_S, policy.token_bias_V, temperature, entropy)
+        return _score(output.logits.squeeze(0), batch.targets_S, policy.token_bias_V, temperature, entropy)
 
     def score_chunk(hidden_S: torch.Tensor, targets_S: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return _score(head(hidden_S), targets_S, policy.token_bias_V, temperature, entropy)
@@ -91,11 +91,10 @@ def position_ids(positions_AL: torch.Tensor) -> torch.Tensor:
 def _score(
     logits_SV: torch.Tensor, targets_S: torch.Tensor, bias_V: torch.Tensor, temperature: float, entropy: bool
 ) -> Scores:
-    scaled_SV = policy_logits(logits_SV, bias_V, temperature)
-    logprobs_S = -F.cross_entropy(scaled_SV, targets_S, reduction="none")
+    logprobs_S = target_logprobs(logits_SV, targets_S, bias_V, temperature)
     if not entropy:
         return Scores(logprobs_S, logprobs_S.new_empty(0))
-    all_SV = scaled_SV.log_softmax(-1)
+    all_SV = policy_logits(logits_SV, bias_V, temperature).log_softmax(-1)
     return Scores(logprobs_S, -(all_SV.exp() * all_SV).sum(-1))
 
 

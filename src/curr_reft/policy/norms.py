@@ -2,8 +2,8 @@
 
 Written out, as models of transformers have it, a norm is six operations over all numbers forward and some fifteen
 backward, each through memory. Here it is three and seven, and of the forward only the input is kept. On a CPU in
-float32; elsewhere the modules compute as they do. As in ``patches.py``, the model is not changed: while a context is open, its
-modules compute by another function on the same parameters.
+float32; elsewhere the modules compute as they do. As in ``patches.py``, the model is not changed: while a context is
+open, its modules compute by another function on the same parameters.
 
 The derivative is that of Zhang and Sennrich 2019 (arXiv 1910.07467), equation 4.
 """
@@ -48,17 +48,20 @@ class _RmsNorm(torch.autograd.Function):
 
 @contextmanager
 def norms_as_one(core: Any) -> Iterator[None]:
-    """While inside, the RMS norms of ``core`` compute float32 on a CPU as one operation.
-
-    Not with gradient checkpointing: its second forward runs when the context is closed.
-    """
+    """While inside, the RMS norms of ``core`` compute float32 as one operation, where ``applies`` says so."""
     with ExitStack() as stack:
-        checked = core.config.get_text_config().model_type in CHECKED_TEXT_MODELS
-        if checked and core.device.type == "cpu" and not core.is_gradient_checkpointing:
+        if applies(core):
             for module in core.modules():
                 if _is_rms_norm(module):
                     stack.enter_context(computed_by(module, partial(_compute, module, module.forward)))
         yield
+
+
+def applies(core: Any) -> bool:
+    """On a CPU, for language models that are known, and not with gradient checkpointing: its second forward runs when
+    the context is closed."""
+    known = core.config.get_text_config().model_type in CHECKED_TEXT_MODELS
+    return known and core.device.type == "cpu" and not core.is_gradient_checkpointing
 
 
 def _is_rms_norm(module: nn.Module) -> bool:

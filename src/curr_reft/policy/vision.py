@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from curr_reft.policy.features import FeatureStore, cut, detached, is_frozen, joined
+from curr_reft.policy.gates import gates_as_one
 from curr_reft.policy.image_features import known_images
 from curr_reft.policy.norms import norms_as_one
 from curr_reft.policy.packing import PackedImages
@@ -30,6 +31,7 @@ def image_inputs(policy: Policy, images: PackedImages | None, *, graph: bool = F
     """
     with ExitStack() as stack:
         stack.enter_context(norms_as_one(policy.core))
+        stack.enter_context(gates_as_one(policy.core))
         if images is None:
             yield {}
             return
