@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 LEVELS = (
     ("__main__", "cli", "commands", "recipe_docs"),
     ("run", "check", "bench", "question_sets"),
-    ("trainings", "difficulty", "integrations"),
+    ("trainings", "difficulty", "integrations", "export"),
     ("prepare",),
     ("report",),
     ("evaluate",),
@@ -125,6 +125,8 @@ def test_the_commands_are_these() -> None:
         "data difficulty",
         "eval",
         "report",
+        "merge",
+        "push",
         "base build",
         "bench",
         "grade",

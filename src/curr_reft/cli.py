@@ -42,6 +42,8 @@ COMMANDS = (
     ),
     Command(words=("eval",), module="eval", help="evaluate one model on the test splits", recipe_flags=True),
     Command(words=("report",), module="report", help="write the report of a run again"),
+    Command(words=("merge",), module="merge", help="write a model as a folder for transformers and vLLM"),
+    Command(words=("push",), module="push", help="upload a model to the Hugging Face hub"),
     Command(words=("base", "build"), module="base_build", help="train the embedded model from nothing"),
     Command(words=("bench",), module="bench", help="measure a training step against TRL's"),
     Command(words=("grade",), module="grade", help="grade JSONL rows from standard input", recipe_flags=True),

@@ -4,15 +4,16 @@ No answer of a model and no text of the recipe is copied into it: it is made to 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from curr_reft.files import write_atomic
 from curr_reft.report import views
-from curr_reft.report.read import SPLITS, RunFiles, as_dict, read_run
+from curr_reft.report.read import MODELS, SPLITS, RunFiles, as_dict, read_run
 
 CARD = "README.md"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def write_card(run_dir: Path) -> Path:
@@ -27,21 +28,79 @@ def card_text(files: RunFiles) -> str:
     """The card as Markdown with the front matter of model hubs."""
     name = plain(files.name)
     parts = [
-        "---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n"
-        "tags: [curr-reft, grpo, curriculum, reinforcement-learning]\n---",
+        _front_matter(),
         f"# {name}",
         f"A vision-language model post-trained by Curriculum Reinforcement Finetuning with curr-reft, from "
         f"{plain(model_name(files)) or 'a base model that the run does not name'}.",
         _embedded_note(files),
-        _use(files),
+        _use("model") if (files.path / "model").is_dir() else "",
+        *_facts(files),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def export_card(files: RunFiles, model: str) -> str:
+    """The card of a folder that holds one ``model`` of the run. It names no path of the machine it was made on."""
+    base = public_name(model_name(files))
+    parts = [
+        _front_matter(base),
+        f"# {plain(files.name)}, {plain(MODELS.get(model, model))}",
+        f"A vision-language model post-trained by Curriculum Reinforcement Finetuning with curr-reft, from "
+        f"{plain(base) or 'a base model that the run does not name'}. The weights in this folder are those of "
+        f"{plain(MODELS.get(model, model))} in the tables.",
+        _embedded_note(files),
+        _use("."),
+        *_facts(files),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def adapter_card(base: str, settings: Mapping[str, Any]) -> str:
+    """The card of a folder that holds a base with an adapter merged in, of which only its settings are known."""
+    base = public_name(base)
+    named = settings.get("target_modules")
+    targets = ", ".join(sorted(map(str, named))) if isinstance(named, list) else named
+    facts = {
+        "base": base,
+        "adapter": "DoRA" if settings.get("use_dora") else "LoRA",
+        "rank": settings.get("r"),
+        "alpha": settings.get("lora_alpha"),
+        "layers": targets,
+    }
+    parts = [
+        _front_matter(base),
+        f"# {plain(base)} with an adapter merged in",
+        "Merged by curr-reft: added in float32, rounded once to the number type of the base. How the adapter was "
+        "trained, and how well it does, its files do not say.",
+        _use("."),
+        "## How it was made\n\n" + "\n".join(f"- {name}: {plain(value)}" for name, value in facts.items() if value),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def public_name(model: str) -> str:
+    """A name on the hub as it is, of a folder its last part: where it stood on a disk is nobody's business."""
+    return model if _HUB_NAME.fullmatch(model) and not Path(model).exists() else Path(model).name
+
+
+def _front_matter(base: str = "") -> str:
+    named = f"base_model: {base}\n" if _HUB_NAME.fullmatch(base) else ""
+    return (
+        f"---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n{named}"
+        "tags: [curr-reft, grpo, curriculum, reinforcement-learning]\n---"
+    )
+
+
+def _facts(files: RunFiles) -> list[str]:
+    """What the run directory says of scores, training, data and its making."""
+    return [
         _scores(files),
         _training(files),
         _data(files),
         _made(files),
         "## Limits\n\nThe intervals are bootstrap intervals over test items of one run: the spread between seeds is "
-        "not in them. Scores hold for the three tasks and the test sets named here, with greedy decoding.",
+        "not in them. Scores hold for the tasks and the test sets named here, with greedy decoding.",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def model_name(files: RunFiles) -> str:
@@ -75,13 +134,11 @@ def _embedded_note(files: RunFiles) -> str:
     )
 
 
-def _use(files: RunFiles) -> str:
-    if not (files.path / "model").is_dir():
-        return ""
+def _use(folder: str) -> str:
     return (
         "## Use\n\n```python\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
-        'model = AutoModelForImageTextToText.from_pretrained("model")\n'
-        'processor = AutoProcessor.from_pretrained("model")\n```'
+        f'model = AutoModelForImageTextToText.from_pretrained("{folder}")\n'
+        f'processor = AutoProcessor.from_pretrained("{folder}")\n```'
     )
 
 

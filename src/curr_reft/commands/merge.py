@@ -1,0 +1,32 @@
+"""Write a model as a plain folder that transformers and vLLM load, with the files of its base and a model card.
+
+SOURCE is the directory of a run, or a folder with an adapter of peft's. The folder is new, or nothing is written.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source(parser)
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to write; it must not exist")
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="run directory, or adapter folder")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="of a run: final (default), curr_reft, curr_rl, rl or sft, as far as it has them",
+    )
+    parser.add_argument("--base", metavar="MODEL", help="folder or hub name of the base, in place of the one noted")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    from curr_reft.export.merge import merge
+    from curr_reft.export.source import find_source
+    from curr_reft.files import human_size
+
+    for path in merge(find_source(arguments.source, arguments.model, arguments.base), arguments.out):
+        print(f"{human_size(path.stat().st_size):>9}  {path.name}")
+    print(f"model: {arguments.out}")

@@ -1,0 +1,57 @@
+"""Upload a model to the Hugging Face hub: the folder that merge wrote, or a model of a run, which is merged first.
+
+What is sent is listed before it is sent; rollouts and checkpoints never are. The token is read from HF_TOKEN.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from curr_reft.commands.merge import add_source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source(parser)
+    parser.add_argument("--repo", metavar="OWNER/NAME", required=True, help="repository; made where it is not there")
+    parser.add_argument("--private", action="store_true", help="a repository that is made is private")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be sent, and send nothing")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    from curr_reft.export.base import CONFIG
+    from curr_reft.export.push import token_of_environment
+
+    if not arguments.dry_run:
+        token_of_environment()  # before gigabytes are written
+    source: Path = arguments.source
+    if (source / CONFIG).is_file():
+        _send(source, arguments)
+        return
+    from curr_reft.export.merge import merge
+    from curr_reft.export.source import find_source
+
+    found = find_source(source, arguments.model, arguments.base)
+    folder = source.parent / f".{source.resolve().name}-push-{os.getpid()}"  # beside it: on a disk that holds models
+    try:
+        merge(found, folder)
+        _send(folder, arguments)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _send(folder: Path, arguments: argparse.Namespace) -> None:
+    from curr_reft.export.push import files_to_send, push
+    from curr_reft.files import human_size
+
+    sent, left = files_to_send(folder)
+    total = human_size(sum(path.stat().st_size for path in sent))
+    print(f"to {arguments.repo}{' (private)' if arguments.private else ''}, {len(sent)} files, {total}:")
+    for path in sent:
+        print(f"{human_size(path.stat().st_size):>9}  {path.name}")
+    if left:
+        print(f"not sent: {', '.join(left)}")
+    if arguments.dry_run:
+        print("nothing was sent: --dry-run")
+    else:
+        print(f"sent: {push(folder, sent, arguments.repo, arguments.private)}", flush=True)

@@ -1,0 +1,118 @@
+"""What can be exported: a model that a run published, or an adapter that peft saved."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curr_reft.errors import CheckpointError, UsageError
+from curr_reft.files import read_json
+from curr_reft.recipe import load_recipe
+from curr_reft.run_dir import RECIPE, STATE
+from curr_reft.train.publish import read_published
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FINAL = "final"
+MODELS = (FINAL, "curr_reft", "curr_rl", "rl", "sft")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunModel:
+    """A published model of a run; its files were found to be those of its manifest."""
+
+    run: Path
+    name: str  # of MODELS, ``final`` resolved
+    weights: Path
+    base: str  # folder or hub name
+    revision: str | None
+    pixels: dict[str, int] = field(default_factory=dict)  # bounds that the recipe set on images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """An adapter folder of peft."""
+
+    folder: Path
+    base: str
+    revision: str | None
+    settings: dict[str, Any]  # of adapter_config.json
+
+
+def find_source(path: Path, model: str | None = None, base: str | None = None) -> RunModel | Adapter:
+    """What ``path`` holds; ``model`` names one of a run's models, ``base`` a base model in place of the noted one.
+
+    Raises UsageError for what is neither, CheckpointError for a published model whose files were changed.
+    """
+    if (path / ADAPTER_CONFIG).is_file():
+        if model is not None:
+            raise UsageError(f"--model {model} is for run directories; {path} is an adapter, leave it out")
+        return _adapter(path, base)
+    if (path / STATE).is_file() and (path / RECIPE).is_file():
+        return _run_model(path, model or FINAL, base)
+    raise UsageError(
+        f"{path} is neither a run directory ({STATE}, {RECIPE}) nor an adapter ({ADAPTER_CONFIG}); a model folder that "
+        "is whole needs no merging"
+    )
+
+
+def _run_model(run: Path, model: str, base: str | None) -> RunModel:
+    stages = sorted((run / "stages").glob("*/manifest.json"))
+    folders = {
+        "curr_reft": run / "self-improve",
+        "rl": run / "baselines" / "rl",
+        "sft": run / "baselines" / "sft",
+        **({"curr_rl": stages[-1].parent} if stages else {}),
+    }
+    published = {name: folder for name, folder in folders.items() if (folder / "manifest.json").is_file()}
+    if model == FINAL:
+        if read_json(run / STATE).get("state") != "done":
+            raise UsageError(
+                f"{run} is not finished, so it has no final model yet; go on with --resume, or name one with --model "
+                f"({', '.join(published) or 'none is published yet'})"
+            )
+        model = next(name for name in ("curr_reft", "curr_rl") if name in published)
+    if model not in MODELS:
+        raise UsageError(f"--model {model}: the models of a run are {', '.join(MODELS)}")
+    found = read_published(published[model]) if model in published else None
+    if found is None:
+        there = ", ".join(published) or "none"
+        raise UsageError(f"{run} published no model {model}; published are: {there}")
+    config = load_recipe(run / RECIPE).model
+    bounds = {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}
+    return RunModel(
+        run=run,
+        name=model,
+        weights=found.model,
+        base=base or config.path,
+        revision=None if base else config.revision,
+        pixels={name: bound for name, bound in bounds.items() if bound is not None},
+    )
+
+
+def _adapter(folder: Path, base: str | None) -> Adapter:
+    path = folder / ADAPTER_CONFIG
+    try:
+        settings = read_json(path)
+        named = base or settings.get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not readable ({error})") from error
+    if not named:
+        raise UsageError(f"{path} names no base model; name its folder with --base")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise UsageError(
+            f"{folder} holds no {ADAPTER_WEIGHTS}; weights that are pickled are not read, since that can run code; "
+            "save the adapter again with safetensors"
+        )
+    for problem in _unsupported(settings):
+        raise UsageError(f"{path}: {problem}; merge it with peft's own merge_and_unload")
+    return Adapter(folder=folder, base=named, revision=None if base else settings.get("revision"), settings=settings)
+
+
+def _unsupported(settings: dict[str, Any]) -> list[str]:
+    """What an adapter may hold beside low-rank changes of linear layers, and would be lost."""
+    kind = settings.get("peft_type")
+    found = [] if kind == "LORA" else [f"peft_type {kind} is not LORA"]
+    others = ("modules_to_save", "trainable_token_indices", "target_parameters", "lora_bias", "fan_in_fan_out")
+    found += [f"{key} {settings[key]!r} is not merged here" for key in others if settings.get(key)]
+    if settings.get("bias", "none") != "none":
+        found.append(f"bias {settings['bias']!r} is not merged here")
+    return found
