@@ -94,6 +94,9 @@ def test_dense_detection_asks_for_all(tmp_path: Path) -> None:
         (40.0, 2.0, 48.0, 11.0),
     )
     assert len(found) == 3  # dog, person, tv
+    both = [ENTRY | {"task": task} for task in ("detection", "dense_detection", "classification")]
+    again = [item.id for entry in both for item in items(tmp_path, entry)]
+    assert len(set(again)) == len(again)  # one file read for three tasks: every item has an id of its own
 
 
 def test_sampling_is_over_the_questions(tmp_path: Path) -> None:

@@ -85,6 +85,9 @@ def test_boxes_are_half_open_from_zero(folder: Path) -> None:
 def test_dense_detection(folder: Path) -> None:
     found = {item.question: item.truth for item in items(folder.parents[1], entry(task="dense_detection"))}
     assert found["Where are all objects of the category chair in the image?"] == ((0, 1, 3, 4), (4, 5, 9, 8))
+    tasks = ("classification", "detection", "dense_detection")
+    again = [item.id for task in tasks for item in items(folder.parents[1], entry(task=task))]
+    assert len(set(again)) == len(again)
 
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]><annotation>&y;</annotation>'

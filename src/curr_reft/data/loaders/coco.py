@@ -44,7 +44,10 @@ def _located(
             continue
         label = found.categories[category].name
         fields: dict[str, Any] = {"task": task, "image": picture.file_name, "image_size": list(picture.size)}
+        # A file may be read for several tasks, and ids are unique over all of them: the source says what is asked.
+        source = f"{name}:annotations[{own[0].place}]"
         if task == "dense_detection":
+            source = f"{name}:images[{picture.place}].{label}"
             fields["problem"] = f"Where are all objects of the category {label} in the image?"
             fields["solution"] = [list(thing.box) for thing in own]
         elif len(own) == 1:
@@ -53,7 +56,7 @@ def _located(
             fields["distractors"] = other_boxes([each for each in things if each is not own[0] and not each.crowd])
         else:
             continue
-        yield Row(f"{name}:annotations[{own[0].place}]", picture.line, fields, boxes="pixels")
+        yield Row(source, picture.line, fields, boxes="pixels")
 
 
 def other_boxes(others: Sequence[Thing], category: int | None = None) -> list[list[float]]:

@@ -166,8 +166,9 @@ def _located(things: list[Thing], keep: bool, shown: dict[str, Any], source: str
         own = [thing for thing in things if thing.name == name]
         if any(thing.difficult for thing in own) and not keep:
             continue
-        fields = dict(shown)
+        fields, asked = dict(shown), name
         if shown["task"] == "dense_detection":
+            asked = f"every {name}"  # ids are unique over the tasks a folder is read for
             fields["problem"] = f"Where are all objects of the category {_spoken(name)} in the image?"
             fields["solution"] = [list(thing.box) for thing in own]
         elif len(own) == 1:
@@ -176,7 +177,7 @@ def _located(things: list[Thing], keep: bool, shown: dict[str, Any], source: str
             fields["distractors"] = [list(thing.box) for thing in things if thing is not own[0]][:MOST_DISTRACTORS]
         else:
             continue
-        yield Row(f"{source}:{name}", line, fields, boxes="pixels")
+        yield Row(f"{source}:{asked}", line, fields, boxes="pixels")
 
 
 def _spoken(name: str) -> str:
