@@ -20,7 +20,7 @@ from curr_reft.questions.layout import Layouts
 from curr_reft.questions.leaks import Repeats, check_ids, find_repeats
 from curr_reft.questions.question import Question
 from curr_reft.questions.survey import Survey
-from curr_reft.questions.templates import style_named
+from curr_reft.questions.templates import frame_words, style_named
 from curr_reft.seeding import stream
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import Pool, TaskOptions
@@ -123,7 +123,7 @@ class Compiler:
             group=form.group(draft),
             layouts=form.layouts(draft),
         )
-        return form.build(draft, layout, self.style, asking.frame.kind)
+        return form.build(draft, layout, self.style, frame_words(asking.frame, item.images))
 
     def _drawn(self, item: Item, claim: Truth) -> ImageSource | None:
         """The item's first image with the claim on it, for a claim that consists of boxes (in the model's frame)."""

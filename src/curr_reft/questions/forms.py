@@ -88,9 +88,9 @@ class Form(Protocol):
         """In how many ways the draft can be laid out: yes or no, the places of the right letters."""
         ...
 
-    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
-        """The question in one of its layouts (counted on from 0 again beyond the last); ``kind`` is that of the box
-        frame."""
+    def build(self, draft: Draft, layout: int, style: Style, frame: str) -> Question:
+        """The question in one of its layouts (counted on from 0 again beyond the last); ``frame`` is what boxes are
+        given in, in words."""
         ...
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
@@ -190,13 +190,13 @@ class Binary:
     def layouts(self, draft: Draft) -> int:
         return 2
 
-    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
+    def build(self, draft: Draft, layout: int, style: Style, frame: str) -> Question:
         item, truth = draft.item, layout % 2 == 0
         claimed = draft.right[0] if truth else draft.wrong[0]
         claim = TASKS[item.task].claim(claimed)
         shown = draft.show(claimed) if draft.show is not None else None
         line = self.name if shown is None else "binary_drawn"
-        prompt = style.prompt(item.task, line, question=item.question, claim=claim, kind=kind)
+        prompt = style.prompt(item.task, line, question=item.question, claim=claim, frame=frame)
         asked = _question(draft, self.name, prompt, truth, claims=(claimed,), kinds=() if truth else draft.kinds)
         return asked if shown is None else replace(asked, images=(shown, *asked.images[1:]))
 
@@ -251,10 +251,10 @@ class Choice:
     def layouts(self, draft: Draft) -> int:
         return 1 if draft.own_options else comb(len(draft.right) + len(draft.wrong), len(draft.right))
 
-    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
+    def build(self, draft: Draft, layout: int, style: Style, frame: str) -> Question:
         item = draft.item
         if draft.own_options:
-            prompt = style.prompt(item.task, "choice_own", question=item.question, kind=kind)
+            prompt = style.prompt(item.task, "choice_own", question=item.question, frame=frame)
             return _question(draft, self.name, prompt, frozenset(str(truth) for truth in draft.right))
         task = TASKS[item.task]
         options = range(len(draft.right) + len(draft.wrong))
@@ -264,7 +264,7 @@ class Choice:
         shown = tuple(next(right) if place in right_places else next(wrong) for place in options)
         texts = tuple(task.option(claim) for claim in shown)
         line = "choices" if task.several else "choice"
-        prompt = style.prompt(item.task, line, question=item.question, options=style.list_options(texts), kind=kind)
+        prompt = style.prompt(item.task, line, question=item.question, options=style.list_options(texts), frame=frame)
         truth = frozenset(letter_of(place) for place in right_places)
         return _question(draft, self.name, prompt, truth, texts, shown, draft.kinds)
 
@@ -303,10 +303,10 @@ class Open:
     def layouts(self, draft: Draft) -> int:
         return 1
 
-    def build(self, draft: Draft, layout: int, style: Style, kind: str) -> Question:
+    def build(self, draft: Draft, layout: int, style: Style, frame: str) -> Question:
         item = draft.item
         return _question(
-            draft, self.name, style.prompt(item.task, self.name, question=item.question, kind=kind), item.truth
+            draft, self.name, style.prompt(item.task, self.name, question=item.question, frame=frame), item.truth
         )
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:

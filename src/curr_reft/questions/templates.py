@@ -4,18 +4,30 @@
 the completion (Curr-ReFT section 3: thinking and answer tags), the form of the answer, and the frame of its boxes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from curr_reft.data.frame import BoxFrame, FrameKind
+from curr_reft.data.item import ImageSource
 from curr_reft.errors import RecipeError
 
 ANY = "*"  # a task without lines of its own reads these
 
-FRAME_NAMES: dict[str, str] = {
-    "pixels": "in pixels of the image as shown",
-    "thousand": "on a scale from 0 to 1000 across the width and height of the image",
-    "unit": "as fractions from 0 to 1 of the width and height of the image",
+FRAME_NAMES: dict[FrameKind, str] = {
+    "pixels": "in pixels of {image} as shown ({width} wide, {height} high)",
+    "thousand": "on a scale from 0 to 1000 across the width and height of {image}",
+    "unit": "as fractions from 0 to 1 of the width and height of {image}",
 }
+
+
+def frame_words(frame: BoxFrame, images: Sequence[ImageSource]) -> str:
+    """What a box is given in, for a question that shows ``images``: boxes are those of the first. Pixels are counted on
+    the image the model sees, and no model is told by its processor how many those are, so that the words say it."""
+    if not images:
+        return ""
+    width, height = frame.extent(images[0].size)
+    image = "the image" if len(images) == 1 else "the first image"
+    return FRAME_NAMES[frame.kind].format(image=image, width=round(width), height=round(height))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +38,13 @@ class Style:
     templates: Mapping[tuple[str, str], str]  # (task, line) -> text; a line is a form or one of its variants
     option_join: str  # between the options of a choice
 
-    def prompt(self, task: str, line: str, *, question: str, claim: str = "", options: str = "", kind: str = "") -> str:
+    def prompt(
+        self, task: str, line: str, *, question: str, claim: str = "", options: str = "", frame: str = ""
+    ) -> str:
         """The user's turn. ``line`` is ``open``, ``binary``, ``binary_drawn`` (the claim is drawn on the image),
         ``choice``, ``choices`` (several letters may be right) or ``choice_own`` (the question lists its options
-        itself); ``kind`` is that of the box frame."""
+        itself); ``frame`` is what boxes are given in (``frame_words``)."""
         template = self.templates.get((task, line)) or self.templates[(ANY, line)]
-        frame = FRAME_NAMES.get(kind, FRAME_NAMES["pixels"])
         return template.format(question=question, claim=claim, options=options, frame=frame)
 
     def list_options(self, texts: tuple[str, ...]) -> str:
