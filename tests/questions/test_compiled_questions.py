@@ -25,6 +25,7 @@ from curr_reft.tasks.letters import letter_of
 ALL = ("binary", "choice", "open")
 OPTIONS = TaskOptions()
 NAMES = ("dog", "cat", "traffic light", "car", "person", "bus", "tree", "cup")
+EQUATIONS = ("8*(4-1)*1=24", "(13-1)*2*1=24", "6/(1-3/4)=24", "(5-1/5)*5=24", "12+9+2+1=24")
 MATH_TRUTHS = ("42", "0", "3.5", "2\\sqrt{3}", "\\frac{3}{4}", "17", "-5", "25\\pi", "50%", "x+1", "1000", "1")
 
 
@@ -58,6 +59,8 @@ def make_item(number: int, task: str, split: str = "train", seed: int = 0) -> It
     if task == "classification":
         names = tuple(rng.sample(NAMES, rng.randint(1, 5)))
         return Item(question="list the objects", truth=names, **common)
+    if task == "points":
+        return Item(question="reach 24", truth=rng.choice(EQUATIONS), **common)
     return Item(question=f"how many are {number}", truth=rng.choice(MATH_TRUTHS), **common)
 
 
