@@ -1,12 +1,18 @@
 """A step that asks several questions about one image: the same gradients, fewer tokens, one micro-batch an image."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
+import tiny_run
 
+from curr_reft.data.item import images_key
 from curr_reft.policy import beginnings, packing, row
 from curr_reft.policy.beginnings import Trunk
+from curr_reft.recipe import load_recipe
+from curr_reft.train.config import RlConfig
 from curr_reft.train.one_pass import continues_vision
+from curr_reft.trainings import Trainings
 
 
 class Given:
@@ -79,3 +85,22 @@ def test_what_is_shared_counts_once_when_one_pass_is_decided(fresh, grpo, questi
     most = sum(prompt.length + 4 * 7 for prompt in prompts) - beginnings.repeated_tokens(prompts)
     asked = [(policy, prompts, objective.config, objective.sampling, budget) for budget in (most, most - 1)]
     assert [continues_vision(*each) for each in asked] == [True, False]
+
+
+def test_the_recipe_asks_for_it(prepared):
+    """Of a mixture of forms, whose items come in each: pairs of questions about one image, where there were few."""
+    pairs = []
+    for each in (1, 2):
+        rl = RlConfig(prompts_per_step=8, questions_per_image=each)
+        recipe = load_recipe(tiny_run.RECIPE).model_copy(update={"rl": rl})
+        none = dict.fromkeys(("directory", "console", "base_start", "sync", "note"))
+        sampler = Trainings(recipe=recipe, prepared=prepared, **none).sampler({"open": 0.5, "binary": 0.5}, 1, 4)
+        shown = [Counter(images_key(question.images) for question in sampler.draw(step)) for step in range(4)]
+        pairs.append(sum(count == 2 for step in shown for count in step.values()))
+    assert pairs[0] <= 4
+    assert pairs[1] >= 12  # of 16
+
+
+def test_more_questions_than_prompts_are_refused():
+    with pytest.raises(ValueError, match=r"questions_per_image \(3\) must not be above prompts_per_step \(2\)"):
+        RlConfig(prompts_per_step=2, questions_per_image=3)

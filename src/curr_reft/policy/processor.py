@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from curr_reft.data.frame import BoxFrame, FrameKind, Size, keep_size, resize_rule
-from curr_reft.data.item import ImageSource
+from curr_reft.data.item import ImageSource, images_key
 from curr_reft.errors import DataError
 from curr_reft.policy.ahead import Ahead
 from curr_reft.policy.config import ModelConfig
@@ -106,7 +106,7 @@ class ChatProcessor:
 
         An image that cannot be used raises when its question is encoded.
         """
-        sets = {_key(question.images): question.images for question in questions if question.images}
+        sets = {images_key(question.images): question.images for question in questions if question.images}
         wanted: dict[Hashable, Callable[[], _Pixels]] = {
             key: partial(self._open, each, ahead=True) for key, each in sets.items() if key not in self._cache
         }
@@ -204,7 +204,7 @@ class ChatProcessor:
 
     def _cached(self, sources: tuple[ImageSource, ...]) -> _Pixels:
         """Prompts with the same images get the very same tensors: the rollout and the packed row look for that."""
-        key = _key(sources)
+        key = images_key(sources)
         pixels = self._cache.get(key)
         if pixels is None:
             pixels = self._cache[key] = self._ahead.take(key, partial(self._open, sources, ahead=False))
@@ -234,10 +234,6 @@ class ChatProcessor:
 def _name(question: Askable) -> str:
     """Of a question in messages."""
     return str(getattr(question, "id", repr(question.prompt[:60])))
-
-
-def _key(sources: tuple[ImageSource, ...]) -> tuple[str, ...]:
-    return tuple(source.key for source in sources)
 
 
 def _as_tensor(made: Any) -> torch.Tensor:
