@@ -3,22 +3,28 @@
 The errors are the allocator's own: somebody asks it for more than any machine has.
 """
 
+import gc
 import logging
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from curr_reft.errors import TrainingError
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.load import Policy
 from curr_reft.policy.out_of_memory import is_out_of_memory
+from curr_reft.policy.packing import group_tokens
 from curr_reft.policy.rollout import rollout
+from curr_reft.train.back_off import accumulate, cut
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
 from curr_reft.train.grpo import GrpoObjective
 from curr_reft.train.loop import Journal, Plan, Validation, train_loop
+from curr_reft.train.token_budget import backward_bytes
 
 Fresh = Callable[..., Policy]
 Grpo = Callable[..., GrpoObjective]
@@ -124,10 +130,6 @@ def test_a_step_that_does_not_fit_ends_with_the_weights_of_smaller_micro_batches
 
 def test_nothing_of_the_half_done_step_is_left(fresh: Fresh, grpo: Grpo) -> None:
     """Random numbers and gradients: dropout of the second try is that of a run in which there was no first."""
-    from accelerate import Accelerator
-
-    from curr_reft.train.back_off import accumulate
-
     results = []
     for most in (1 << 20, 120):
         policy = fresh(lora={"rank": 4, "dropout": 0.5})
@@ -250,3 +252,31 @@ def test_a_rollout_that_does_not_fit_is_decoded_in_halves(
     decoding(0)
     with pytest.raises(TrainingError, match=r"one completion of a prompt of \d+ tokens.*rollout.max_new_tokens"):
         rollout(policy, prompts, sampling, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's account of memory")
+def test_a_real_limit_of_memory(fresh: Fresh, grpo: Grpo, tmp_path: Path) -> None:
+    """The system refuses memory in the middle of a step, wherever that is; the gradients are those of small rows."""
+    policy = fresh()
+    objective = grpo(policy, prompts=24)
+    batch = objective.prepare(1)
+    (row,) = batch.micro_batches
+    needed = backward_bytes(policy, row.packed.groups[0]) * row.packed.length // group_tokens(row.packed.groups[0])
+    parameters = sum(4 * parameter.numel() for parameter in policy.model.parameters())
+    accumulate(policy, objective, Accelerator(), cut(row, 300, policy))  # so that the gradients have their memory
+    expected = {name: parameter.grad.clone() for name, parameter in policy.model.named_parameters()}
+    for parameter in policy.model.parameters():
+        parameter.grad = None
+    gc.collect()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + parameters + needed // 2, hard))
+    try:
+        batches, sums = accumulate(policy, objective, Accelerator(), batch.micro_batches)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert sums["out_of_memory"] >= 1
+    assert len(batches) >= 2
+    for name, parameter in policy.model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-6, rtol=1e-4)

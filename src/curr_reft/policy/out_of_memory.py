@@ -9,6 +9,7 @@ from curr_reft.policy.policy import Policy
 _SAYS_SO = (
     "DefaultCPUAllocator: can't allocate memory",  # Linux
     "DefaultCPUAllocator: not enough memory",  # Windows
+    "could not create a primitive",  # oneDNN on a CPU; it says no more, and the message to the user repeats it
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
