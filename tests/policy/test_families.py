@@ -17,6 +17,7 @@ from torch import nn
 from curr_reft.data.frame import keep_size
 from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
 from curr_reft.policy.families import FAMILIES, image_marks, part_of
+from curr_reft.policy.graphs import StepGraphs
 from curr_reft.policy.lean import find_lean
 from curr_reft.policy.load import Policy, load_policy, save_policy
 from curr_reft.policy.logprobs import packed_logprobs, plain_logprobs
@@ -186,15 +187,17 @@ def test_family_samples_as_the_plain_path(family_policy, family_prompts, folders
 
 @exact
 def test_the_lean_step_is_the_models_own(family_policy, family_prompts, monkeypatch):
-    """Every family decodes by the lean step, and by its own modules it draws the same."""
+    """Every family decodes by the lean step, also recorded and replayed, and by its own modules it draws the same."""
     policy = family_policy
     assert find_lean(policy.core) is not None
-    results = []
-    for find in (find_lean, lambda core: None):
-        monkeypatch.setattr("curr_reft.policy.advance.find_lean", find)
-        results.append(pack(rollout(policy, family_prompts, SAMPLING, seed=6), policy.family))
-    assert torch.equal(results[0].targets_S, results[1].targets_S)
-    assert (results[0].sampled_logprobs_S - results[1].sampled_logprobs_S).abs().max() <= 1e-5
+    recorded = replace(policy, graphs=StepGraphs(policy.device))
+    lean, replayed = (pack(rollout(each, family_prompts, SAMPLING, seed=6), each.family) for each in (policy, recorded))
+    assert recorded.graphs.captured > 0
+    monkeypatch.setattr("curr_reft.policy.advance.find_lean", lambda core: None)
+    own = pack(rollout(policy, family_prompts, SAMPLING, seed=6), policy.family)
+    for ours in (lean, replayed):
+        assert torch.equal(ours.targets_S, own.targets_S)
+        assert (ours.sampled_logprobs_S - own.sampled_logprobs_S).abs().max() <= 1e-5
 
 
 @every

@@ -40,6 +40,10 @@ SUBJECT = Sizes(
 
 PHASES = ("generation", "training", "optimizer")  # they add up to the step
 
+WARM = 3
+"""Steps before any is measured. A process gets its memory from the system in the first ones, page by page: a fifth of a
+step of ours, and nothing of a training run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -59,7 +63,7 @@ class Side:
         settings = {
             "shape": {"P": shape.P, "C": shape.C, "G": shape.G},
             "options": asdict(setting.options),
-            "steps": setting.repeats + 1,  # one warms up
+            "steps": setting.repeats + WARM,
             "threads": setting.threads,
         }
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
@@ -126,8 +130,9 @@ def measure(shape: Shape, setting: Setting, say: Callable[[str], None] = lambda 
         sides = {name: stack.enter_context(Side(name, shape, setting)) for name in names}
         ready = {name: side.answer() for name, side in sides.items()}
         assert len({said["weights"] for said in ready.values()}) == 1, "the sides start from the same weights"
-        for side in sides.values():  # warm
-            side.order("step")
+        for side in sides.values():
+            for _ in range(WARM):
+                side.order("step")
         steps: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         bounds = []
         for number in range(setting.repeats):
