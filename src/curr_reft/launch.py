@@ -38,9 +38,10 @@ def joined() -> Iterator[None]:
         return
     store, hosts = _join(size)
     try:
-        _refuse_unknown_launch()
+        refuse_unknown_launch()
         yield
     except BaseException as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, to the others of one that failed: it is ending
         _end_soon()
         raise _said_once(error, store, hosts)  # noqa: B904  (it is the error itself, or follows from it)
     finally:
@@ -74,7 +75,7 @@ def _join(size: int) -> tuple[Any, list[tuple[str, int]]]:
     return distributed.PrefixStore("curr_reft", store), hosts
 
 
-def _refuse_unknown_launch() -> None:
+def refuse_unknown_launch() -> None:
     """Raises UsageError for settings of the launcher that would otherwise be passed over."""
     if _flag("ACCELERATE_USE_DEEPSPEED"):
         raise UsageError(

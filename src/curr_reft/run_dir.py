@@ -243,6 +243,7 @@ def _started(path: Path, recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "recipe_sha256": recipe_sha256(recipe),
         "versions": _versions(),
+        "processes": processes.count(),
         "started": _now(),
         "resumed": [],
         "finished": None,
@@ -276,6 +277,15 @@ def _resumed(path: Path, recipe: Recipe, warn: bool = True) -> dict[str, Any]:
         )
     if _is_finished(run):
         return run
+    before_count, count = run.get("processes", 1), processes.count()
+    if before_count != count and warn:
+        logger.warning(
+            "resuming with another number of processes (%d -> %d): the result may differ from an unbroken run by "
+            "rounding",
+            before_count,
+            count,
+        )
+    run["processes"] = count
     return {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
 
 
