@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # do not know each other.
 LEVELS = (
     ("__main__", "cli", "commands", "recipe_docs"),
-    ("run", "check", "bench", "question_sets"),
+    ("run", "check", "bench", "question_sets", "compare"),
     ("trainings", "difficulty", "integrations", "export"),
     ("prepare",),
     ("report",),
@@ -124,6 +124,7 @@ def test_the_commands_are_these() -> None:
         "data show",
         "data difficulty",
         "eval",
+        "compare",
         "report",
         "merge",
         "push",

@@ -41,6 +41,9 @@ COMMANDS = (
         recipe_flags=True,
     ),
     Command(words=("eval",), module="eval", help="evaluate one model on the test splits", recipe_flags=True),
+    Command(
+        words=("compare",), module="compare", help="all models of a recipe over seeds, side by side", recipe_flags=True
+    ),
     Command(words=("report",), module="report", help="write the report of a run again"),
     Command(words=("merge",), module="merge", help="write a model as a folder for transformers and vLLM"),
     Command(words=("push",), module="push", help="upload a model to the Hugging Face hub"),

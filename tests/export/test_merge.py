@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from curr_reft.cli import main
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.export import merge as merging
-from curr_reft.export.base import layout, other_files
+from curr_reft.export.base import complete, layout, other_files
 from curr_reft.export.merge import merge
 from curr_reft.export.source import find_source
 from curr_reft.policy.config import ModelConfig
@@ -112,6 +112,21 @@ def test_large_weights_come_in_shards_with_an_index(
     assert set(index["weight_map"]) == set(layout(own.base))
     one, other = load(tmp_path / "whole").state_dict(), load(tmp_path / "shards").state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_only_what_training_changed_is_written_anew(published: Folders, tmp_path: Path) -> None:
+    base = published("qwen2_5_vl")
+    (tmp_path / "config.json").write_text("{}")  # what transformers wrote goes
+    (tmp_path / "processor_config.json").write_text("{}")
+    complete(tmp_path, base, "float32", {"max_pixels": 9408})
+    assert {path.name for path in other_files(tmp_path)} == {path.name for path in other_files(base)}
+    rewritten = [path.name for path in other_files(base) if path.read_bytes() != (tmp_path / path.name).read_bytes()]
+    assert rewritten == ["config.json", "preprocessor_config.json"]
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (base, tmp_path))
+    assert after == {**before, "torch_dtype": "float32"}
+    before, after = (json.loads((folder / "preprocessor_config.json").read_text()) for folder in (base, tmp_path))
+    assert after == {**before, "max_pixels": 9408}
+    assert load_chat_processor(ModelConfig(path=str(tmp_path), packed=False)).frame.fit((560, 560)) == (84, 84)
 
 
 def test_nothing_is_overwritten_and_nothing_half_done_is_left(

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     with joined():
         recipe = read_recipe(arguments)
         from curr_reft.run_dir import RunDir
@@ -27,6 +27,6 @@ def execute(arguments: argparse.Namespace) -> None:
         run(recipe, resume=arguments.resume)
 
 
-def _interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
     """A polite end (a scheduler's, a container's) is Ctrl-C by another name: the run is marked, its workers end."""
     raise KeyboardInterrupt

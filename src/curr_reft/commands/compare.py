@@ -1,0 +1,38 @@
+"""Train and evaluate all models of a recipe (base, sft, rl, curr_rl, curr_reft) over several seeds, side by side.
+
+Runs stand in OUT/seed-N. The same command again goes on where it was ended, and only reads what is finished. The table
+says how many updates each model took: give sft.steps and curriculum.total_steps the same budget.
+"""
+
+import argparse
+import signal
+from functools import partial
+from pathlib import Path
+
+from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.run import interrupt
+from curr_reft.launch import joined
+from curr_reft.processes import on_main
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe(parser)
+    parser.add_argument("--seeds", metavar="N", type=int, nargs="+", default=[0, 1, 2], help="seeds (default 0 1 2)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the runs (default: output of the recipe)")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, interrupt)
+    with joined():
+        recipe = read_recipe(arguments)
+        out = arguments.out or recipe.output
+        from curr_reft.compare import compare, lines, recipes_of
+        from curr_reft.run_dir import RunDir
+
+        recipes = recipes_of(recipe, arguments.seeds, out)
+        for each in recipes:
+            on_main(partial(RunDir.require_free, each.output, each, resume=True))
+        from curr_reft.run import run
+
+        found = compare(recipes, out, partial(run, resume=True))
+        on_main(lambda: print("\n".join(lines(found))))

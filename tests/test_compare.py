@@ -1,0 +1,97 @@
+"""Seeds side by side: what the intervals are, that finished runs are only read, and the command itself."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_run
+
+from curr_reft.compare import RESULT, compare, lines, recipes_of, spread
+from curr_reft.errors import RecipeError
+from curr_reft.recipe import Recipe, load_recipe
+
+LEVELS = {"base": 0.1, "sft": 0.3, "rl": 0.5, "curr_rl": 0.6, "curr_reft": 0.65}
+
+
+def pretend(recipe: Recipe) -> None:
+    """Leaves behind what a run of this seed would: every score is a level of the model and a step for the seed."""
+    folder = recipe.output
+    folder.mkdir(parents=True, exist_ok=True)
+    splits: dict[str, Any] = {}
+    for model in recipe.evaluation.models:
+        score = LEVELS[model] + 0.01 * recipe.seed
+        cell = {"accuracy": score / 2, "score": score, "low": 0.0, "high": 1.0}
+        splits[model] = {name: {"math": cell, "mean": cell} for name in ("in_domain", "out_of_domain")}
+    (folder / "summary.json").write_text(json.dumps({"evaluation": splits}))
+    steps = {"stages/01-binary": 2, "stages/02-open": 6 + recipe.seed, "baselines/rl": 8, "baselines/sft": 3}
+    for name, count in {**steps, "self-improve": 3}.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "manifest.json").write_text(json.dumps({"steps": count}))
+
+
+def test_the_interval_is_students_t() -> None:
+    """Of 1, 2, 3, 4, 5: mean 3, standard error sqrt(2.5 / 5), t(4) = 2.776."""
+    found = spread([1, 2, 3, 4, 5])
+    assert (found["mean"], found["low"], found["high"]) == (
+        3,
+        pytest.approx(1.0370, abs=1e-3),
+        pytest.approx(4.9630, abs=1e-3),
+    )
+    assert spread([0.5]) == {"mean": 0.5, "low": None, "high": None, "seeds": [0.5]}
+
+
+def test_models_over_seeds(tmp_path: Path) -> None:
+    recipes = recipes_of(load_recipe(tiny_run.RECIPE), [0, 1, 2], tmp_path)
+    assert [(each.seed, each.output) for each in recipes] == [(n, tmp_path / f"seed-{n}") for n in (0, 1, 2)]
+    found = compare(recipes, tmp_path, pretend)
+    assert json.loads((tmp_path / RESULT).read_text()) == found
+    mean = found["models"]["curr_rl"]["in_domain"]["mean"]["score"]
+    assert mean["seeds"] == pytest.approx([0.6, 0.61, 0.62])
+    assert (mean["mean"], mean["low"]) == (pytest.approx(0.61), pytest.approx(0.61 - 4.303 * 0.01 / 3**0.5))
+    assert found["updates"] == {
+        "base": [0, 0, 0],
+        "sft": [3, 3, 3],
+        "rl": [8, 8, 8],
+        "curr_rl": [8, 9, 10],
+        "curr_reft": [11, 12, 13],
+    }
+    # Paired by seed: what all models of a seed share is not in the interval of a difference.
+    apart = found["differences"]["curr_rl - rl"]["out_of_domain"]
+    assert (apart["mean"], apart["low"], apart["high"]) == (pytest.approx(0.1),) * 3
+    told = lines(found)
+    assert any(line.startswith("curr_rl          8-10") and "0.610 [0.585, 0.635]" in line for line in told), told
+    assert any(line.startswith("curr_rl - rl ") and "0.100 [0.100, 0.100]" in line for line in told)
+
+
+def test_models_are_those_that_the_recipe_has_sections_for(tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_run.RECIPE, ["--evaluation.models", "[base]"])
+    assert recipes_of(recipe, [0], tmp_path)[0].evaluation.models == tuple(LEVELS)
+    without = recipe.model_copy(update={"sft": None, "self_improvement": None})
+    (one,) = recipes_of(without, [3], tmp_path)
+    assert one.evaluation.models == ("base", "rl", "curr_rl")
+    found = compare([one], tmp_path, pretend)
+    assert list(found["differences"]) == ["curr_rl - rl"]
+    assert any("0.630 " in line and "[" not in line for line in lines(found))
+
+
+@pytest.mark.parametrize("seeds", [[0, 0], [-1], [], list(range(32))])
+def test_seeds_that_are_refused(seeds: list[int], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="name 1 to 31 different seeds"):
+        recipes_of(load_recipe(tiny_run.RECIPE), seeds, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_where_it_was_ended(tmp_path: Path) -> None:
+    words = ["compare", tiny_run.RECIPE, "--seeds", "0", "1", "--out", tmp_path / "out"]
+    first = tiny_run.curr_reft(*words)
+    assert first.returncode == 0, first.stderr
+    found = json.loads((tmp_path / "out" / RESULT).read_text())
+    assert set(found["models"]) == set(LEVELS)
+    written = (tmp_path / "out" / "seed-0" / "summary.json").stat().st_mtime_ns
+    (tmp_path / "out" / RESULT).unlink()
+    again = tiny_run.curr_reft(*words)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("this run is finished") == 2
+    assert json.loads((tmp_path / "out" / RESULT).read_text()) == found
+    assert (tmp_path / "out" / "seed-0" / "summary.json").stat().st_mtime_ns == written
