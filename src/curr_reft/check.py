@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 
 from curr_reft.files import human_size
 from curr_reft.policy.config import ModelConfig
-from curr_reft.policy.load import load_chat_processor, load_config
+from curr_reft.policy.load import load_chat_processor, load_config, weights_dtype
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.prepare import load_items, prepare, prompt_lengths
 from curr_reft.recipe import Recipe
@@ -73,10 +73,11 @@ def _estimate(recipe: Recipe, size: Size, prompt: int) -> None:
     """Print steps, memory, disk and time, roughly."""
     steps = recipe.curriculum.total_steps
     rollouts = steps * recipe.rl.prompts_per_step * recipe.sampling.group_size
-    weights = size.parameters * BYTES[recipe.model.dtype]
+    dtype = weights_dtype(recipe.model)
+    weights = size.parameters * BYTES[dtype]
     trained = size.parameters if recipe.model.lora is None else size.text // 50
-    masters = 4 if recipe.model.dtype == "bfloat16" and recipe.model.lora is None else 0  # float32 copies
-    state = trained * (BYTES[recipe.model.dtype] + masters + 8)  # gradients, copies, AdamW's two moments
+    masters = 4 if dtype == "bfloat16" and recipe.model.lora is None else 0  # float32 copies
+    state = trained * (BYTES[dtype] + masters + 8)  # gradients, copies, AdamW's two moments
     anchor = weights if recipe.rl.objective.beta > 0 and recipe.model.lora is None else 0
     stages = len(recipe.curriculum.scheduled()) + sum(
         name in recipe.evaluation.models for name in ("sft", "rl", "curr_reft")
@@ -84,7 +85,7 @@ def _estimate(recipe: Recipe, size: Size, prompt: int) -> None:
     checkpoint = trained * 12  # float32: weights and two moments
     disk = stages * ((recipe.checkpoint.keep_last + 1) * checkpoint + weights) + weights
     tokens = steps * recipe.rl.prompts_per_step * (prompt + recipe.sampling.group_size * recipe.sampling.max_new_tokens)
-    seconds = tokens * size.text * 8 / (_matrix_rate(recipe.model.dtype) * EFFICIENCY)
+    seconds = tokens * size.text * 8 / (_matrix_rate(dtype) * EFFICIENCY)
     for stage in recipe.curriculum.scheduled():
         forms = ", ".join(f"{form} {share:.0%}" for form, share in stage.shares([]).items())
         print(f"  stage {stage.name}: {forms}; {stage.steps} updates, replay {stage.replay:.0%}")

@@ -46,7 +46,8 @@ def model_sha256(config: ModelConfig) -> str:
         content: Any = [(name, sha256_file(folder / name)) for name in names]
     else:
         content = [config.path, getattr(load_config(config), "_commit_hash", None) or config.revision]
-    return _sha256([content, config.dtype, config.min_pixels, config.max_pixels]).hex()
+    bits = () if config.quantize is None else (config.quantize,)
+    return _sha256([content, config.dtype, config.min_pixels, config.max_pixels, *bits]).hex()
 
 
 def question_key(question: Question, model: str, sampling: SamplingConfig, rewards: RewardsConfig) -> bytes:
