@@ -14,8 +14,8 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
     if not names:
         raise ValueError(
             "has none of the keys problem, prompt, messages, conversations, instruction, query that tell a format; "
-            f"keys found: {', '.join(sorted(row.fields)) or 'none'}; name the format or the columns on the entry of the "
-            "recipe"
+            f"keys found: {', '.join(sorted(row.fields)) or 'none'}; "
+            "name the format or the columns on the entry of the recipe"
         )
     if len(names) > 1:
         raise DataError(row.source, f"may be in the format {' or '.join(names)}; set format on the entry of the recipe")
