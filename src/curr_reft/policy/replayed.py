@@ -19,8 +19,9 @@ from curr_reft.policy.policy import Policy
 
 def find_replayed(policy: Policy, prefilled: Prefilled, group_size: int, tokens: int) -> "Replayed | None":
     """The steps of a rollout of up to ``tokens`` tokens a completion; None where none are recorded: without graphs, for
-    models whose own modules are called, and where the buffers would take more than ``MOST_BYTES``."""
-    if policy.graphs is None or tokens == 1:
+    weights that are gathered for every rollout, models whose own modules are called, and where the buffers would take
+    more than ``MOST_BYTES``."""
+    if policy.graphs is None or policy.sharding is not None or tokens == 1:
         return None
     lean = find_lean(policy.core, join=False)  # joined projections are copies, which training would not move
     keys = next(iter(prefilled.keys.values()))[0]
