@@ -78,9 +78,9 @@ def main() -> None:
                 runs[k].append(found)
 
     rows = []
-    for k, found in runs.items():
-        row: dict[str, float] = {name: statistics.median(each[name] for each in found) for name in found[0]}
-        rows.append({"questions": k, **row, "step": row["rollout"] + row["training"]})
+    for k, steps in runs.items():
+        medians = {name: statistics.median(step[name] for step in steps) for name in steps[0]}
+        rows.append({"questions": k, **medians, "step": medians["rollout"] + medians["training"]})
     print(
         f"{chosen.prompts} prompts of {shape}, sharing {chosen.share}, {platform.machine()}, torch {torch.__version__}"
     )
