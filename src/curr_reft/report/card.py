@@ -147,7 +147,7 @@ def _scores(files: RunFiles) -> str:
     if not rows:
         return ""
     parts = [
-        "## Scores\n\nMean IoU (detection), Jaccard (classification) and verified answers (math), out of 100, with "
+        "## Scores\n\nMean IoU (detection), Jaccard (classification) and verified answers (math, points), out of 100, with "
         "95 % bootstrap intervals of the mean."
     ]
     for split, label in SPLITS.items():
