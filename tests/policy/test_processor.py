@@ -131,3 +131,16 @@ def test_a_prompt_starts_once(written):
     message = [{"role": "user", "content": [{"type": "text", "text": "list the objects"}]}]
     expected = official.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=True)
     assert encoded.input_ids_P.tolist() == expected["input_ids"][0]
+
+
+@pytest.mark.parametrize("opened", ["<think>\\n", "<think>\\n\\n</think>\\n\\n"], ids=["thinking", "not thinking"])
+def test_a_reasoning_block_that_the_template_opens_is_left_to_the_model(opened):
+    """Else a completion would begin inside a block whose start is graded but was never written by it."""
+    tokenizer = tiny_models.build_tokenizer("qwen")
+    plain = ChatProcessor(tiny_models.build_processor("qwen3_vl", tokenizer), FAMILIES["qwen3_vl"])
+    expected = plain.encode("list the objects", [Image.new("RGB", (56, 56))])
+    tokenizer.chat_template = tokenizer.chat_template.replace("assistant\\n", f"assistant\\n{opened}")
+    thinking = ChatProcessor(tiny_models.build_processor("qwen3_vl", tokenizer), FAMILIES["qwen3_vl"])
+    encoded = thinking.encode("list the objects", [Image.new("RGB", (56, 56))])
+    assert encoded.text == expected.text
+    assert "<think>" not in encoded.text
