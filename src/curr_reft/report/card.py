@@ -147,8 +147,8 @@ def _scores(files: RunFiles) -> str:
     if not rows:
         return ""
     parts = [
-        "## Scores\n\nMean IoU (detection), Jaccard (classification) and verified answers (math, points), out of 100, with "
-        "95 % bootstrap intervals of the mean."
+        "## Scores\n\nMean IoU (detection), Jaccard (classification) and verified answers (math, points), out of 100, "
+        "with 95 % bootstrap intervals of the mean."
     ]
     for split, label in SPLITS.items():
         lines = [[row.label, *_score_cells(row.cells[split])] for row in rows]
