@@ -259,7 +259,7 @@ def test_a_rollout_that_does_not_fit_is_decoded_in_halves(
 def test_a_real_limit_of_memory(fresh: Fresh, grpo: Grpo, tmp_path: Path) -> None:
     """The system refuses memory in the middle of a step, wherever that is; the gradients are those of small rows."""
     policy = fresh()
-    objective = grpo(policy, prompts=24)
+    objective = grpo(policy, prompts=96)
     batch = objective.prepare(1)
     (row,) = batch.micro_batches
     needed = backward_bytes(policy, row.packed.groups[0]) * row.packed.length // group_tokens(row.packed.groups[0])
