@@ -2,14 +2,16 @@
 
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
+from item_rows import export_rows
 from pydantic import ValidationError
 
 from curr_reft.data.arithmetic import numbers_of, value_of
 from curr_reft.data.cards import COLOURS
-from curr_reft.data.config import DataConfig, PointsConfig
+from curr_reft.data.config import DataConfig, FileEntry, FilesConfig, PointsConfig
 from curr_reft.data.item import Item
 from curr_reft.data.load import load_data
 from curr_reft.data.points import Hand, points_items, split_of
@@ -120,6 +122,17 @@ def test_a_target_that_is_no_other_target_is_refused() -> None:
     with pytest.raises(ValidationError, match="other_target is 24 like target"):
         items("train", other_target=24)
     assert PointsConfig(other_target=24).ood_test == {"rule": 300, "visual": 300}
+
+
+def test_exported_hands_come_back_as_rows_of_files(tmp_path: Path) -> None:
+    drawn = [item for split in ("train", "test") for item in items(split, train=12, test=6, width=112)]
+    entries = {split: (FileEntry(path=str(path)),) for split, path in export_rows(drawn, tmp_path).items()}
+    config = DataConfig(kind="files", leaks="exact", files=FilesConfig(**entries, validation_fraction=0.2))
+    back = load_data(config, lambda task, raw: TASKS[task].read_truth(raw)).items
+    assert [(item.question, item.truth, item.domain) for item in back] == [
+        (item.question, item.truth, item.domain) for item in drawn
+    ]
+    assert [item.images[0].open().tobytes() for item in back] == [item.images[0].open().tobytes() for item in drawn]
 
 
 def test_the_recipe_key_data_kind_points_loads_them() -> None:
