@@ -38,8 +38,7 @@ class Carried:
     """An adapter that was saved beside its merged model."""
 
     folder: Path
-    base: str  # folder or hub name of the model it was trained on
-    revision: str | None
+    base: str  # folder or hub name of the model it was trained on, at the recipe's revision
 
 
 def find_carried(path: str) -> Carried | None:
@@ -49,7 +48,7 @@ def find_carried(path: str) -> Carried | None:
         return None
     try:
         saved = read_json(file)
-        return Carried(folder=file.parent, base=saved["base_model_name_or_path"], revision=saved.get("revision"))
+        return Carried(folder=file.parent, base=saved["base_model_name_or_path"])
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{file} is not readable ({error}); take the model folder from its run again") from error
 

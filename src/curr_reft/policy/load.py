@@ -64,7 +64,7 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
         torch.set_num_threads(config.threads)  # of the whole process: torch knows no other
     dtype = getattr(torch, weights_dtype(config, model_config))
     carried = find_carried(path) if config.quantize is not None else None
-    base = config if carried is None else config.model_copy(update={"path": carried.base, "revision": carried.revision})
+    base = config if carried is None else config.model_copy(update={"path": carried.base})
     core = _load_weights(base, {"dtype": dtype, **_placing(config, family, dtype)})
     processor = load_processor(path, model_config.model_type, **_options(config))
     return wrap_model(core, processor, config, source=path, carried=carried)
