@@ -5,8 +5,11 @@ before a single pixel is decoded, and whatever it holds becomes RGB by the rules
 silence: an image that cannot be used raises DataError with the row it came from.
 """
 
+import errno
 import hashlib
+import os
 import re
+import stat
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -205,6 +208,10 @@ class StoredImage(ABC):
         except Image.DecompressionBombError as error:  # Pillow's hard limit, above any cap of ours
             raise self.error(f"has more than max_pixels {self.max_pixels_cap}: {error}") from error
         except Exception as error:
+            if "too large" in str(error):  # Pillow's guard against text that unpacks to gigabytes
+                raise self.error(
+                    f"carries a text or a colour profile that unpacks to more than 1 MB; save it without ({error})"
+                ) from error
             raise self.error(f"has a damaged header: {error}") from error
 
     def error(self, reason: str) -> DataError:
@@ -233,14 +240,41 @@ class FileImage(StoredImage):
     def stored(self) -> BufferedReader:
         # Resolved again, not remembered: a link may have been exchanged since the row was read.
         path = resolve_inside(self.root, self.path, self.source)
-        if not path.exists():
-            raise self.error(f"does not exist under {self.root}")
-        if not path.is_file():  # a folder, or a pipe that would hang the reader
-            raise self.error("is not a regular file")
         try:
-            return path.open("rb")
+            if not stat.S_ISREG(path.stat().st_mode):  # a folder, or a pipe that would hang the reader
+                raise self.error("is not a regular file")
+            file = _open_resolved(Path(self.root).resolve(), path)
+        except FileNotFoundError as error:
+            raise self.error(f"does not exist under {self.root}") from error
         except OSError as error:
-            raise self.error(f"cannot be read ({error.strerror or error})") from error
+            reason = "was exchanged for a link while it was opened" if error.errno in _LINKS else error.strerror
+            raise self.error(f"cannot be read ({reason or error})") from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise self.error("is not a regular file")
+        return file
+
+
+_LINKS = (errno.ELOOP, errno.ENOTDIR)  # what the system says of a link where none may be
+
+
+def _open_resolved(root: Path, path: Path) -> BufferedReader:
+    """Opens ``path``, inside ``root`` and both without links, following none: one that was put there since it was
+    resolved, by somebody who writes in the folder, must not lead out of it. Where the system cannot, it is opened as it
+    is. Raises OSError."""
+    if os.open not in os.supports_dir_fd:
+        return path.open("rb")
+    folders, name = path.relative_to(root).parts[:-1], path.name
+    above = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+            os.close(above)
+            above = below
+        # Without waiting: of a pipe, nobody may ever open the other end.
+        return os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=above), "rb")
+    finally:
+        os.close(above)
 
 
 @dataclass(frozen=True)
