@@ -1,0 +1,55 @@
+"""Tiny models that answer in the form asked for, if seldom rightly: what a run on a random model cannot show.
+
+A random model is never paid: every advantage is 0, nothing is kept by self-improvement, and "it trains" would mean
+nothing. These have seen a few right answers, in a loop of their own.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from checkpoints import published_folder
+
+from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.load import load_policy, save_policy
+from curr_reft.prepare import load_items, prepare
+from curr_reft.questions.forms import FORMS
+from curr_reft.questions.question import Question
+from curr_reft.recipe import Recipe
+from curr_reft.train.config import SftConfig
+from curr_reft.train.sft import SftExample, SftObjective
+
+BATCH, PEAK = 8, 3e-3
+
+
+def taught_folder(family: str, path: Path, recipe: Recipe, steps: int = 80) -> Path:
+    """A tiny ``family`` (a key of ``checkpoints.PUBLISHED``) in ``path`` that has seen answers of ``recipe``'s form."""
+    policy = load_policy(ModelConfig(path=str(published_folder(family, path / "random"))))
+    asked = prepare(recipe, load_items(recipe), policy.frame)
+    examples = _examples([question for form in FORMS for question in asked.of("train", form)])
+    lesson = SftObjective(policy, examples, SftConfig(steps=steps, batch_size=BATCH), seed=0)
+    optimizer = torch.optim.AdamW(policy.model.parameters())
+    for step in range(1, steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK * min(step / 10, 1 - step / (steps + 1))
+        for micro_batch in lesson.prepare(step).micro_batches:
+            lesson.loss(micro_batch)[0].backward()
+        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    save_policy(policy, path / "taught")
+    return path / "taught"
+
+
+def _examples(questions: Sequence[Question]) -> list[SftExample]:
+    """Right answers in a random order; counting, which can be guessed, three times as often as the rest."""
+    often = [question for question in questions if (question.task, question.form) == ("math", "open")]
+    examples = [
+        SftExample(
+            question=each, completion=f"<think> I look. </think> <answer> {FORMS[each.form].write(each)} </answer>"
+        )
+        for each in (*questions, *often, *often)
+    ]
+    random.Random(0).shuffle(examples)
+    return examples
