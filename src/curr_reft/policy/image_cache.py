@@ -155,7 +155,9 @@ def _encoded(made: dict[str, Any]) -> bytes:
         """JSON in which arrays have given way to their names."""
         if isinstance(value, torch.Tensor | np.ndarray):
             kind = "tensor" if isinstance(value, torch.Tensor) else "array"
-            arrays[f"{len(arrays)}"] = torch.as_tensor(value).contiguous()
+            if kind == "array":
+                value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
+            arrays[f"{len(arrays)}"] = value.contiguous()
             return {kind: f"{len(arrays) - 1}"}
         if isinstance(value, list | tuple):
             return [told(each) for each in value]
