@@ -58,7 +58,8 @@ def build_question_sets(
     processor = None if frame is not None else _processor(recipe)
     model_frame = BoxFrame(frame) if frame is not None else processor.frame  # type: ignore[union-attr]
     items = open_items(recipe)
-    compiler = Compiler(items, FORMS, asking(recipe, model_frame), recipe.data.leaks == "perceptual")
+    perceptual, leave_out = recipe.data.leaks == "perceptual", recipe.data.leaking_rows == "skip"
+    compiler = Compiler(items, FORMS, asking(recipe, model_frame), perceptual, leave_out)
     repeats = compiler.look()
     out.parent.mkdir(parents=True, exist_ok=True)
     if repeats.leaks:

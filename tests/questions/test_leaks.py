@@ -16,7 +16,7 @@ from curr_reft.data.images import FileImage
 from curr_reft.data.item import Item
 from curr_reft.data.shapes import DOMAINS, shapes_items
 from curr_reft.errors import DataError
-from curr_reft.questions.compile import compile_questions
+from curr_reft.questions.compile import Asking, Compiler, compile_questions
 from curr_reft.questions.leaks import Repeats, find_repeats
 from curr_reft.questions.survey import Survey
 
@@ -103,6 +103,36 @@ def test_what_is_apart_is_no_leak() -> None:
     assert found.leaks == ()
     assert found.same_question == 2  # c and d: the question and truth of a, on another picture or none
     found.refuse_leaks()
+
+
+def test_leaking_items_may_be_left_out_of_what_is_learned_from(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a shared picture only the split of highest worth keeps its items; what shares nothing stays."""
+    items = [
+        with_images("pool", "q", ("a",), "pool"),
+        with_images("train", "q", ("a", "b"), "train"),
+        with_images("chooses", "q", ("b",), "validation"),
+        with_images("test", "q", ("c",), "test"),
+        with_images("far", "q", ("c",), "ood_test"),
+        with_images("shown", "q", ("c",), "train"),
+        with_images("asked", "how many?", (), "pool"),
+        with_images("text", "How  many?", (), "validation"),
+        with_images("own", "q", ("d",), "train"),
+        with_images("again", "q", ("d",), "train"),
+    ]
+    asking = Asking(seed=0, frame=BoxFrame("pixels"))
+    for ordered in (items, items[::-1]):
+        caplog.clear()
+        compiler = Compiler(ordered, FORMS, asking, leave_out_leaks=True)
+        compiler.look().refuse_leaks()
+        kept = [item.id for item, _ in compiler.ask()]
+        assert sorted(kept) == ["again", "chooses", "far", "own", "test", "text"]
+        assert kept == [item.id for item in ordered if item.id in kept]
+        card = compiler.card().to_dict()
+        assert (card["leaks"], card["left_out"]) == (0, {"pool": 2, "train": 2})
+        told = {(pair["second"], pair["first"], pair["reason"]) for pair in card["left_out_first"]}
+        assert ("asked.json:1", "text.json:1", "its question is also in") in told
+        assert ("pool.json:1", "train.json:1", "its image is also in") in told
+        assert caplog.messages == ["4 items were left out because they leak between splits (2 of pool, 2 of train)"]
 
 
 def test_duplicates_inside_a_split_are_named_with_their_rows() -> None:
@@ -200,3 +230,12 @@ def test_a_broken_copy_names_its_file(tmp_path: Path) -> None:
     item = with_images("a", json.dumps("q"), (), "train")
     with pytest.raises(DataError, match=r"cut\.png.*cannot be decoded"):
         repeats([replace(item, images=(FileImage(tmp_path, "cut.png"),))])
+
+
+def test_a_copy_under_other_bytes_may_be_left_out(tmp_path: Path) -> None:
+    items = scene_files(tmp_path, 6)
+    COPIES["small.jpg"](Image.open(tmp_path / "5.png"), tmp_path / "5.jpg")
+    copy = replace(items[5], id="copy", split="test", images=(FileImage(tmp_path, "5.jpg"),))
+    compiler = Compiler([*items, copy], FORMS, Asking(seed=0, frame=BoxFrame("pixels")), leave_out_leaks=True)
+    compiler.look().refuse_leaks()
+    assert [item.id for item, _ in compiler.ask()] == [*(item.id for item in items[:5]), "copy"]

@@ -170,7 +170,14 @@ class FilesConfig(Config):
         lt=1,
         description="share of train split off for validation when validation is empty; images stay together",
     )
-    seed: int = Field(0, ge=0, description="draws random:N and the validation split")
+    test_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of train split off as the test, for data without test rows of its own; before validation, "
+        "and images stay together. null: test lists files",
+    )
+    seed: int = Field(0, ge=0, description="draws random:N and what is split off for test and validation")
 
 
 class DataConfig(Config):
@@ -193,6 +200,11 @@ class DataConfig(Config):
         description="how a picture is recognised in another split. perceptual: under other bytes too (re-encoded or "
         "resized), which decodes every image file once; exact: by the bytes of the file",
     )
+    leaking_rows: Literal["fail", "skip"] = Field(
+        "fail",
+        description="rows that show a picture of another split. fail: stop and name them; skip: leave them out of what "
+        "is learned from (the pool first, then train, then validation; never of a test), and count them",
+    )
     max_pixels: int = Field(64_000_000, ge=1, description="most pixels an image file may hold; checked before decoding")
 
     @model_validator(mode="after")
@@ -200,8 +212,13 @@ class DataConfig(Config):
         if self.kind == "files":
             if not self.files.train:
                 raise ValueError("kind is files, but files.train is empty; list at least one file")
-            if not self.files.test:
-                raise ValueError("kind is files, but files.test is empty; a result needs rows that were not trained on")
+            if not self.files.test and self.files.test_fraction is None:
+                raise ValueError(
+                    "kind is files, but files.test is empty; a result needs rows that were not trained on: list them, "
+                    "or set files.test_fraction (0.1) to split them off train"
+                )
+            if self.files.test and self.files.test_fraction is not None:
+                raise ValueError("files.test_fraction splits a test off train, but files.test lists one; keep one")
         elif "files" in self.model_fields_set and self.files != FilesConfig():
             raise ValueError(f"files is filled, but kind is {self.kind}; set kind: files")
         return self

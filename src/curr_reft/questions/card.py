@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from curr_reft.questions.leaks import SHOWN, Repeats
+from curr_reft.questions.leaks import SHOWN, Pair, Repeats
 from curr_reft.questions.question import Question
 from curr_reft.questions.survey import Survey
 from curr_reft.tasks.letters import letter_of
@@ -88,6 +88,7 @@ class Card:
     frame: str  # what boxes are written in: pixels (of the image as shown), thousand, unit
     pictures: Mapping[str, Any]  # split -> number, width, height, aspect
     repeats: Repeats
+    left_out: tuple[Pair, ...] = ()  # items that leaked (second), each with one that stayed
 
     @property
     def total(self) -> SplitCard:
@@ -104,6 +105,8 @@ class Card:
             "style": self.style,
             "frame": self.frame,
             "leaks": len(self.repeats.leaks),
+            "left_out": dict(sorted(Counter(pair.second_split for pair in self.left_out).items())),
+            "left_out_first": [pair.to_dict() for pair in self.left_out[:SHOWN]],
             "same_question_and_truth": self.repeats.same_question,
             "duplicates_first": [pair.to_dict() for pair in self.repeats.duplicates[:SHOWN]],
             "pictures": dict(self.pictures),

@@ -60,6 +60,8 @@ def _facts(card: Mapping[str, Any]) -> str:
         "boxes are in": frame,
         "pictures are relative to": f"`{card['image_root']}`" + (" (this folder)" if card["image_root"] == "." else ""),
         "leaks between splits": asked["leaks"],
+        "left out because they leaked": ", ".join(f"{count} of {split}" for split, count in asked["left_out"].items())
+        or "none",
         "sha256 of all files": f"`{card['sha256']}`",
     }
     return _table(("", ""), facts.items())

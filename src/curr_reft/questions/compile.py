@@ -6,8 +6,9 @@ order of the items (``layout.py``). So the other forms asked for change nothing,
 and tasks.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from curr_reft.data.frame import BoxFrame, boxes_of
@@ -17,7 +18,7 @@ from curr_reft.errors import RecipeError
 from curr_reft.questions.card import Card, SplitCard, picture_statistics
 from curr_reft.questions.forms import DEFAULT_GRADING, FORMS, OPTION_COUNT, Form, Skip
 from curr_reft.questions.layout import Layouts
-from curr_reft.questions.leaks import Repeats, check_ids, find_repeats
+from curr_reft.questions.leaks import Pair, Repeats, check_ids, find_repeats
 from curr_reft.questions.question import Question
 from curr_reft.questions.survey import Survey
 from curr_reft.questions.templates import frame_words, style_named
@@ -25,6 +26,8 @@ from curr_reft.seeding import stream
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import Pool, TaskOptions
 from curr_reft.tasks.names import normalise_name
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +46,16 @@ class Asking:
 class Compiler:
     """The questions of ``items``, which are read at least twice and must be the same in the same order each time."""
 
-    def __init__(self, items: Iterable[Item], forms: Iterable[str], asking: Asking, perceptual: bool = True) -> None:
+    def __init__(
+        self,
+        items: Iterable[Item],
+        forms: Iterable[str],
+        asking: Asking,
+        perceptual: bool = True,
+        leave_out_leaks: bool = False,
+    ) -> None:
         """``perceptual``: image files that show the same picture are found under other bytes too, which opens each.
+        ``leave_out_leaks``: items that leak are left out of the split of less worth, and counted.
 
         Raises RecipeError for an unknown form or style.
         """
@@ -57,11 +68,25 @@ class Compiler:
         self.asking = asking
         self.style = style_named(asking.style)
         self.survey = Survey(perceptual=perceptual)
+        self.leave_out_leaks = leave_out_leaks
+        self.left_out: tuple[Pair, ...] = ()
         self.splits: dict[str, SplitCard] = {}
         self._families = _family_pool(asking.families)
 
     def look(self) -> Repeats:
         """The first pass. Raises DataError for repeated ids and unknown tasks; leaks are for the caller to refuse."""
+        repeats = self._look()
+        if self.leave_out_leaks and repeats.dispensable:
+            self.left_out = tuple(repeats.dispensable.values())
+            by_split = Counter(pair.second_split for pair in self.left_out)
+            counts = ", ".join(f"{count} of {split}" for split, count in sorted(by_split.items()))
+            log.warning("%d items were left out because they leak between splits (%s)", len(self.left_out), counts)
+            self.items = _Without(self.items, repeats.dispensable)
+            self.survey = Survey(perceptual=self.survey.perceptual)
+            repeats = self._look()
+        return repeats
+
+    def _look(self) -> Repeats:
         for item in self.items:
             self.survey.add(item)
         self.survey.finish()
@@ -104,6 +129,7 @@ class Compiler:
             frame=self.asking.frame.kind,
             pictures=picture_statistics(self.survey),
             repeats=self._repeats,
+            left_out=self.left_out,
         )
 
     def _question(self, form: Form, item: Item, pool: Pool, layouts: Layouts) -> Question | Skip:
@@ -132,6 +158,17 @@ class Compiler:
             return None
         image = item.images[0]
         return MarkedImage(image, tuple(self.asking.frame.to_original(box, image.size) for box in boxes))
+
+
+@dataclass(frozen=True)
+class _Without:
+    """Items without those at some places, as often as they are asked for."""
+
+    items: Iterable[Item]
+    places: Container[int]
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for place, item in enumerate(self.items) if place not in self.places)
 
 
 def compile_questions(

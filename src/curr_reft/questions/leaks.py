@@ -6,7 +6,7 @@ leak ("how many circles are there?"); the card counts it.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,16 @@ SHOWN = 10  # pairs named in a message and in the card; all are in the error's `
 RANKS = {"train": 0, "validation": 1, "pool": 2}
 """What is learned from or chooses checkpoints, in this order; every other split is a test. An item leaks when it stands
 in a split of lower rank too. Tests may share pictures with each other."""
+WORTH = {"pool": 0, "train": 1, "validation": 2}
+"""What is rather left out, where leaks are not refused: of items that share a picture those in the split of highest
+worth stay, which is a test wherever there is one. A test never loses an item."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """Two items that share what they may not."""
 
-    first: str  # file:line of the one that stands in the split of lower rank, or earlier in the same one
+    first: str  # file:line of the one that stays, stands in the split of lower rank, or earlier in the same one
     first_split: str
     second: str
     second_split: str
@@ -43,6 +46,7 @@ class Repeats:
     leaks: tuple[Pair, ...]
     duplicates: tuple[Pair, ...]  # the same task, pictures and question twice in one split
     same_question: int  # items whose question and truth also stand in a split of lower rank, on another picture
+    dispensable: Mapping[int, Pair]  # place of an item -> the item that stays; without them nothing leaks
 
     def refuse_leaks(self) -> None:
         """Raises DataError with every leak in ``problems``."""
@@ -54,7 +58,8 @@ class Repeats:
         raise DataError(
             problems[0][0],
             f"{len(problems)} item(s) leak between splits, which would make every test result worthless:{listed}{more}"
-            "\nRemove them from one of the splits; curr-reft data build writes all pairs to leaks.jsonl",
+            "\nRemove them from one of the splits, or set data.leaking_rows: skip to leave them out of what is learned "
+            "from; curr-reft data build writes all pairs to leaks.jsonl",
             problems,
         )
 
@@ -93,14 +98,20 @@ def find_repeats(survey: Survey, items: Iterable[Item]) -> Repeats:
     ends_N = np.asarray(survey.picture_end, dtype=np.int64)
     owners_N = np.repeat(np.arange(len(ends_N)), np.diff(ends_N, prepend=0))
     leaks: dict[int, tuple[int, str]] = {}
+    dispensable: dict[int, tuple[int, str]] = {}
     # Equal bytes first: an item that repeats a file is named with that file, not with another copy of the picture.
     for keys_N, also in ((exact_N, "also"), (pictures_N, "also, in other bytes,")):
         for found in _groups(keys_N):
-            for first, second in _leaking(survey, sorted(set(owners_N[found].tolist()))):
+            places = sorted(set(owners_N[found].tolist()))
+            for kept, place in _dispensable(survey, places):
+                dispensable.setdefault(place, (kept, f"its image is {also} in"))
+            for first, second in _leaking(survey, places):
                 same = survey.questions[first] == survey.questions[second]
                 leaks.setdefault(second, (first, f"its {'image and question are' if same else 'image is'} {also} in"))
     for found in _groups(np.asarray(survey.questions, dtype=np.uint64)):
         text_only = [place for place in found.tolist() if not survey.pictures_of(place)]
+        for kept, place in _dispensable(survey, text_only):
+            dispensable.setdefault(place, (kept, "its question is also in"))
         for first, second in _leaking(survey, text_only):
             leaks.setdefault(second, (first, "its question is also in"))
     same_question: set[int] = set()
@@ -115,7 +126,13 @@ def find_repeats(survey: Survey, items: Iterable[Item]) -> Repeats:
     for found in _groups(np.asarray(whole, dtype=np.uint64)):
         first, *others = found.tolist()
         duplicates.update(dict.fromkeys(others, (first, "repeats")))
-    return _named(survey, items, leaks, duplicates, len(same_question))
+    named = _named(survey, items, (leaks, duplicates, dispensable))
+    return Repeats(
+        leaks=tuple(named[0].values()),
+        duplicates=tuple(named[1].values()),
+        same_question=len(same_question),
+        dispensable=named[2],
+    )
 
 
 def _leaking(survey: Survey, places: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -123,6 +140,13 @@ def _leaking(survey: Survey, places: Sequence[int]) -> Iterator[tuple[int, int]]
     ranks = {place: RANKS.get(survey.splits[survey.split_of[place]], len(RANKS)) for place in places}
     first = min(places, key=lambda place: (ranks[place], place), default=0)
     return ((first, place) for place in places if ranks[place] > ranks[first])
+
+
+def _dispensable(survey: Survey, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(place of an item that stays, place of one that would not leak if it were gone), one pair for every such item."""
+    worths = {place: WORTH.get(survey.splits[survey.split_of[place]], len(WORTH)) for place in places}
+    kept = max(places, key=lambda place: (worths[place], -place), default=0)
+    return ((kept, place) for place in places if worths[place] < worths[kept])
 
 
 def _groups(keys_N: np.ndarray) -> Iterator[np.ndarray]:
@@ -150,19 +174,14 @@ def _copies(survey: Survey, items: Iterable[Item]) -> dict[int, int]:
 
 
 def _named(
-    survey: Survey,
-    items: Iterable[Item],
-    leaks: dict[int, tuple[int, str]],
-    duplicates: dict[int, tuple[int, str]],
-    same_question: int,
-) -> Repeats:
+    survey: Survey, items: Iterable[Item], found: Sequence[Mapping[int, tuple[int, str]]]
+) -> list[dict[int, Pair]]:
     """Places become sources, by one more pass over the items if there is anything to name."""
-    found = (leaks, duplicates)
     wanted = {place for pairs in found for second, (first, _) in pairs.items() for place in (first, second)}
     sources = {place: item.source or item.id for place, item in enumerate(items) if place in wanted} if wanted else {}
-    named = [
-        tuple(
-            Pair(
+    return [
+        {
+            second: Pair(
                 first=sources[first],
                 first_split=survey.splits[survey.split_of[first]],
                 second=sources[second],
@@ -170,7 +189,6 @@ def _named(
                 reason=reason,
             )
             for second, (first, reason) in sorted(pairs.items())
-        )
+        }
         for pairs in found
     ]
-    return Repeats(leaks=named[0], duplicates=named[1], same_question=same_question)
