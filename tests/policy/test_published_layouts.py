@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from curr_reft.errors import CheckpointError, UsageError
-from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.config import LoraConfig, ModelConfig
 from curr_reft.policy.load import Policy, load_policy, save_policy
 
 
@@ -77,6 +77,18 @@ def test_what_is_saved_of_it_is_the_same_model(published: Callable[[str], Path],
     assert one.input_ids_P.tolist() == two.input_ids_P.tolist()
     assert torch.equal(one.pixel_inputs["pixel_values"], two.pixel_inputs["pixel_values"])
     assert again.end_ids == policy.end_ids
+
+
+@pytest.mark.parametrize("family", checkpoints.PUBLISHED)
+def test_what_is_saved_with_adapters_has_the_same_weights_by_name(
+    published: Callable[[str], Path], family: str, tmp_path: Path
+) -> None:
+    config = ModelConfig(path=str(published(family)), packed=family != "gemma3")
+    for name, lora in (("full", None), ("lora", LoraConfig(rank=2))):
+        save_policy(load_policy(config.model_copy(update={"lora": lora})), tmp_path / name)
+    assert {name: w.shape for name, w in stored(tmp_path / "lora").items()} == {
+        name: w.shape for name, w in stored(tmp_path / "full").items()
+    }
 
 
 def rewritten(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:

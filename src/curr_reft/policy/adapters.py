@@ -150,6 +150,7 @@ def merged_state(core: Any) -> dict[str, torch.Tensor]:
 
     layers = {name: module for name, module in core.named_modules() if isinstance(module, LoraLayer)}
     state = {}
+    copies: dict[int, torch.Tensor] = {}  # tied weights stay one tensor, so that they are saved once
     with torch.no_grad():
         for name, value in core.state_dict().items():
             plain = name.replace(".base_layer.", ".")
@@ -161,7 +162,9 @@ def merged_state(core: Any) -> dict[str, torch.Tensor]:
             elif _is_4_bit(value) or (kind == "weight" and _is_4_bit(core.get_submodule(owner).weight)):
                 state[plain] = _spread(core.get_submodule(owner))
             else:
-                state[plain] = value.detach().clone()
+                if value.data_ptr() not in copies:
+                    copies[value.data_ptr()] = value.detach().clone()
+                state[plain] = copies[value.data_ptr()]
     return state
 
 
