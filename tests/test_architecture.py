@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # do not know each other.
 LEVELS = (
     ("__main__", "cli", "commands", "recipe_docs"),
-    ("run", "check", "bench", "question_sets", "compare"),
+    ("run", "checks", "bench", "question_sets", "compare"),
     ("trainings", "difficulty", "integrations", "export"),
     ("prepare",),
     ("report",),

@@ -1,7 +1,7 @@
 """From a recipe to what a run works on: checked items, compiled questions by split and form."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from curr_reft.data.stream import ItemStream, ReadTruth
 from curr_reft.errors import DataError
 from curr_reft.improve.sample import draw_queries
 from curr_reft.policy.config import EMBEDDED
+from curr_reft.policy.counting import Count, TokenCounter
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.questions.compile import Asking, Compiler
 from curr_reft.questions.forms import FORMS
@@ -24,8 +25,6 @@ from curr_reft.rewards.grading import grade_all
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.user import use_tasks
 from curr_reft.user_code import digest
-
-SAMPLE = 200  # prompts of a (split, form) whose tokens are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,19 +99,27 @@ def recipe_code(recipe: Recipe) -> str | None:
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
     """Compile the questions, refuse leaks, and grade every truth by its own grader. Raises DataError."""
-    compiler = Compiler(data.items, FORMS, asking(recipe, frame), recipe.data.leaks == "perceptual")
+    compiler = start_compiler(recipe, data, frame)
     compiler.look().refuse_leaks()
+    prepared = compile_all(data, compiler)
+    for requirement in REQUIREMENTS:
+        requirement(recipe, prepared)
+    return prepared
+
+
+def start_compiler(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Compiler:
+    perceptual, leave_out = recipe.data.leaks == "perceptual", recipe.data.leaking_rows == "skip"
+    return Compiler(data.items, FORMS, asking(recipe, frame), perceptual, leave_out)
+
+
+def compile_all(data: LoadedData, compiler: Compiler) -> Prepared:
+    """All questions of all forms, once the compiler has looked at the items."""
     questions: dict[str, dict[str, list[Question]]] = {}
     for _, made in compiler.ask():
         for question in made:
             questions.setdefault(question.split, {}).setdefault(question.form, []).append(question)
     card = compiler.card().to_dict()
-    prepared = Prepared(data=data, questions=questions, card={**data.account(), "questions": card})
-    _require_forms(recipe, prepared)
-    if recipe.self_improvement is not None:
-        draw_queries(query_pool(prepared), recipe.self_improvement.pools, recipe.seed)  # refuses a pool too small
-    check_truths(recipe, prepared)
-    return prepared
+    return Prepared(data=data, questions=questions, card={**data.account(), "questions": card})
 
 
 def query_pool(prepared: Prepared) -> list[Question]:
@@ -120,23 +127,36 @@ def query_pool(prepared: Prepared) -> list[Question]:
     return prepared.of("pool") or prepared.of("train")
 
 
-def prompt_lengths(prepared: Prepared, processor: ChatProcessor) -> dict[str, list[int]]:
-    """Tokens of up to ``SAMPLE`` prompts of each (split, form), by form, images included.
+@dataclass(frozen=True, kw_only=True)
+class PromptTokens:
+    """Tokens of all prompts, images included."""
 
-    Raises DataError with every one of them that is too long or holds a word the model does not know.
-    """
-    problems: list[tuple[str, str]] = []
-    by_form: dict[str, list[int]] = {}
+    by_form: Mapping[str, list[Count]]  # of every split; those that the model cannot take too
+    problems: tuple[tuple[str, str], ...]  # (file:line, reason), one a row
+
+
+def count_prompts(prepared: Prepared, processor: ChatProcessor) -> PromptTokens:
+    """Counts every prompt; no image is opened. A row is named once, by the form in which its prompt is longest."""
+    counter = TokenCounter(processor)
+    by_form: dict[str, list[Count]] = {}
+    refused: dict[str, list[tuple[int, str, str]]] = {}
     for forms in prepared.questions.values():
         for form, asked in forms.items():
-            for question in asked[:: max(1, len(asked) // SAMPLE)][:SAMPLE]:
-                try:
-                    by_form.setdefault(form, []).append(processor.encode_question(question).length)
-                except DataError as error:
-                    problems.append((question.source or error.source, error.reason))
-    if problems:
-        raise DataError(*problems[0], tuple(problems))
-    return by_form
+            for question, count in zip(asked, counter.count(asked), strict=True):
+                by_form.setdefault(form, []).append(count)
+                if count.problem is not None:
+                    refused.setdefault(question.source or question.id, []).append((count.tokens, form, count.problem))
+    problems = []
+    for source, found in refused.items():
+        _, form, reason = max(found, key=lambda each: each[0])
+        others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        problems.append((source, f"asked as {form}{others}: {reason}"))
+    return PromptTokens(by_form=by_form, problems=tuple(problems))
+
+
+def check_prompts(prepared: Prepared, processor: ChatProcessor) -> None:
+    """Raises DataError with every row whose prompt is too long, or holds a word the model does not know."""
+    _refuse(count_prompts(prepared, processor).problems)
 
 
 def _plain(truth: Any) -> Any:
@@ -161,8 +181,7 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
         for question, grade in zip(asked, grades, strict=True)
         if grade.accuracy != 1 or grade.format != 1
     ]
-    if problems:
-        raise DataError(*problems[0], tuple(problems))
+    _refuse(problems)
 
 
 def _unpaid(question: Question, grade: Grade) -> str:
@@ -174,8 +193,12 @@ def _unpaid(question: Question, grade: Grade) -> str:
     )
 
 
-def _require_forms(recipe: Recipe, prepared: Prepared) -> None:
-    """A stage needs training and validation questions of its forms. Raises DataError."""
+def require_forms(recipe: Recipe, prepared: Prepared) -> None:
+    """A stage needs training and validation questions of its forms, a result needs a test. Raises DataError."""
+    _refuse(list(_without_questions(recipe, prepared)))
+
+
+def _without_questions(recipe: Recipe, prepared: Prepared) -> Iterator[tuple[str, str]]:
     stages = recipe.curriculum.stages
     trained = {f"curriculum.stages.{number}.forms": stage.forms for number, stage in enumerate(stages)}
     if recipe.curriculum.schedule != "forward":
@@ -184,10 +207,26 @@ def _require_forms(recipe: Recipe, prepared: Prepared) -> None:
         for form in forms:
             for split in ("train", "validation"):
                 if not prepared.of(split, form):
-                    raise DataError(
+                    yield (
                         key,
                         f"no {split} question could be made in the form {form}; see the reasons under skipped in the "
                         "data card (curr-reft data build), add rows, or take the form out of the stage",
                     )
     if not prepared.of("test"):
-        raise DataError("data.test", "holds no question; add in-domain test rows")
+        yield "data.test", "holds no question; add in-domain test rows"
+
+
+def require_queries(recipe: Recipe, prepared: Prepared) -> None:
+    """Self-improvement draws its queries from pools that are large enough. Raises DataError."""
+    if recipe.self_improvement is not None:
+        draw_queries(query_pool(prepared), recipe.self_improvement.pools, recipe.seed)
+
+
+def _refuse(problems: Sequence[tuple[str, str]]) -> None:
+    if problems:
+        raise DataError(*problems[0], tuple(problems))
+
+
+REQUIREMENTS = (require_forms, require_queries, check_truths)
+"""What must hold of what is asked, the quick ones first. Each takes (recipe, prepared) and raises DataError with all
+that it finds."""

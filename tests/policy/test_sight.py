@@ -26,6 +26,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from curr_reft.data.images import FileImage
+from curr_reft.policy.counting import TokenCounter
 from curr_reft.policy.families import FAMILIES
 from curr_reft.policy.image_text import ImageTextProcessor, InternVLImages, LlavaOnevisionImages, TileProcessor
 from curr_reft.policy.processor import ChatProcessor
@@ -250,12 +251,15 @@ def test_tokens_are_counted_without_a_pixel(chat: Callable[[str], ChatProcessor]
         sources = tuple(Drawn(Image.new("RGB", size)) for size in sizes)
         encoded = asking.encode_question(Asked(sources))
         assert asking.prompt_length(Asked(sources)) == encoded.length
+        (counted,) = TokenCounter(asking).count([Asked(sources)])
+        assert (counted.tokens, counted.problem) == (encoded.length, None)
+        mark = asking.tokenizer.convert_tokens_to_ids(PLACE.get(model_type, asking.processor.image_token))
+        assert counted.image_tokens == int((encoded.input_ids_P == mark).sum())
         if sizes:
             bare = len(asking.tokenizer(encoded.text.replace(asking.processor.image_token, ""))["input_ids"])
             costs = asking.image_tokens(sizes)
             assert len(costs) == len(sizes)
             assert abs(sum(costs) + bare - encoded.length) <= len(sizes)  # words around an image may join without it
-            mark = asking.tokenizer.convert_tokens_to_ids(PLACE.get(model_type, asking.processor.image_token))
             shown = int((encoded.input_ids_P == mark).sum())
             assert 0 < shown <= sum(costs) <= shown + 80  # marks, rows and columns
 

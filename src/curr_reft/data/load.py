@@ -47,12 +47,15 @@ def rows_account(
     }
 
 
-def load_data(config: DataConfig, read_truth: ReadTruth, base: Path = Path()) -> LoadedData:
+def load_data(
+    config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False
+) -> LoadedData:
     """All items of the recipe's data section. ``base`` is the folder relative paths start from (the recipe's).
 
-    Raises DataError with every bad row in ``problems``, unless ``bad_rows`` is skip.
+    ``quiet``: what was repaired and left out is logged by nobody. Raises DataError with every bad row in ``problems``,
+    unless ``bad_rows`` is skip.
     """
-    stream = ItemStream(config, read_truth, base)
+    stream = ItemStream(config, read_truth, base, quiet=quiet)
     items = tuple(stream)
     return LoadedData(
         items=items,

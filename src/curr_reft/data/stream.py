@@ -55,7 +55,10 @@ class ItemStream:
     A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip.
     """
 
-    def __init__(self, config: DataConfig, read_truth: ReadTruth, base: Path = Path()) -> None:
+    def __init__(
+        self, config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False
+    ) -> None:
+        """``quiet``: what was repaired and left out is for the caller to tell, from ``account``."""
         self.config = config
         self.read_truth = read_truth
         self.base = base
@@ -65,8 +68,10 @@ class ItemStream:
         self._recent: OrderedDict[str, StoredImage] = OrderedDict()  # by its place
         # Image -> size, hash of its content, fingerprint where one was taken.
         self._known: dict[int, tuple[tuple[int, int], bytes, Fingerprint | None]] = {}
-        self._validation: ValidationSplit | None = None  # made by the first pass, where the recipe names no validation
-        self._told = False
+        # Made by the first pass, where the recipe names no rows of these splits.
+        self._test: ValidationSplit | None = None
+        self._validation: ValidationSplit | None = None
+        self._told = quiet
 
     def __iter__(self) -> Iterator[Item]:
         if self.config.kind == "shapes":
@@ -83,14 +88,19 @@ class ItemStream:
             for split in SPLITS:
                 yield from points_items(self.config.points, split)
             return
-        if self.config.files.validation:
-            yield from self._rows()
-            return
-        if self._validation is None:
-            files, perceptual = self.config.files, self.config.leaks == "perceptual"
+        files, perceptual = self.config.files, self.config.leaks == "perceptual"
+        if files.test_fraction is not None and self._test is None:
+            self._test = ValidationSplit(_Rows(self), files.test_fraction, files.seed, perceptual, name="test")
+        if not files.validation and self._validation is None:
             self._validation = ValidationSplit(_Rows(self), files.validation_fraction, files.seed, perceptual)
+        for item in self._rest():
+            taken = self._validation is not None and self._validation.takes(item)
+            yield replace(item, split="validation") if taken else item
+
+    def _rest(self) -> Iterator[Item]:
+        """All items, those that are split off for the test in their split."""
         for item in self._rows():
-            yield replace(item, split="validation") if self._validation.takes(item) else item
+            yield replace(item, split="test") if self._test is not None and self._test.takes(item) else item
 
     def _rows(self) -> Iterator[Item]:
         reading = Pass()
@@ -287,13 +297,13 @@ class ItemStream:
 
 
 class _Rows:
-    """The rows of a stream, as often as they are asked for, before any are split off."""
+    """The rows of a stream, as often as they are asked for, before validation is split off."""
 
     def __init__(self, stream: ItemStream) -> None:
         self.stream = stream
 
     def __iter__(self) -> Iterator[Item]:
-        return self.stream._rows()
+        return self.stream._rest()
 
 
 def _without_prefix(image: str | StoredImage, entry: FileEntry) -> str | StoredImage:

@@ -1,4 +1,4 @@
-"""Validation split off the training rows, where a recipe names none.
+"""Validation, and a test, split off the training rows, where a recipe names none.
 
 Items that share a picture, or a copy of it under other bytes, or (without pictures) a question, move together, so that
 the split cannot leak into itself. Which ones move depends on their content and the seed only, not on their order.
@@ -21,9 +21,14 @@ class ValidationSplit:
     """About ``fraction`` of the training items of each task. Keeps 17 bytes an item, and a number for each picture that
     is linked to another one."""
 
-    def __init__(self, items: Iterable[Item], fraction: float, seed: int, perceptual: bool = True) -> None:
-        """Goes through ``items`` once; once more if pictures look alike. Raises DataError for one it cannot open."""
+    def __init__(
+        self, items: Iterable[Item], fraction: float, seed: int, perceptual: bool = True, name: str = "validation"
+    ) -> None:
+        """Goes through ``items`` once; once more if pictures look alike. Raises DataError for one it cannot open.
+
+        ``name`` is that of the split, which names the draw."""
         self._seed = seed
+        self._name = name
         self._linked: dict[int, int] = {}  # picture or question -> a smaller one that moves with it
         tasks: dict[str, int] = {}
         firsts, of_task = array("Q"), array("B")
@@ -45,7 +50,7 @@ class ValidationSplit:
         self._moved = self._choose([self._group(first) for first in firsts], of_task, len(tasks), fraction)
 
     def takes(self, item: Item) -> bool:
-        """Whether a training item moves to validation."""
+        """Whether a training item moves."""
         return item.split == "train" and self._group(_names(item)[0]) in self._moved
 
     def _choose(self, groups: list[int], of_task: "array[int]", tasks: int, fraction: float) -> set[int]:
@@ -64,7 +69,7 @@ class ValidationSplit:
 
     def _group(self, name: int) -> int:
         """Names what moves together; the order of the numbers is the order in which groups are asked to move."""
-        return derive_seed(self._seed, "validation", self._smallest(name))
+        return derive_seed(self._seed, self._name, self._smallest(name))
 
     def _smallest(self, name: int) -> int:
         while name in self._linked:

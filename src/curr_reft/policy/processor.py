@@ -122,20 +122,36 @@ class ChatProcessor:
 
     def image_tokens(self, sizes: Sequence[Size]) -> list[int]:
         """How many tokens each of these images costs a prompt that shows them all, marks around it included."""
-        texts = self._replacements(self.see(sizes).made, len(sizes))
-        return [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        return [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in self.replacements(sizes)]
+
+    def replacements(self, sizes: Sequence[Size]) -> tuple[str, ...]:
+        """What the placeholders of images of these sizes become in a prompt that shows them all. Raises DataError."""
+        return self._replacements(self.see(sizes).made, len(sizes)) if sizes else ()
 
     def prompt_length(self, question: Askable) -> int:
         """Tokens of the prompt of ``question``, however many. Its images are not opened. Raises DataError."""
-        sizes = [image.size for image in question.images]
-        replacements = self._replacements(self.see(sizes).made, len(sizes)) if sizes else ()
-        _, expanded = self._prompt(question.prompt, replacements, _name(question))
-        return len(self._ids(expanded))
+        replacements = self.replacements([image.size for image in question.images])
+        return len(self._ids(self.prompt_text(question.prompt, replacements, _name(question))))
+
+    def prompt_text(self, prompt: str, replacements: Sequence[str], source: str) -> str:
+        """The chat up to where the answer starts, with ``replacements`` of its images. Raises DataError."""
+        return self._prompt(prompt, replacements, source)[1]
+
+    def tokens_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of prompts as ``prompt_text`` gives them, all at once."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(
+            list(texts), add_special_tokens=self._adds_start(texts[0]), return_attention_mask=False, verbose=False
+        )["input_ids"]
+        return ids
 
     def _encode(self, prompt_text: str, pixels: _Pixels | None, source: str) -> EncodedPrompt:
         text, expanded = self._prompt(prompt_text, pixels.replacements if pixels else (), source)
         ids = self._ids(expanded)
-        self._check(ids, expanded, source)
+        problem = self.problem(ids, len(ids), expanded)
+        if problem is not None:
+            raise DataError(source, problem)
         input_ids_P = torch.tensor(ids, dtype=torch.int64)
         inputs = pixels.inputs if pixels else {}
         positions_AP = self.positions(input_ids_P, inputs) if self.positions else None
@@ -183,24 +199,25 @@ class ChatProcessor:
         start = self.tokenizer.bos_token
         return start is None or not text.startswith(start)
 
-    def _check(self, ids: list[int], text: str, source: str) -> None:
+    def problem(self, ids: list[int], length: int, text: str) -> str | None:
+        """Why the model cannot take a prompt of ``length`` tokens, if it cannot. ``ids`` are those of ``text``, which
+        may leave out some of the tokens of its images."""
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
             spans = self.tokenizer(text, add_special_tokens=self._adds_start(text), return_offsets_mapping=True)[
                 "offset_mapping"
             ]
             words = sorted({text[a:b] for token, (a, b) in zip(ids, spans, strict=True) if token == unknown})
-            raise DataError(
-                source,
+            return (
                 f"not in the model's vocabulary: {', '.join(map(repr, words[:8]))}; reword the question, "
-                "or use a model that knows these words",
+                "or use a model that knows these words"
             )
-        if len(ids) > self.max_length:
-            raise DataError(
-                source,
-                f"the prompt has {len(ids)} tokens and the model takes {self.max_length}; shorten the text or lower "
-                "the image's pixels",
+        if length > self.max_length:
+            return (
+                f"the prompt has {length} tokens and the model takes {self.max_length}; shorten the text or lower "
+                "the image's pixels"
             )
+        return None
 
     def _cached(self, sources: tuple[ImageSource, ...]) -> _Pixels:
         """Prompts with the same images get the very same tensors: the rollout and the packed row look for that."""
