@@ -9,12 +9,11 @@ import pytest
 
 from curr_reft.errors import DataError, JudgeError
 from curr_reft.files import read_json, read_jsonl
-from curr_reft.improve import judge as judges
-from curr_reft.improve import phase
+from curr_reft.improve import judges, phase
 from curr_reft.improve.config import JudgeConfig, PoolConfig, SelfImprovementConfig
-from curr_reft.improve.judge import judge_all
+from curr_reft.improve.judges import judge_all
+from curr_reft.improve.judges.rules import RulesJudge
 from curr_reft.improve.records import CRITERIA, Candidate, Verdict
-from curr_reft.improve.rules import RulesJudge
 from curr_reft.improve.sample import draw_queries, sample_candidates
 from curr_reft.improve.select import select
 from curr_reft.parquet import read_rows
@@ -54,6 +53,7 @@ def config(threshold: float = 85.0, **pools: tuple[int, int]) -> SelfImprovement
     )
 
 
+WORKPLACE = judges.Workplace(cache=Path("not used by rules"), say=print)
 RIGHT = "<think> i see 2 red and 3 blue so 5 </think> <answer> 5 </answer>"
 LUCKY = "<think> i guess </think> <answer> 5 </answer>"
 WRONG_GUESS = "<think> i guess </think> <answer> 4 </answer>"
@@ -125,7 +125,7 @@ def test_no_score_of_the_verifier_is_a_failure_and_no_zero() -> None:
         truncated=False,
         grade=Grade(status=Status.TIMED_OUT, format=1.0, accuracy=None, correct=None, reason="5 s"),
     )
-    (found,) = judge_all(JudgeConfig(), [failed])
+    (found,) = judge_all(JudgeConfig(), [failed], WORKPLACE).verdicts
     assert (found.total, found.scores) == (None, {})
     assert found.failure == "no score: timed_out 5 s"
     kept, account = select([failed], [found], config(threshold=0), seed=0)
@@ -145,6 +145,9 @@ def test_a_judge_that_breaks_its_contract_is_named(monkeypatch: pytest.MonkeyPat
         def judge(self, _: Sequence[Candidate]) -> list[Verdict]:
             return self.found
 
+        def account(self) -> dict[str, Any]:
+            return {}
+
     good = [verdict(each, 50) for each in asked]
     cases = [
         (good[:1], "one verdict for each candidate"),
@@ -154,9 +157,9 @@ def test_a_judge_that_breaks_its_contract_is_named(monkeypatch: pytest.MonkeyPat
         ([good[0], Verdict(candidate_id=asked[1].id, scores={"accuracy": 1.0}, total=1.0)], "off the scale"),
     ]
     for found, message in cases:
-        monkeypatch.setitem(judges.JUDGES, "rules", lambda found=found: Odd(found))
+        monkeypatch.setitem(judges.JUDGES, "rules", lambda *_, found=found: Odd(found))
         with pytest.raises(JudgeError, match=message):
-            judge_all(JudgeConfig(), asked)
+            judge_all(JudgeConfig(), asked, WORKPLACE)
 
 
 # Selection
@@ -254,7 +257,7 @@ def test_the_files_of_the_phase_and_what_is_not_made_again(monkeypatch: pytest.M
     def keep(sha256: str) -> tuple[list[Any], dict[str, Any]]:
         pool = [question("a"), question("b")]
         given = config(math=(2, 2))
-        return phase.keep_best_answers(load, pool, tmp_path, given, SamplingConfig(), RewardsConfig(), 0, sha256)
+        return phase.keep_best_answers(load, pool, tmp_path, given, SamplingConfig(), RewardsConfig(), 0, sha256, print)
 
     examples, account = keep("x")
     assert sum(each.completion == RIGHT for each in examples) == len(examples) == account["kept"] == 1

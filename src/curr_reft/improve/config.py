@@ -1,10 +1,13 @@
 """Section of the recipe for phase 2: sample, judge, select, fine-tune (Curr-ReFT section 3.3)."""
 
+import re
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from curr_reft.config import Config
+from curr_reft.policy.config import ModelConfig
 from curr_reft.train.config import OptimizerConfig, SftConfig
 
 
@@ -15,10 +18,104 @@ class PoolConfig(Config):
     quota: int = Field(ge=1, description="answers kept at most")
 
 
-class JudgeConfig(Config):
-    """Who scores the answers. A new judge is one file and one line in ``improve.judge.JUDGES``."""
+class PricesConfig(Config):
+    """What a server asks for a million tokens, in any one currency."""
 
-    kind: Literal["rules"] = Field("rules", description="rules: transparent, needs a truth; see improve/rules.py")
+    input: float = Field(ge=0, description="of prompts, images included")
+    output: float = Field(ge=0, description="of replies")
+
+
+class EndpointConfig(Config):
+    """A judge behind an OpenAI-compatible server: a hosted model, vLLM, ``transformers serve`` (docs/judges.md)."""
+
+    base_url: str = Field(description="http(s) address up to and with /v1, without a key in it")
+    model: str = Field(min_length=1, description="the model's name on that server")
+    api_key_env: str | None = Field(
+        "OPENAI_API_KEY",
+        description="NAME of the environment variable that holds the key, never the key; null: the server needs none",
+    )
+    temperature: float | None = Field(0.0, ge=0, le=2, description="null: not sent, for models that refuse it")
+    max_tokens: int = Field(400, ge=50, description="a reply is cut, and no verdict, at this many tokens")
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="the name under which max_tokens is sent; OpenAI's reasoning models take the second"
+    )
+    concurrency: int = Field(8, ge=1, le=256, description="requests under way at once")
+    requests_per_minute: float | None = Field(None, gt=0, description="null: no limit but concurrency")
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="counted before sending: prompt, images and max_tokens; null: no limit"
+    )
+    timeout: float = Field(60.0, gt=0, description="seconds without a sign from the server")
+    attempts: int = Field(
+        6,
+        ge=1,
+        description="tries for an answer: a busy, failing or silent server is tried again, more and more slowly",
+    )
+    image_max_pixels: int = Field(1_048_576, ge=784, description="images are shrunk to at most this many pixels")
+    image_max_bytes: int = Field(
+        4_000_000, ge=10_000, description="as PNG where that is not larger, else as JPEG, shrunk until it fits"
+    )
+    prices: PricesConfig | None = Field(None, description="for the estimate and the budget; null: nothing is counted")
+    budget: float | None = Field(
+        None, gt=0, description="judging stops before it costs more, in the currency of prices; a resumed run counts on"
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_address(cls, base_url: str) -> str:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http or https address, as https://api.openai.com/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password, query or fragment; keys come from the environment only")
+        return base_url.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise ValueError(
+                "must be the NAME of an environment variable in capitals, as OPENAI_API_KEY; a key never stands in a "
+                "recipe: export it, and if this was one, renew it"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _check(self) -> "EndpointConfig":
+        if self.budget is not None and self.prices is None:
+            raise ValueError("budget: needs prices (prices: {input: 2.5, output: 10}), or leave budget out")
+        return self
+
+
+class LocalJudgeConfig(Config):
+    """A judge in this process: an image-text-to-text model, asked in batches through the project's own rollout."""
+
+    model: ModelConfig = Field(description="the judging model")
+    temperature: float = Field(0.0, ge=0, description="0 takes the most likely token")
+    max_new_tokens: int = Field(400, ge=1, description="a reply is cut, and no verdict, at this many tokens")
+    batch: int = Field(32, ge=1, description="answers judged together; verdicts are kept after each batch")
+
+
+class JudgeConfig(Config):
+    """Who scores the answers. A new judge is one file and one line in ``improve.judges.JUDGES``."""
+
+    kind: Literal["rules", "endpoint", "local"] = Field(
+        "rules", description="rules: transparent, needs a truth; endpoint: a model behind a server; local: a model here"
+    )
+    rubric: str = Field("1", description="version of the rubric that models judge by (improve/rubrics/)")
+    endpoint: EndpointConfig | None = Field(None, description="needed by kind endpoint")
+    local: LocalJudgeConfig | None = Field(None, description="needed by kind local")
+    cache: str | None = Field(
+        None,
+        min_length=1,
+        description="file of verdicts that runs may share; null: verdicts.sqlite beside the candidates",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "JudgeConfig":
+        if self.kind != "rules" and getattr(self, self.kind) is None:
+            example = {"endpoint": "{base_url: ..., model: ...}", "local": "{model: {path: ...}}"}[self.kind]
+            raise ValueError(f"kind: {self.kind} needs the section {self.kind} ({self.kind}: {example})")
+        return self
 
 
 class SelfImprovementConfig(Config):

@@ -7,7 +7,7 @@ from typing import Any
 from curr_reft import processes
 from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
 from curr_reft.improve.config import SelfImprovementConfig
-from curr_reft.improve.judge import judge_all
+from curr_reft.improve.judges import Workplace, judge_all
 from curr_reft.improve.records import candidate_row
 from curr_reft.improve.sample import draw_queries, sample_candidates
 from curr_reft.improve.select import select
@@ -28,6 +28,7 @@ def keep_best_answers(
     rewards: RewardsConfig,
     seed: int,
     weights_sha256: str | None,
+    say: Callable[[str], None],
 ) -> tuple[list[SftExample], dict[str, Any]]:
     """(examples to learn, the account). ``load`` gives the curr_rl policy when sampling is still to be done.
 
@@ -43,9 +44,11 @@ def keep_best_answers(
 
         def judge() -> None:
             write_rows(folder / "candidates.parquet", map(candidate_row, candidates))
-            verdicts = judge_all(config.judge, candidates)
-            write_jsonl(folder / "verdicts.jsonl", (verdict.to_dict() for verdict in verdicts))
-            kept, account = select(candidates, verdicts, config, seed)
+            cache = Path(config.judge.cache) if config.judge.cache else folder / "verdicts.sqlite"
+            judged = judge_all(config.judge, candidates, Workplace(cache=cache, say=say))
+            write_jsonl(folder / "verdicts.jsonl", (verdict.to_dict() for verdict in judged.verdicts))
+            write_json(folder / "judge.json", judged.account)
+            kept, account = select(candidates, judged.verdicts, config, seed)
             write_jsonl(folder / "kept.jsonl", (entry.to_dict() for entry in kept))
             write_json(path, {**account, "weights_sha256": weights_sha256})  # last: it says that the others are whole
 

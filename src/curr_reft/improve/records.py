@@ -33,7 +33,9 @@ class Verdict:
     candidate_id: str
     scores: Mapping[str, float]  # by criterion; empty when failed
     total: float | None
-    failure: str | None = None
+    failure: str | None = None  # "kind: what was found"
+    comment: str = ""  # the judge's, if it gave one
+    rubric: str | None = None  # version and hash of the rubric it was judged by; None: by rules
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,7 +8,8 @@ one.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from curr_reft.improve.records import CRITERIA, Candidate, Verdict
 from curr_reft.rewards.format import answer_block
@@ -21,12 +22,15 @@ _KEYS = {"bbox_2d", "bbox", "box"}  # names of fields, not content
 
 
 class RulesJudge:
-    """Implements ``judge.Judge``."""
+    """Implements ``judges.Judge``."""
 
     name = "rules"
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         return [self._verdict(candidate) for candidate in candidates]
+
+    def account(self) -> Mapping[str, Any]:
+        return {}
 
     def _verdict(self, candidate: Candidate) -> Verdict:
         if candidate.grade.correct is None:

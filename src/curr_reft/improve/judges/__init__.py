@@ -1,0 +1,61 @@
+"""Who scores the answers. A judge takes candidates and gives each a verdict or says why there is none."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from curr_reft.errors import JudgeError
+from curr_reft.improve.config import JudgeConfig
+from curr_reft.improve.judges.base import Judge, Judged, Workplace
+from curr_reft.improve.judges.endpoint import EndpointJudge, require_key
+from curr_reft.improve.judges.local import LocalJudge
+from curr_reft.improve.judges.rules import RulesJudge
+from curr_reft.improve.records import CRITERIA, Candidate, Verdict
+
+__all__ = ["JUDGES", "Judge", "Judged", "Workplace", "judge_all", "require_judge"]
+
+JUDGES: dict[str, Callable[[JudgeConfig, Workplace], Judge]] = {
+    "rules": lambda config, workplace: RulesJudge(),
+    "endpoint": EndpointJudge,
+    "local": LocalJudge,
+}
+"""A new judge is one file and one line here."""
+
+
+def require_judge(config: JudgeConfig) -> None:
+    """What can be known before anything is sampled: the key is in the environment, the client is installed.
+
+    Raises UsageError.
+    """
+    if config.endpoint is not None and config.kind == "endpoint":
+        require_key(config.endpoint)
+
+
+def judge_all(config: JudgeConfig, candidates: Sequence[Candidate], workplace: Workplace) -> Judged:
+    """The verdicts of the recipe's judge.
+
+    Raises UsageError for a judge that cannot begin, JudgeError when it stops or breaks its contract.
+    """
+    judge = JUDGES[config.kind](config, workplace)
+    verdicts = judge.judge(candidates)
+    if [verdict.candidate_id for verdict in verdicts] != [candidate.id for candidate in candidates]:
+        raise JudgeError(f"judge {judge.name} did not return one verdict for each candidate, in order")
+    for verdict in verdicts:
+        _check(judge.name, verdict)
+    failures = Counter(verdict.failure.split(":")[0] for verdict in verdicts if verdict.failure is not None)
+    account = {
+        "judge": judge.name,
+        "candidates": len(candidates),
+        "verdicts": sum(verdict.failure is None for verdict in verdicts),
+        "failures": dict(sorted(failures.items())),
+        **judge.account(),
+    }
+    return Judged(verdicts=tuple(verdicts), account=account)
+
+
+def _check(name: str, verdict: Verdict) -> None:
+    if verdict.failure is not None:
+        return
+    numbers = {**verdict.scores, "total": verdict.total}
+    off = [key for key, value in numbers.items() if value is None or not 0 <= value <= 100]
+    if off or set(verdict.scores) != set(CRITERIA):
+        raise JudgeError(f"judge {name} scored {verdict.candidate_id} off the scale 0 to 100: {numbers}")
