@@ -45,7 +45,7 @@ class Pass:
     bad: list[BadRow] = field(default_factory=list)
     repaired: int = 0  # rows with typos of the reference data, which were repaired
     repairs: Counter[str] = field(default_factory=Counter)  # what was repaired -> rows
-    repeated: int = 0  # rows listed twice in one split, kept once
+    repeated: int = 0  # rows listed twice in one split, or in the pool and elsewhere, and kept once
     given: dict[Hashable, bytearray] = field(default_factory=dict)  # what is read -> a row's 1 + place of its split
 
 
@@ -140,11 +140,11 @@ class ItemStream:
             if item is None:
                 continue
             before, mark = given[index], 1 + SPLITS.index(split)
-            given[index] = mark
             if not before:
+                given[index] = mark
                 yield item
-            elif before == mark:
-                reading.repeated += 1
+            elif before == mark or (split == "pool" and self.config.leaking_rows == "skip"):
+                reading.repeated += 1  # the pool is read last, and loses what any other split has
             else:
                 raise DataError(
                     item.source, f"stands in {SPLITS[before - 1]} and in {split}; a row may be in one split"
@@ -278,7 +278,7 @@ class ItemStream:
             kinds = "; ".join(f"{count}: {what}" for what, count in sorted(reading.repairs.items()))
             log.warning("%d rows with typos of the reference data were repaired (%s)", reading.repaired, kinds)
         if reading.repeated and not told:
-            log.warning("%d rows are listed more than once in their split and were kept once", reading.repeated)
+            log.warning("%d rows are listed more than once and were kept once", reading.repeated)
         if not reading.bad:
             return
         shown = [f"{bad.source}: {bad.reason}" for bad in reading.bad[:SHOWN_PROBLEMS]]

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from published_files import load, picture, write_json, write_lines
@@ -139,3 +140,27 @@ def test_one_row_in_two_splits_is_found_in_any_format(tree: Path) -> None:
     config = DataConfig.model_validate({"kind": "files", "files": files})
     with pytest.raises(DataError, match=r"rows\.csv:2: stands in train and in validation"):
         load_data(config, lambda task, truth: TASKS[task].read_truth(truth), tree)
+
+
+def test_the_pool_may_leave_a_row_to_the_split_that_has_it(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Random draws of training and pool from one file meet; nothing else may share a row, even then."""
+    (tree / "rows.csv").write_text("question,answer\n1 + 1?,2\n2 + 2?,4\n3 + 3?,6\n5 + 5?,10\n")
+    (tree / "held.csv").write_text("question,answer\n4 + 4?,8\n")
+    row = {"path": "rows.csv", "task": "math"}
+
+    def read(test: list[Any]) -> LoadedData:
+        files = {"train": [row | {"sampling": "first:2"}], "validation": [row | {"path": "held.csv"}], "pool": [row]}
+        config = DataConfig.model_validate({"kind": "files", "files": files | {"test": test}, "leaking_rows": "skip"})
+        return load_data(config, lambda task, truth: TASKS[task].read_truth(truth), tree)
+
+    data = read(test=[row | {"sampling": "end:1"}])
+    assert [(item.split, item.source) for item in data.items if item.source.startswith("rows")] == [
+        ("train", "rows.csv:2"),
+        ("train", "rows.csv:3"),
+        ("test", "rows.csv:5"),
+        ("pool", "rows.csv:4"),
+    ]
+    assert data.repeated == 3
+    assert "3 rows are listed more than once and were kept once" in caplog.text
+    with pytest.raises(DataError, match=r"rows\.csv:2: stands in train and in test"):
+        read(test=[row])
