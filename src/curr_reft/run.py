@@ -29,7 +29,7 @@ from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.selfcheck import check_packed
-from curr_reft.prepare import Prepared, load_items, prepare, prompt_lengths, query_pool, recipe_code
+from curr_reft.prepare import Prepared, check_prompts, load_items, prepare, query_pool, recipe_code
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
@@ -68,8 +68,9 @@ class Run:
         self.base_start = Start.of_model(recipe.model.path)
         # All that can be wrong with the data is found before weights are read.
         processor = load_chat_processor(recipe.model)
-        self.prepared: Prepared = prepare(recipe, data, processor.frame)
-        prompt_lengths(self.prepared, processor)
+        self.frame = processor.frame
+        self.prepared: Prepared = prepare(recipe, data, self.frame)
+        check_prompts(self.prepared, processor)
         directory.require_same("the code of rewards.custom and tasks", "code_sha256", recipe_code(recipe))
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
@@ -211,6 +212,7 @@ class Run:
             self.recipe.rewards,
             self.recipe.seed,
             start.sha256,
+            self.frame,
             self.console.say,
         )
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
