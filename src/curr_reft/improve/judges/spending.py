@@ -8,7 +8,6 @@ meant to be too high rather than too low. The server's own count replaces them a
 
 import math
 import threading
-from dataclasses import dataclass
 
 from curr_reft.improve.config import PricesConfig
 from curr_reft.improve.rubric import JudgePrompt
@@ -34,28 +33,35 @@ def cost_of(prices: PricesConfig | None, prompt_tokens: int, completion_tokens: 
     return (prompt_tokens * prices.input + completion_tokens * prices.output) / 1e6
 
 
-@dataclass
 class Budget:
     """What may still be spent. A request is counted at its highest price while it is under way, so that requests at
-    the same time do not spend the same money."""
+    the same time do not spend the same money; where that is too much, the next waits for what they really cost."""
 
-    limit: float | None
-    spent: float = 0.0
-
-    def __post_init__(self) -> None:
+    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
+        self.limit = limit
+        self.spent = spent
         self._held = 0.0
-        self._lock = threading.Lock()
+        self._under_way = 0
+        self._changed = threading.Condition()
 
     def hold(self, most: float) -> bool:
-        """Whether a request of at most ``most`` may begin; if so, it counts."""
-        with self._lock:
-            if self.limit is not None and self.spent + self._held + most > self.limit:
+        """Whether a request of at most ``most`` may begin; if so, it counts until it is settled."""
+        with self._changed:
+            while self._beyond(most) and self._under_way:
+                self._changed.wait()
+            if self._beyond(most):
                 return False
             self._held += most
+            self._under_way += 1
             return True
 
     def settle(self, most: float, cost: float) -> None:
         """A request that was held at ``most`` is over and has cost ``cost``."""
-        with self._lock:
+        with self._changed:
             self._held -= most
+            self._under_way -= 1
             self.spent += cost
+            self._changed.notify_all()
+
+    def _beyond(self, most: float) -> bool:
+        return self.limit is not None and self.spent + self._held + most > self.limit
