@@ -6,6 +6,7 @@ Nothing heavy is imported: a wrong recipe is refused in well under a second, wit
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from curr_reft.train.config import CheckpointConfig, RlConfig, SftConfig
 from curr_reft.user_code import is_file, split_call
 
 FORMS = ("binary", "choice", "open")
+_SECRET = re.compile("api_?key|token$|secret|password|authorization|base_url", re.IGNORECASE)
 
 
 def _default_output(data: dict[str, Any]) -> Any:
@@ -211,11 +213,17 @@ def _problems(error: pydantic.ValidationError, source: Source) -> list[str]:
             continue
         key, value = _follow(each["loc"], source.data, missing=each["type"] == "missing")
         dotted = ".".join(map(str, key)) or "the recipe"
-        shown = "" if isinstance(value, dict | list) or each["type"] == "missing" else f" = {json.dumps(value)[:80]}"
+        unsaid = isinstance(value, dict | list) or each["type"] == "missing" or _may_be_secret(key)
+        shown = "" if unsaid else f" = {json.dumps(value)[:80]}"
         place = source.place(key)
         head = f"{place}{shown.replace(' =', '')}: " if place == f"--{dotted}" else f"{place}: {dotted}{shown}: "
         found.setdefault(head, []).append(_rule(each, key, value))
     return [head + " or ".join(dict.fromkeys(rules)) for head, rules in found.items()]
+
+
+def _may_be_secret(key: Key) -> bool:
+    """Whether somebody may have written a key there by mistake: messages do not repeat it, as they end in logs."""
+    return bool(key) and bool(_SECRET.search(str(key[-1])))
 
 
 def _rule(error: Any, key: Key, value: Any) -> str:
