@@ -54,8 +54,9 @@ def make_run(path: Path, models: tuple[str, ...] = tuple(LEVELS)) -> Path:
                       for n, domain in enumerate((*TASKS, "arithmetic"))},
     })  # fmt: skip
     _lines(path / "self-improve" / "kept.jsonl", [
-        {"id": f"{domain}/{n}", "domain": domain, "task": domain, "prompt": f"how many red plus how many blue ({n})",
-         "completion": "<think>red 1, blue 2</think><answer>3</answer>",
+        {"id": f"{domain}/{n}", "domain": domain, "task": domain, "images": [],
+         "messages": [{"role": "user", "content": f"<image>how many red plus how many blue ({n})"},
+                      {"role": "assistant", "content": "<think>red 1, blue 2</think><answer>3</answer>"}],
          "scores": {"accuracy": 100, "logic": 90, "format": 100, "fluency": 88, "total": 95}}
         for domain in (*TASKS, "arithmetic") for n in range(3)
     ])  # fmt: skip

@@ -118,6 +118,27 @@ class JudgeConfig(Config):
         return self
 
 
+class SelectionConfig(Config):
+    """What is kept of the answers that pass, beside the quotas: answers that differ."""
+
+    most_alike: int | None = Field(
+        3,
+        ge=1,
+        description="most kept answers of a domain that are near-duplicates of one another, whatever they answer; "
+        "null: no limit",
+    )
+    alike_words: int = Field(
+        40, ge=1, description="shorter answers are alike by nature and are not limited by most_alike"
+    )
+    length_bands: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="a quota is filled in turns from so many bands of length, equally many answers each, so that a "
+        "judge who likes long answers does not choose long ones only; 1: by the total alone",
+    )
+
+
 class SelfImprovementConfig(Config):
     """Rejection sampling and the fine-tuning on what was kept."""
 
@@ -129,6 +150,10 @@ class SelfImprovementConfig(Config):
     threshold: float = Field(
         85.0, ge=0, le=100, description="an answer is kept when its total is strictly above this (paper: 85)"
     )
+    save_every: int = Field(
+        64, ge=1, description="queries whose answers are sampled together and kept; a killed run repeats no more"
+    )
+    selection: SelectionConfig = SelectionConfig()
     judge: JudgeConfig = JudgeConfig()
     sft: SftConfig = SftConfig(steps=2000, optimizer=OptimizerConfig(lr=2e-7, schedule="cosine", warmup=0.05))
 

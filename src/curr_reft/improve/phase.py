@@ -1,22 +1,32 @@
-"""Phase 2 up to the fine-tuning: sample, judge, select. Once the account, written last, is there, none is repeated."""
+"""Phase 2 up to the fine-tuning: sample, judge, select. Once the account, written last, is there, none is repeated.
 
-from collections.abc import Callable, Sequence
+Each step leaves its files and can be done alone (``curr-reft sample``, ``judge``, ``select``): candidates.parquet and
+sampling.json; verdicts.jsonl and judge.json; kept.jsonl, images/, dataset_info.json and account.json.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from curr_reft import processes
+from curr_reft.data.frame import BoxFrame
+from curr_reft.errors import UsageError
 from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
 from curr_reft.improve.config import SelfImprovementConfig
+from curr_reft.improve.findings import findings
 from curr_reft.improve.judges import Workplace, judge_all
-from curr_reft.improve.records import candidate_row
-from curr_reft.improve.sample import draw_queries, sample_candidates
-from curr_reft.improve.select import select
-from curr_reft.parquet import write_rows
+from curr_reft.improve.kept import KEPT, completion_of, write_kept
+from curr_reft.improve.records import Candidate, Verdict, candidate_of
+from curr_reft.improve.sample import CANDIDATES, draw_queries, sample_candidates, sampling_account
+from curr_reft.improve.select import select, told_short
+from curr_reft.parquet import read_rows
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.train.sft import SftExample
+
+VERDICTS, JUDGE, ACCOUNT = "verdicts.jsonl", "judge.json", "account.json"
 
 
 def keep_best_answers(
@@ -28,31 +38,95 @@ def keep_best_answers(
     rewards: RewardsConfig,
     seed: int,
     weights_sha256: str | None,
+    frame: BoxFrame,
     say: Callable[[str], None],
+    turn: int = 1,
 ) -> tuple[list[SftExample], dict[str, Any]]:
-    """(examples to learn, the account). ``load`` gives the curr_rl policy when sampling is still to be done.
+    """(examples to learn, the account). ``load`` gives the curr_rl policy when sampling is still to be done; ``turn``
+    is the number of the round.
 
     What was kept before from answers of other weights than ``weights_sha256`` is made again.
 
     There may be no examples: that no answer passes is a finding of the run, not its failure. Raises DataError for a
-    pool that is too small.
+    pool that is too small, JudgeError when judging stops.
     """
-    path = folder / "account.json"
+    path = folder / ACCOUNT
     if not processes.on_main(lambda: path.is_file() and read_json(path).get("weights_sha256") == weights_sha256):
-        queries = draw_queries(questions, config.pools, seed)
-        candidates = sample_candidates(load(), queries, config, sampling, rewards, seed)
+        queries = draw_queries(questions, config.pools, seed, turn)
+        candidates = sample_candidates(load, queries, folder, config, sampling, rewards, seed, weights_sha256, say)
 
-        def judge() -> None:
-            write_rows(folder / "candidates.parquet", map(candidate_row, candidates))
+        def judge_and_select() -> None:
             cache = Path(config.judge.cache) if config.judge.cache else folder / "verdicts.sqlite"
             judged = judge_all(config.judge, candidates, Workplace(cache=cache, say=say))
-            write_jsonl(folder / "verdicts.jsonl", (verdict.to_dict() for verdict in judged.verdicts))
-            write_json(folder / "judge.json", judged.account)
-            kept, account = select(candidates, judged.verdicts, config, seed)
-            write_jsonl(folder / "kept.jsonl", (entry.to_dict() for entry in kept))
-            write_json(path, {**account, "weights_sha256": weights_sha256})  # last: it says that the others are whole
+            write_jsonl(folder / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
+            write_json(folder / JUDGE, judged.account)
+            keep_selected(candidates, judged.verdicts, folder, config, seed, frame, weights_sha256, say)
 
-        processes.on_main(judge)
-    account, rows = processes.on_main(lambda: (read_json(path), read_jsonl(folder / "kept.jsonl")))
+        processes.on_main(judge_and_select)
+    account, rows = processes.on_main(lambda: (read_json(path), read_jsonl(folder / KEPT)))
     by_id = {question.id: question for question in questions}
-    return [SftExample(question=by_id[row["id"]], completion=row["completion"]) for row in rows], account
+    return [SftExample(question=by_id[row["id"]], completion=completion_of(row)) for row in rows], account
+
+
+def keep_selected(
+    candidates: Sequence[Candidate],
+    verdicts: Sequence[Verdict],
+    folder: Path,
+    config: SelfImprovementConfig,
+    seed: int,
+    frame: BoxFrame,
+    weights_sha256: str | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Select, and write what is kept and then the account, which says that all is whole. Returns the account."""
+    (folder / ACCOUNT).unlink(missing_ok=True)
+    selected = select(candidates, verdicts, config, seed)
+    write_kept(folder, selected.kept, frame)
+    account = {
+        **selected.account,
+        **findings(candidates, verdicts, selected),
+        "sampling": sampling_account(folder),
+        "judging": read_json(folder / JUDGE),
+        "weights_sha256": weights_sha256,
+    }
+    write_json(folder / ACCOUNT, account)
+    for line in told_short(account):
+        say(line)
+    return account
+
+
+def read_candidates(folder: Path, questions: Sequence[Question]) -> list[Candidate]:
+    """The candidates in ``folder`` with their questions. Raises UsageError when they are of other data."""
+    path = folder / CANDIDATES
+    if not path.is_file():
+        raise UsageError(f"{path} is not there; curr-reft sample writes it")
+    by_id = {question.id: question for question in questions}
+    rows = read_rows(path)
+    unknown = [row["question"] for row in rows if row["question"] not in by_id]
+    changed = [row["question"] for row in rows if row["question"] in by_id and _changed(row, by_id[row["question"]])]
+    if unknown or changed:
+        first = (unknown or changed)[0]
+        raise UsageError(
+            f"{path}: the query {first} {'is not in' if unknown else 'reads otherwise in'} the data of the recipe; "
+            "give the recipe that the answers were sampled with"
+        )
+    return [candidate_of(row, by_id[row["question"]]) for row in rows]
+
+
+def read_verdicts(folder: Path, candidates: Sequence[Candidate]) -> list[Verdict]:
+    """The verdicts in ``folder``, in the order of the candidates. Raises UsageError when they are of others."""
+    path = folder / VERDICTS
+    if not path.is_file():
+        raise UsageError(f"{path} is not there; curr-reft judge writes it")
+    by_id = {row["candidate_id"]: Verdict(**row) for row in read_jsonl(path)}
+    missing = [candidate.id for candidate in candidates if candidate.id not in by_id]
+    if missing:
+        raise UsageError(
+            f"{path} holds no verdict on {missing[0]} and {len(missing) - 1} more; "
+            f"judge again: curr-reft judge {folder}"
+        )
+    return [by_id[candidate.id] for candidate in candidates]
+
+
+def _changed(row: Mapping[str, Any], question: Question) -> bool:
+    return bool(row["prompt"] != question.prompt or row["task"] != question.task)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curr_reft.questions.question import Question
-from curr_reft.rewards.grade import Grade
+from curr_reft.rewards.grade import Grade, Status
 
 CRITERIA = ("accuracy", "logic", "format", "fluency")
 """The paper's four criteria (Curr-ReFT section 3.3), each scored 0 to 100."""
@@ -20,6 +20,7 @@ class Candidate:
     completion: str
     truncated: bool
     grade: Grade
+    tokens: int | None = None  # of the completion; None where no model wrote it here
 
     @property
     def id(self) -> str:
@@ -53,8 +54,29 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
         "sample": candidate.sample,
         "completion": candidate.completion,
         "truncated": candidate.truncated,
+        "tokens": candidate.tokens,
         "status": str(grade.status),
         "format": grade.format,
         "accuracy": grade.accuracy,
         "correct": grade.correct,
+        "reason": grade.reason,
     }
+
+
+def candidate_of(row: Mapping[str, Any], question: Question) -> Candidate:
+    """The candidate that ``candidate_row`` wrote, with its question."""
+    grade = Grade(
+        status=Status(row["status"]),
+        format=row["format"],
+        accuracy=row["accuracy"],
+        correct=row["correct"],
+        reason=row["reason"],
+    )
+    return Candidate(
+        question=question,
+        sample=row["sample"],
+        completion=row["completion"],
+        truncated=row["truncated"],
+        grade=grade,
+        tokens=row["tokens"],
+    )

@@ -25,6 +25,7 @@ class Answered:
     completion: str
     truncated: bool
     grade: Grade
+    tokens: int | None = None  # of the completion; None where no model wrote it here
 
     @property
     def correct(self) -> float:
@@ -42,9 +43,10 @@ def answer_all(
     questions: Sequence[Question],
     sampling: SamplingConfig,
     rewards: RewardsConfig,
-    seed: int | Sequence[Sequence[int]] = 0,
+    seed: int | Sequence[Among] | Sequence[Sequence[int]] = 0,
 ) -> list[list[Answered]]:
-    """``sampling.group_size`` answers to each question, in order; ``seed`` is one for all, or one for each answer.
+    """``sampling.group_size`` answers to each question, in order; ``seed`` is one for all, or one for each answer, or
+    says for each question which one of a longer list it is (``among``).
 
     Questions about one image are asked together, whatever their order: what they share is computed once. The processes
     of a run share the questions, and all get all answers.
@@ -56,21 +58,21 @@ def answer_all(
         part = [questions[place] for place in places]
         hands = deal_questions(part, policy.frame)
         own = [places[number] for number in hands[processes.rank()]]
-        seeds: list[Among] | list[Sequence[int]]
+        seeds: Sequence[Among] | Sequence[Sequence[int]]
         if isinstance(seed, int):
-            seeds = [_among(seed, place, len(questions)) for place in own]
+            seeds = [among(seed, place, len(questions)) for place in own]
         else:
-            seeds = [seed[place] for place in own]
+            seeds = [seed[place] for place in own]  # type: ignore[assignment]  # all of one kind
         found = processes.gather(_answers(policy, [questions[place] for place in own], sampling, rewards, seeds))
         for place, group in zip(places, processes.in_order(hands, found), strict=True):
             answered[place] = [
-                Answered(question=questions[place], completion=text, truncated=cut, grade=grade)
-                for text, cut, grade in group
+                Answered(question=questions[place], completion=text, truncated=cut, grade=grade, tokens=tokens)
+                for text, cut, tokens, grade in group
             ]
     return [answered[place] for place in range(len(questions))]
 
 
-def _among(seed: int, place: int, count: int) -> Among:
+def among(seed: int, place: int, count: int) -> Among:
     """What a question is answered with is a matter of its place among ``count``, not of what is asked beside it."""
     start = place - place % CHUNK
     return Among(seed=derive_seed(seed, start), places=(place - start,), count=min(CHUNK, count - start))
@@ -82,13 +84,13 @@ def _answers(
     sampling: SamplingConfig,
     rewards: RewardsConfig,
     seeds: Sequence[Among] | Sequence[Sequence[int]],
-) -> list[list[tuple[str, bool, Grade]]]:
-    """(completion, truncated, grade) of every answer to the questions that fell to this process."""
+) -> list[list[tuple[str, bool, int, Grade]]]:
+    """(completion, truncated, tokens, grade) of every answer to the questions that fell to this process."""
     prompts = [policy.processor.encode_question(question) for question in questions]
     groups = rollout(policy, prompts, sampling, seed=seeds)
     rows = [(q, c.text, c.truncated) for q, g in zip(questions, groups, strict=True) for c in g.completions]
     grades = iter(grade_all(rows, rewards))
-    return [[(c.text, c.truncated, next(grades)) for c in g.completions] for g in groups]
+    return [[(c.text, c.truncated, c.length, next(grades)) for c in g.completions] for g in groups]
 
 
 def answer_greedily(

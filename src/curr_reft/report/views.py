@@ -344,10 +344,18 @@ def kept_examples(files: RunFiles, limit: int = 6) -> list[dict[str, Any]]:
         {
             "domain": str(row.get("domain", "")),
             "task": str(row.get("task", "")),
-            "prompt": str(row.get("prompt", "")),
-            "completion": str(row.get("completion", "")),
+            "prompt": _said(row, 0),
+            "completion": _said(row, -1),
             "total": decimal(as_dict(row.get("scores")).get("total"), 0),
             "scores": [(name, decimal(as_dict(row.get("scores")).get(name), 0)) for name in names],
         }
         for row in picked[:limit]
     ]
+
+
+def _said(row: dict[str, Any], place: int) -> str:
+    """The text of a message of a kept row, without what stands for its pictures."""
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return ""
+    return str(as_dict(messages[place]).get("content", "")).replace("<image>", "")

@@ -14,6 +14,7 @@ class Status(StrEnum):
     UNPARSABLE = "unparsable"  # the answer block holds nothing the (task, form) can read
     TIMED_OUT = "timed_out"  # the grader exceeded its time: no score
     GRADER_FAILED = "grader_failed"  # the grader raised or returned no finite number: no score
+    NO_TRUTH = "no_truth"  # the question has no truth: a judge may score the answer, a grader cannot
 
 
 class GradingTimeoutError(GradeError):
