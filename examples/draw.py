@@ -1,9 +1,9 @@
 # The pictures and the table of labels that other examples read. From the repository's root:
 #   python examples/draw.py
-"""Draws 60 pictures and the table of their labels: what stands here for photos of your own.
+"""Draws 60 pictures and two tables of their labels: what stands here for photos of your own.
 
-Writes ``pictures/NNN.jpg`` and ``pictures/labels.csv`` beside this file (another folder: as the argument). The table
-has a row a picture: ``file``, ``things`` (what is to be seen, separated by commas) and ``count`` (of all things).
+Writes into ``pictures/`` beside this file (another folder: as the argument) the pictures, ``labels.csv`` with the
+columns photo, question and label (what is to be seen, separated by commas), and ``counts.csv`` with photo and count.
 """
 
 import csv
@@ -39,14 +39,17 @@ def draw(rng: random.Random) -> tuple[Image.Image, list[str]]:
 def main(folder: Path) -> None:
     rng = random.Random(0)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "things", "count"])
-        for number in range(PICTURES):
-            picture, names = draw(rng)
-            picture.save(folder / f"{number:03d}.jpg", quality=92)
-            table.writerow([f"{number:03d}.jpg", ", ".join(names), len(names)])
-    print(f"{PICTURES} pictures and labels.csv in {folder}")
+    labels, counts = [["photo", "question", "label"]], [["photo", "count"]]
+    for number in range(PICTURES):
+        picture, names = draw(rng)
+        photo = f"{number:03d}.jpg"
+        picture.save(folder / photo, quality=92)
+        labels.append([photo, "list the objects", ", ".join(names)])
+        counts.append([photo, str(len(names))])
+    for name, rows in (("labels.csv", labels), ("counts.csv", counts)):
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+    print(f"{PICTURES} pictures, labels.csv and counts.csv in {folder}")
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ def rows() -> Dataset:
     return Dataset.from_list(
         [
             {
-                "prompt": [{"role": "user", "content": "list the objects."}],
-                "image": Image.open(PICTURES / label["file"]),
+                "prompt": [{"role": "user", "content": label["question"] + "."}],
+                "image": Image.open(PICTURES / label["photo"]),
                 "task": "classification",
                 "form": "open",
-                "solution": label["things"],
+                "solution": label["label"],
             }
             for label in labels[:44]
         ]
