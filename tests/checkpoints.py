@@ -329,7 +329,7 @@ def published_folder(family: str, path: Path, change: Callable[[Json], None] = l
         for parameter in core.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=1.2 / parameter[0].numel() ** 0.5)
-    _write_weights(core, layout, path)
+    write_weights(core, layout, path)
     config = layout.config(_to_json(core.config))
     config.pop("dtype", None)
     config |= {
@@ -357,7 +357,7 @@ def _to_json(config: Any) -> Json:
     return {key: value for key, value in made.items() if key not in ("architectures", "transformers_version")}
 
 
-def _write_weights(core: Any, layout: Layout, path: Path) -> None:
+def write_weights(core: Any, layout: Layout, path: Path) -> None:
     """bfloat16 shards under the published names, and their index."""
     shards: list[dict[str, torch.Tensor]] = [{}]
     for name, tensor in core.state_dict().items():

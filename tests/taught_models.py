@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from checkpoints import published_folder
+from checkpoints import PUBLISHED, published_folder, write_weights
 
 from curr_reft.policy.config import ModelConfig
-from curr_reft.policy.load import load_policy, save_policy
+from curr_reft.policy.load import load_policy
 from curr_reft.prepare import load_items, prepare
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
@@ -24,8 +24,9 @@ BATCH, PEAK = 8, 3e-3
 
 
 def taught_folder(family: str, path: Path, recipe: Recipe, steps: int = 80) -> Path:
-    """A tiny ``family`` (a key of ``checkpoints.PUBLISHED``) in ``path`` that has seen answers of ``recipe``'s form."""
-    policy = load_policy(ModelConfig(path=str(published_folder(family, path / "random"))))
+    """A tiny ``family`` (a key of ``checkpoints.PUBLISHED``) in its published layout in ``path``, which has seen right
+    answers to ``recipe``'s training questions."""
+    policy = load_policy(ModelConfig(path=str(published_folder(family, path))))
     asked = prepare(recipe, load_items(recipe), policy.frame)
     examples = _examples([question for form in FORMS for question in asked.of("train", form)])
     lesson = SftObjective(policy, examples, SftConfig(steps=steps, batch_size=BATCH), seed=0)
@@ -38,18 +39,19 @@ def taught_folder(family: str, path: Path, recipe: Recipe, steps: int = 80) -> P
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    save_policy(policy, path / "taught")
-    return path / "taught"
+    write_weights(policy.core, PUBLISHED[family], path)
+    return path
 
 
 def _examples(questions: Sequence[Question]) -> list[SftExample]:
-    """Right answers in a random order; counting, which can be guessed, three times as often as the rest."""
+    """Right answers in a random order; of open questions those that can be guessed three times as often as the rest.
+    The thinking names the answer, as the judge of self-improvement expects."""
     often = [question for question in questions if (question.task, question.form) == ("math", "open")]
-    examples = [
-        SftExample(
-            question=each, completion=f"<think> I look. </think> <answer> {FORMS[each.form].write(each)} </answer>"
+    examples = []
+    for question in (*questions, *often, *often):
+        answer = FORMS[question.form].write(question)
+        examples.append(
+            SftExample(question=question, completion=f"<think> {answer} </think> <answer> {answer} </answer>")
         )
-        for each in (*questions, *often, *often)
-    ]
     random.Random(0).shuffle(examples)
     return examples
