@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.policy.config import LoraConfig, ModelConfig
@@ -77,6 +79,14 @@ def test_what_is_saved_of_it_is_the_same_model(published: Callable[[str], Path],
     assert one.input_ids_P.tolist() == two.input_ids_P.tolist()
     assert torch.equal(one.pixel_inputs["pixel_values"], two.pixel_inputs["pixel_values"])
     assert again.end_ids == policy.end_ids
+    # AutoProcessor does not open a folder of these families without it, and here it cannot be asked (no torchvision).
+    if policy.core.config.model_type in VIDEO_PROCESSOR_MAPPING_NAMES:
+        ours, theirs = (
+            BaseVideoProcessor.get_video_processor_dict(place)[0] for place in (tmp_path, published(family))
+        )
+        assert ours == theirs
+    else:
+        assert not (tmp_path / "video_preprocessor_config.json").exists()
 
 
 @pytest.mark.parametrize("family", checkpoints.PUBLISHED)

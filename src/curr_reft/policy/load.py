@@ -4,7 +4,6 @@ Loads strictly: weights that are missing, unexpected or of another shape are an 
 What is saved is a plain folder that ``AutoModelForImageTextToText.from_pretrained`` opens; adapters are merged in.
 """
 
-import shutil
 from copy import deepcopy
 from importlib import resources
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import Any, Literal
 
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageTextToText, PretrainedConfig
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from curr_reft.errors import CheckpointError, UsageError
+from curr_reft.files import write_json
 from curr_reft.policy.adapters import ADAPTER, find_carried, four_bits, merged_state
 from curr_reft.policy.config import EMBEDDED, ModelConfig
 from curr_reft.policy.families import Family, family_of
@@ -174,9 +176,18 @@ def save_policy(policy: Policy, folder: Path | str) -> None:
     else:
         policy.core.save_pretrained(folder, state_dict=merged_state(policy.core))
     policy.processor.processor.save_pretrained(folder)
-    video = Path(policy.source) / _VIDEO_FILE  # not ours to read, but the official processor class wants it
-    if video.is_file():
-        shutil.copyfile(video, folder / _VIDEO_FILE)
+    if policy.core.config.model_type in VIDEO_PROCESSOR_MAPPING_NAMES:
+        _save_video_settings(policy.source, folder)
+
+
+def _save_video_settings(source: str, folder: Path) -> None:
+    """What the base says of videos, in whichever of its files: not ours to use, but the official processor classes, and
+    with them vLLM, do not open a folder without it. Nothing for a base that says nothing."""
+    try:
+        settings, _ = BaseVideoProcessor.get_video_processor_dict(source, local_files_only=True)
+    except OSError:
+        return
+    write_json(folder / _VIDEO_FILE, settings)
 
 
 def _save_spread(core: Any, folder: Path) -> None:
