@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # do not know each other.
 LEVELS = (
     ("__main__", "cli", "commands", "recipe_docs"),
-    ("run", "checks", "bench", "question_sets", "compare"),
+    ("run", "checks", "bench", "question_sets", "compare", "status"),
     ("trainings", "difficulty", "integrations", "export"),
     ("prepare",),
     ("report",),
@@ -30,6 +30,7 @@ LEVELS = (
     ("questions",),
     ("tasks",),
     ("data",),
+    ("run_plan",),
     ("run_dir",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
@@ -125,6 +126,7 @@ def test_the_commands_are_these() -> None:
         "data difficulty",
         "eval",
         "compare",
+        "status",
         "report",
         "merge",
         "push",

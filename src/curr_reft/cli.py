@@ -44,6 +44,7 @@ COMMANDS = (
     Command(
         words=("compare",), module="compare", help="all models of a recipe over seeds, side by side", recipe_flags=True
     ),
+    Command(words=("status",), module="status", help="what a run is doing: step, last save, time left, faults"),
     Command(words=("report",), module="report", help="write the report of a run again"),
     Command(words=("merge",), module="merge", help="write a model as a folder for transformers and vLLM"),
     Command(words=("push",), module="push", help="upload a model to the Hugging Face hub"),

@@ -1,0 +1,200 @@
+"""``curr-reft status``: what it tells of runs that work, were killed, are finished, and of folders that are no runs."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_run
+
+from curr_reft.cli import main
+from curr_reft.recipe import load_recipe
+from curr_reft.run_dir import RunDir
+from curr_reft.run_plan import plan, read_plan
+from curr_reft.status import Faults, owner_of, read_status
+
+
+def trained(run: Path, step: int) -> bool:
+    return any(row["kind"] == "train" and row["step"] == step for row in tiny_run.rows(run))
+
+
+def frozen(run: Path) -> dict[str, tuple[bytes, int]]:
+    return {name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in tiny_run.files(run).items()}
+
+
+@pytest.fixture
+def copy(finished: Any, tmp_path: Path) -> Path:
+    """A finished run of the test's own."""
+    return Path(shutil.copytree(finished.path, tmp_path / "copy"))
+
+
+def test_a_run_that_works_is_looked_at_and_one_that_was_killed(tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = tiny_run.start("--output", run, log=log)
+    assert process.pid is not None
+    seen = []
+
+    def stage_has_begun() -> bool:
+        if (run / "run.json").is_file():
+            seen.append(read_status(run))  # at every moment of the start, and while metrics are appended
+        return trained(run, 1)
+
+    while not stage_has_begun():
+        assert process.is_alive(), log.read_text()
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        before = frozen(run)
+        status = read_status(run)
+        assert frozen(run) == before  # nothing was written, the lock file's name included
+        assert (status.state, status.owner) == ("running", "alive")
+        assert status.owner_name == f"process {process.pid} on {socket.gethostname()}"
+        assert status.phase == "curr_rl/01-binary"
+        now = status.trainings[0]
+        assert (now.state, now.budget) == ("now", 2)
+        assert now.step in (1, 2)
+        assert now.seconds_per_step is not None
+        assert now.seconds_per_step > 0
+        assert now.seconds_left == pytest.approx((2 - now.step) * now.seconds_per_step)
+        assert [each.state for each in status.trainings[1:]] == ["waiting"] * (len(status.trainings) - 1)
+        assert status.trainings[2].budget == 3  # the rest of 8
+        assert status.seconds_left is None  # no step of SFT yet, so its speed is not known
+        assert status.last_save is not None
+        assert status.last_save.stage == "stages/01-binary"
+        assert status.last_save.step in (0, 2)
+    finally:
+        process.kill()
+        tiny_run.wait(process)
+    assert seen[0].owner in ("alive", "none")  # the lock comes before its name
+    assert {each.phase for each in seen} <= {"eval/base", "curr_rl/01-binary"}
+
+    killed = read_status(run)
+    assert (killed.state, killed.owner) == ("running", "dead")
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"run": "curr_rl", "stage": "01-bi')  # a kill in the middle of a line
+    torn = read_status(run)
+    assert torn.trainings == killed.trainings
+    assert torn.faults == killed.faults
+
+
+def test_it_tells_a_person_and_a_program_the_same(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(finished.path)]) == 0
+    text = capsys.readouterr().out
+    assert "done (held by no process)" in text
+    assert "nothing, the run is finished" in text
+    assert "training   curr_rl 03-open                  done     step 3 of 3" in text
+    assert main(["status", str(finished.path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {each["state"] for each in told["trainings"]} == {"done"}
+    assert [each["step"] for each in told["trainings"]] == [2, 3, 3, 8, 3, 3]
+    assert told["seconds_left"] == 0
+    assert told["faults"] == {
+        "failed_gradings": 0,
+        "timed_out_gradings": 0,
+        "failed_rewards": 0,
+        "out_of_memory": 0,
+        "non_finite": 0,
+        "bad_rows_skipped": 0,
+    }
+
+
+def test_faults_are_counted(copy: Path) -> None:
+    row = next(row for row in tiny_run.rows(copy) if row["kind"] == "train")
+    card = copy / "data" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"skipped_rows": 7}))
+    hurt = [
+        {"statuses": {"ok": 3, "grader_failed": 2, "timed_out": 1}, "parts": {"mine": {"failed": 4}}},
+        {"statuses": {"timed_out": 9}, "resample": {"statuses": {"timed_out": 10}}, "out_of_memory": 2},
+        {"loss": None, "grad_norm": None},
+    ]
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(row | {"parts": {}} | each) + "\n" for each in hurt)
+    assert read_status(copy).faults == Faults(
+        failed_gradings=2,
+        timed_out_gradings=11,
+        failed_rewards=4,
+        out_of_memory=2,
+        non_finite=1,
+        bad_rows_skipped=7,
+    )
+
+
+def test_a_stage_that_is_left_out_gives_its_steps_to_the_last(copy: Path) -> None:
+    planned = read_plan(copy / "recipe.yaml")
+    phase, trainings = plan(planned, {"eval/base": {}, "curr_rl/01-binary": {}}, {("curr_rl", "01-binary"): 1})
+    assert phase == "curr_rl/02-choice"
+    assert [(each.state, each.budget) for each in trainings[:3]] == [("done", 1), ("now", 3), ("waiting", 4)]
+    phase, trainings = plan(planned, {"eval/base": {}}, {("curr_rl", "03-open"): 2})
+    assert phase == "curr_rl/03-open"
+    assert [(each.state, each.budget) for each in trainings[:3]] == [("left out", 0), ("left out", 0), ("now", 8)]
+
+
+def test_a_dead_owner_is_told_from_one_that_lives(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    assert owner_of(lock) == ("none", None)
+
+    def held_by(process: int, host: str = socket.gethostname()) -> str:
+        lock.write_text(json.dumps({"host": host, "process": process}))
+        return owner_of(lock)[0]
+
+    assert held_by(os.getpid()) == "alive"
+    assert held_by(os.getpid(), "another") == "elsewhere"
+    assert held_by(os.getppid()) == "alive"
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    ended.stdout.read()
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert held_by(ended.pid) == "dead"  # ended, and not collected: the number is still taken
+    ended.wait()
+    assert held_by(ended.pid) == "dead"
+    lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+    os.utime(lock, (1e9, 1e9))  # named years before this process began: the number was given out again
+    assert owner_of(lock)[0] == "dead"
+    lock.write_text("")
+    assert owner_of(lock) == ("none", None)
+
+
+def test_a_run_is_given_back_by_one_that_ends_by_itself(tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_run.RECIPE, ["--output", str(tmp_path / "run")])
+    with RunDir.open(recipe.output, recipe):
+        status = read_status(recipe.output)
+        assert (status.owner, status.phase, status.last_save) == ("alive", "eval/base", None)
+        assert status.faults.bad_rows_skipped is None
+    assert read_status(recipe.output).owner == "none"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.touch(), "is a file"),
+        (lambda path: path.mkdir(), "it holds no run.json"),
+        (lambda path: (path.mkdir(), (path / "run.json").write_text("{")), "run.json is not readable"),
+        (lambda path: (path.mkdir(), (path / "run.json").write_text("[]")), "run.json is not readable"),
+        (
+            lambda path: (
+                path.mkdir(),
+                (path / "run.json").write_text('{"name": "a", "state": "done", "phases": {}, "resumed": []}'),
+                (path / "recipe.yaml").write_text("name: a\n"),
+            ),
+            "is not a recipe that this version can read",
+        ),
+    ],
+)
+def test_what_is_no_run_is_refused(made: Any, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path / "run")
+    assert main(["status", str(tmp_path / "run")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_heavy_is_imported(finished: Any) -> None:
+    code = (
+        "import sys; from curr_reft.cli import main; main(sys.argv[1:]); "
+        "assert not {'torch', 'transformers', 'tokenizers', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, "status", str(finished.path)], check=True, capture_output=True)
