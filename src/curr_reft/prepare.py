@@ -11,6 +11,8 @@ from curr_reft.data.item import Truth
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.data.stream import ItemStream, ReadTruth
 from curr_reft.errors import DataError
+from curr_reft.evaluate.general import SPLIT as GENERAL
+from curr_reft.evaluate.general import general_cells
 from curr_reft.improve.sample import draw_queries
 from curr_reft.policy.config import EMBEDDED
 from curr_reft.policy.counting import Count, TokenCounter
@@ -37,6 +39,10 @@ class Prepared:
 
     def of(self, split: str, form: str = "open") -> list[Question]:
         return self.questions.get(split, {}).get(form, [])
+
+    def general(self) -> dict[str, list[Question]]:
+        """The cells of the general pool: its open questions by domain, and its claims; empty without such a pool."""
+        return general_cells(self.of(GENERAL), self.of(GENERAL, "binary"))
 
     @cached_property
     def sha256(self) -> str:

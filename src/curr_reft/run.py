@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from curr_reft import processes
 from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
 from curr_reft.difficulty import training_questions
+from curr_reft.evaluate.general import evaluate_general, general_table
 from curr_reft.evaluate.profile import profile, stages_at_chance
 from curr_reft.evaluate.suites import SUITES
 from curr_reft.evaluate.summary import summarise, table
@@ -76,6 +77,8 @@ class Run:
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
         self.write("data/card.json", self.prepared.card)
         self.evaluation: dict[str, Any] = {}
+        self.general: dict[str, Any] = {}  # scores on the general pool, by model
+        self.accounts: list[dict[str, Any]] = []  # of self-improvement, a round each
         self.trainings = Trainings(
             recipe=recipe,
             prepared=self.prepared,
@@ -93,14 +96,12 @@ class Run:
         for name, train in (("rl", self.plain_rl), ("sft", self.plain_sft)):
             if name in wanted:
                 self.evaluate_published(name, train())
-        last, account = stages[-1], None
+        last = stages[-1]
         if "curr_rl" in wanted:
-            self.evaluate_published("curr_rl", stages[-1])
+            self.evaluate_published("curr_rl", last)
         if self.recipe.self_improvement is not None:
-            last, account = self.self_improvement(stages[-1])
-            if "curr_reft" in wanted:
-                self.evaluate_published("curr_reft", last)
-        return self.finish(stages, left_out, account, last)
+            last = self.rounds(last)
+        return self.finish(stages, left_out, last)
 
     def measure_base(self) -> list[dict[str, Any]]:
         """Check the base, profile it, evaluate it. Its weights are held no longer than that."""
@@ -195,12 +196,40 @@ class Run:
         ]
         return self.trainings.sft("sft", self.folder / "baselines" / "sft", examples, self.recipe.sft, self.base_start)
 
-    def self_improvement(self, curr_rl: Published) -> tuple[Published, dict[str, Any]]:
+    def rounds(self, curr_rl: Published) -> Published:
+        """Phase 2; and as often as the recipe says, the last stage and phase 2 again, each from what the one before
+        came to. Every one is evaluated."""
+        config, wanted = self.recipe.self_improvement, self.recipe.evaluation.models
+        assert config is not None
+        last = curr_rl
+        for number in range(1, config.rounds + 1):
+            again = "" if number == 1 else f"_round_{number}"
+            folder = self.folder if number == 1 else self.folder / "rounds" / str(number)
+            if again:
+                last = self.last_stage_again(number, folder / "open", last)
+                if "curr_rl" in wanted:
+                    self.evaluate_published(f"curr_rl{again}", last)
+            last, account = self.self_improvement(f"self_improvement{again}", folder / "self-improve", last, number)
+            self.accounts.append(account)
+            if "curr_reft" in wanted:
+                self.evaluate_published(f"curr_reft{again}", last)
+        return last
+
+    def last_stage_again(self, number: int, folder: Path, before: Published) -> Published:
+        """GRPO on the forms of the last stage as written, from what the round before came to."""
+        assert self.recipe.self_improvement is not None
+        stage = self.recipe.curriculum.stages[-1].model_copy(update={"replay": 0.0})
+        budget = self.recipe.self_improvement.round_steps or self.recipe.curriculum.steps()[-1]
+        name = f"round-{number}-{stage.name}"
+        return self.trainings.rl("curr_rl", name, folder, stage, budget, [], Start.of_published(before))
+
+    def self_improvement(
+        self, run: str, folder: Path, curr_rl: Published, number: int
+    ) -> tuple[Published, dict[str, Any]]:
         """Phase 2: the curr_rl model answers, a judge scores, the best are kept and learned."""
         config = self.recipe.self_improvement
         assert config is not None
-        folder = self.folder / "self-improve"
-        processes.on_main(partial(folder.mkdir, exist_ok=True))
+        processes.on_main(partial(folder.mkdir, parents=True, exist_ok=True))
         self.console.say("self-improvement: sampling, judging, selecting")
         start = Start.of_published(curr_rl)
         examples, account = keep_best_answers(
@@ -214,6 +243,7 @@ class Run:
             start.sha256,
             self.frame,
             self.console.say,
+            number,
         )
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
         if not examples:
@@ -222,15 +252,16 @@ class Run:
                 f"curr_reft is curr_rl (see {folder / 'verdicts.jsonl'})"
             )
             return curr_rl, account
-        return self.trainings.sft("self_improvement", folder, examples, config.sft, start), account
+        return self.trainings.sft(run, folder, examples, config.sft, start), account
 
     def evaluate_published(self, name: str, published: Published) -> None:
         self.evaluate(name, partial(self.trainings.load, Start.of_published(published)), published.weights_sha256)
 
     def evaluate(self, name: str, load: Callable[[], Policy], sha256: str | None) -> None:
-        """Greedy answers to both test splits; a variant evaluated before is read, and its weights are not."""
+        """Greedy answers to both test splits and to the general pool; a variant evaluated before is read, and its
+        weights are not."""
         self.console.say(f"evaluating {name}")
-        recipe = self.recipe
+        recipe, load = self.recipe, cache(load)
         self.evaluation[name] = evaluate_variant(
             name,
             load,
@@ -241,17 +272,25 @@ class Run:
             recipe.rewards,
             sha256,
         )
+        cells = self.prepared.general()
+        if cells:
+            self.general[name] = evaluate_general(
+                name,
+                load,
+                cells,
+                self.folder / "eval",
+                recipe.sampling,
+                recipe.rewards,
+                recipe.evaluation.bootstrap,
+                sha256,
+            )
         self.note(f"eval/{name}", {})
 
-    def finish(
-        self, stages: Sequence[Published], left_out: Sequence[str], account: Mapping[str, Any] | None, last: Published
-    ) -> Path:
+    def finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
         """The final model, the summary, the report, the card: by one process for all."""
-        return processes.on_main(partial(self._finish, stages, left_out, account, last))
+        return processes.on_main(partial(self._finish, stages, left_out, last))
 
-    def _finish(
-        self, stages: Sequence[Published], left_out: Sequence[str], account: Mapping[str, Any] | None, last: Published
-    ) -> Path:
+    def _finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
         _copy_model(last.model, self.folder / "model")
         summary = summarise(
             seconds=self.elapsed(),
@@ -259,15 +298,17 @@ class Run:
             seed=self.recipe.seed,
             stages=[stage.record for stage in stages],
             left_out=left_out,
-            account=account,
-            evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models},
+            accounts=self.accounts,
+            evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models} | self.evaluation,
+            general={name: self.general[name] for name in self.recipe.evaluation.models if self.general} | self.general,
         )
         write_json(self.folder / "summary.json", summary)
         self.directory.set_state("done")  # before the report, which says it
         report = build_report(self.folder)
         write_card(self.folder)
         self.note(LAST_PHASE, {})
-        for line in table(summary["evaluation"]):
+        lines = table(summary["evaluation"]) + (general_table(summary["general"]) if summary["general"] else [])
+        for line in lines:
             self.console.terminal.print(line, markup=False, soft_wrap=True)
         self.console.say(f"report: {report}")
         return report

@@ -325,7 +325,7 @@ def test_validation_is_split_off_by_image(folder: Path) -> None:
 def test_the_drawn_world_loads_the_same_way() -> None:
     counts = {"detection": 3, "math": 2}
     shapes = {"train": counts, "validation": counts, "test": counts, "ood_test": {"classification": 2}}
-    shapes["pool"] = {"arithmetic": 2}
+    shapes["pool"], shapes["general"] = {"arithmetic": 2}, {"arithmetic": 3}
     data = load_data(DataConfig.model_validate({"shapes": shapes}), read_truth)
     assert data.account()["items"] == {
         "train": counts,
@@ -333,6 +333,7 @@ def test_the_drawn_world_loads_the_same_way() -> None:
         "test": counts,
         "ood_test": {"classification": 2},
         "pool": {"math": 2},  # arithmetic: text-only math
+        "general": {"math": 3},
     }
 
 

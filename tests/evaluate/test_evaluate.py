@@ -237,7 +237,9 @@ def test_the_summary_takes_the_chosen_validation() -> None:
     }  # fmt: skip
     stage = stage_summary(record)
     assert (stage["validation_accuracy"], stage["reward_first"], stage["reward_last"]) == (0.4, 0.5, None)
-    whole = summarise(seconds=1.26, model="m", seed=3, stages=[record], left_out=["a"], account=None, evaluation={})
+    whole = summarise(
+        seconds=1.26, model="m", seed=3, stages=[record], left_out=["a"], accounts=[], evaluation={}, general={}
+    )
     assert (whole["seconds"], whole["self_improvement"], whole["stages_left_out"]) == (1.3, None, ["a"])
 
 

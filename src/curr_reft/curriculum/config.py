@@ -149,10 +149,10 @@ class CurriculumConfig(Config):
                         "gate": None if place is self.stages[-1] and place.gate is None else stage.gate,
                     }
                 )
-                for stage, steps, place in zip(self.stages[::-1], self._steps()[::-1], self.stages, strict=True)
+                for stage, steps, place in zip(self.stages[::-1], self.steps()[::-1], self.stages, strict=True)
             )
         forms = self.planned_updates() if self.schedule == "mixed" else {self.schedule: 1.0}
-        return (StageConfig(name=self.schedule, forms=forms, steps=sum(self._steps())),)
+        return (StageConfig(name=self.schedule, forms=forms, steps=sum(self.steps())),)
 
     def trained_forms(self) -> list[str]:
         """Every form that the schedule, or the plain-RL baseline of the stages as written, may train on."""
@@ -163,13 +163,13 @@ class CurriculumConfig(Config):
         """Form -> updates planned for it in the stages as written, replay counted, when no gate ends a stage early."""
         planned: dict[str, float] = {}
         earlier: list[str] = []
-        for stage, steps in zip(self.stages, self._steps(), strict=True):
+        for stage, steps in zip(self.stages, self.steps(), strict=True):
             for form, share in stage.shares(earlier).items():
                 planned[form] = planned.get(form, 0.0) + steps * share
             earlier += stage.forms
         return planned
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """The budgets of the stages as written, with the rest in numbers."""
         fixed = [stage.steps for stage in self.stages if stage.steps != "rest"]
         return fixed if len(fixed) == len(self.stages) else [*fixed, self.total_steps - sum(fixed)]

@@ -27,6 +27,10 @@ class ShapesConfig(Config):
         {"detection": 150, "classification": 150, "math": 150, "arithmetic": 100},
         description="domain -> queries of self-improvement, on images of their own; arithmetic is text only",
     )
+    general: dict[Literal["arithmetic"], Annotated[int, Field(ge=0)]] = Field(
+        {"arithmetic": 100},
+        description="domain -> text-only items that nothing is trained on, asked openly and as yes or no",
+    )
     seed: int = Field(
         0, ge=0, description="names the drawn world; apart from the run's seed, so that seeds share their data"
     )
@@ -163,6 +167,9 @@ class FilesConfig(Config):
     ood_test: tuple[FileEntry, ...] = Field((), description="out-of-domain test rows")
     pool: tuple[FileEntry, ...] = Field(
         (), description="queries of self-improvement; empty: the training rows are asked again"
+    )
+    general: tuple[FileEntry, ...] = Field(
+        (), description="rows of another kind that nothing is trained on: what a model forgets is seen in them"
     )
     validation_fraction: float = Field(
         0.1,

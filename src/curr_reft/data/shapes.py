@@ -282,6 +282,7 @@ DOMAINS = {
     "validation": IN_DOMAIN,
     "test": IN_DOMAIN,
     "pool": IN_DOMAIN,
+    "general": IN_DOMAIN,
     "ood_train": OUT_OF_DOMAIN,
     "ood_validation": OUT_OF_DOMAIN,
     "ood_test": OUT_OF_DOMAIN,
@@ -323,7 +324,7 @@ def _draw_items(seed: int, split: str, task: str, count: int) -> Iterator[Item]:
 
 
 def _role(split: str) -> int:
-    return {"train": 0, "validation": 1, "test": 2, "pool": 3}[split.removeprefix("ood_")]
+    return {"train": 0, "validation": 1, "test": 2, "general": 2, "pool": 3}[split.removeprefix("ood_")]
 
 
 def _owner(content: str) -> int:

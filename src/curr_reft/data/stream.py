@@ -30,7 +30,7 @@ from curr_reft.seeding import stream
 ReadTruth: TypeAlias = Callable[[str, Any], Truth]
 """``read_truth(task, raw)``: the truth of a row. Raises ValueError with a reason, KeyError for an unknown task."""
 
-SPLITS = ("train", "validation", "test", "ood_test", "pool")
+SPLITS = ("train", "validation", "test", "ood_test", "pool", "general")
 SHOWN_PROBLEMS = 10
 OUTSIDE_BY = 1.0  # pixels a box may reach over the edge of its image (rounding of the annotators) before it is refused
 RECENT_IMAGES = 4096  # rows that share an image stand close together in most files
@@ -55,9 +55,7 @@ class ItemStream:
     A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip.
     """
 
-    def __init__(
-        self, config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False
-    ) -> None:
+    def __init__(self, config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False) -> None:
         """``quiet``: what was repaired and left out is for the caller to tell, from ``account``."""
         self.config = config
         self.read_truth = read_truth
@@ -85,7 +83,7 @@ class ItemStream:
         if self.config.kind == "points":
             from curr_reft.data.points import points_items
 
-            for split in SPLITS:
+            for split in SPLITS[: SPLITS.index("general")]:  # hands of cards are all there is
                 yield from points_items(self.config.points, split)
             return
         files, perceptual = self.config.files, self.config.leaks == "perceptual"

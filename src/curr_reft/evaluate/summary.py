@@ -28,19 +28,25 @@ def summarise(
     seed: int,
     stages: Sequence[Mapping[str, Any]],
     left_out: Sequence[str],
-    account: Mapping[str, Any] | None,
+    accounts: Sequence[Mapping[str, Any]],
     evaluation: Mapping[str, Any],
+    general: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The whole summary. ``stages`` are manifests, ``account`` that of self-improvement."""
+    """The whole summary. ``stages`` are manifests, ``accounts`` those of self-improvement by round (its
+    first one stands alone too), ``general`` the
+    scores on the general pool by model, empty for data without one."""
     chosen = ("queries", "candidates", "kept", "threshold")
+    rounds = [{key: account[key] for key in chosen} for account in accounts]
     return {
         "seconds": round(seconds, 1),
         "model": model,
         "seed": seed,
         "stages": [stage_summary(record) for record in stages],
         "stages_left_out": list(left_out),
-        "self_improvement": {key: account[key] for key in chosen} if account else None,
+        "self_improvement": rounds[0] if rounds else None,
+        "rounds": rounds,
         "evaluation": dict(evaluation),
+        "general": dict(general),
     }
 
 
@@ -49,8 +55,9 @@ def table(evaluation: Mapping[str, Any]) -> list[str]:
     suites = list(dict.fromkeys(suite for scores in evaluation.values() for suite in scores))
     columns = _columns(evaluation)
     width = 22 + sum(map(len, columns.values()))
-    lines = [f"{'':10}" + "".join(f"{suite.replace('_', '-'):>{width}}" for suite in suites)]
-    lines.append(f"{'model':10}" + "".join(f"{'mean [95 %]':>22}{''.join(columns.values())}" for _ in suites))
+    first = max([10, *(len(model) + 2 for model in evaluation)])
+    lines = [f"{'':{first}}" + "".join(f"{suite.replace('_', '-'):>{width}}" for suite in suites)]
+    lines.append(f"{'model':{first}}" + "".join(f"{'mean [95 %]':>22}{''.join(columns.values())}" for _ in suites))
     for model, scores in evaluation.items():
         cells = ""
         for suite in suites:
@@ -60,7 +67,7 @@ def table(evaluation: Mapping[str, Any]) -> list[str]:
             for (task, measure), head in columns.items():
                 value = own.get(task, {}).get(measure)
                 cells += f"{'-':>{len(head)}}" if value is None else f"{value:>{len(head)}.3f}"
-        lines.append(f"{model:10}{cells}")
+        lines.append(f"{model:{first}}{cells}")
     return lines + _domain_lines(evaluation)
 
 

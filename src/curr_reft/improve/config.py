@@ -156,6 +156,15 @@ class SelfImprovementConfig(Config):
     selection: SelectionConfig = SelectionConfig()
     judge: JudgeConfig = JudgeConfig()
     sft: SftConfig = SftConfig(steps=2000, optimizer=OptimizerConfig(lr=2e-7, schedule="cosine", warmup=0.05))
+    rounds: int = Field(
+        1,
+        ge=1,
+        description="how often phase 2 is done; before each further one the last stage is trained again, from what the "
+        "round before came to",
+    )
+    round_steps: int | None = Field(
+        None, ge=1, description="updates of the last stage in each further round; null: as planned in the curriculum"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SelfImprovementConfig":
