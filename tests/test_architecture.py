@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 LEVELS = (
     ("__main__", "cli", "commands", "recipe_docs"),
     ("run", "checks", "bench", "question_sets", "compare", "status"),
-    ("trainings", "difficulty", "integrations", "export"),
+    ("trainings", "difficulty", "integrations", "export", "judging"),
     ("prepare",),
     ("report",),
     ("evaluate",),
@@ -127,6 +127,8 @@ def test_the_commands_are_these() -> None:
         "eval",
         "compare",
         "status",
+        "judge",
+        "judge calibrate",
         "report",
         "merge",
         "push",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curr_reft.cli import COMMANDS, _message, main, parser
+from curr_reft.cli import COMMANDS, _message, main
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, RecipeError, TrainingError
 
 RECIPE = """\
@@ -108,7 +108,7 @@ if "--help" == sys.argv[1]:
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command in COMMANDS:
         with pytest.raises(SystemExit) as left:
-            parser().parse_args([*command.words, "--help"])
+            main([*command.words, "--help"])
         assert left.value.code == 0
         assert "usage: curr-reft " + " ".join(command.words) in capsys.readouterr().out
 

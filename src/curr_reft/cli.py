@@ -45,6 +45,13 @@ COMMANDS = (
         words=("compare",), module="compare", help="all models of a recipe over seeds, side by side", recipe_flags=True
     ),
     Command(words=("status",), module="status", help="what a run is doing: step, last save, time left, faults"),
+    Command(words=("judge",), module="judge", help="judge sampled answers, or those of a file", recipe_flags=True),
+    Command(
+        words=("judge", "calibrate"),
+        module="judge_calibrate",
+        help="measure how far a judge can be trusted",
+        recipe_flags=True,
+    ),
     Command(words=("report",), module="report", help="write the report of a run again"),
     Command(words=("merge",), module="merge", help="write a model as a folder for transformers and vLLM"),
     Command(words=("push",), module="push", help="upload a model to the Hugging Face hub"),
@@ -93,14 +100,16 @@ def parser() -> argparse.ArgumentParser:
         (): top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     }
     for command in COMMANDS:
-        group = command.words[:-1]
+        group, name = command.words[:-1], command.words[-1]
+        if len(_spoken(command)) == 1:
+            group, name = (), " ".join(command.words)
         if group not in groups:
             members = " and ".join(" ".join(each.words) for each in COMMANDS if each.words[:-1] == group)
             parent = groups[()].add_parser(group[0], help=members, allow_abbrev=False)
             groups[group] = parent.add_subparsers(title="commands", metavar="COMMAND", required=True)
         module = importlib.import_module(f"curr_reft.commands.{command.module}")
         one = groups[group].add_parser(
-            command.words[-1],
+            name,
             help=command.help,
             description=(module.__doc__ or "").strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -116,21 +125,31 @@ def parser() -> argparse.ArgumentParser:
 
 def _dispatch(words: list[str]) -> int:
     top = parser()
-    command = next((each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words), None)
+    named = [each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words]
+    command = max(named, key=lambda each: len(each.words), default=None)
     overrides: list[str] = []
-    if command is not None and command.recipe_flags:
-        known = _options(top, command)
-        own, overrides = _split(words[len(command.words) :], known)
-        words = [*command.words, *own]
+    if command is not None:
+        own = words[len(command.words) :]
+        if command.recipe_flags:
+            own, overrides = _split(own, _options(top, command))
+        words = [*_spoken(command), *own]
     arguments = top.parse_args(words)
     arguments.overrides = overrides
     return int(arguments.execute(arguments) or 0)
 
 
+def _spoken(command: Command) -> tuple[str, ...]:
+    """How argparse knows the command: where the words before the last one are a command themselves (judge, and judge
+    calibrate), all are one name, as argparse has no command that is a group too."""
+    if any(each.words == command.words[:-1] for each in COMMANDS):
+        return (" ".join(command.words),)
+    return command.words
+
+
 def _options(top: argparse.ArgumentParser, command: Command) -> dict[str, bool]:
     """The options of ``command`` itself, and whether each takes a value."""
     current = top
-    for word in command.words:
+    for word in _spoken(command):
         subparsers = next(action for action in current._actions if isinstance(action, argparse._SubParsersAction))
         current = subparsers.choices[word]
     return {name: action.nargs != 0 for action in current._actions for name in action.option_strings}

@@ -1,0 +1,58 @@
+"""Judge answers that are there: of a run directory, of a folder that sample wrote, or of a JSONL file with "prompt" and
+"completion" (and "images", "id", "domain") in every row.
+
+Writes verdicts.jsonl and judge.json beside the candidates, or to --out. What is in the cache of verdicts is not asked
+again, so a command that was cut off, or ran out of its budget, goes on when it is repeated.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="SOURCE", type=Path, help="run directory, folder of candidates, or JSONL file"
+    )
+    parser.add_argument(
+        "--recipe", metavar="RECIPE", help="recipe with the section self_improvement; default: that of the run"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="folder for the verdicts; default: beside the candidates"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="ask again where the cache holds a failure")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    from curr_reft.commands.common import read_recipe
+    from curr_reft.console import Console
+    from curr_reft.errors import UsageError
+    from curr_reft.files import write_json, write_jsonl
+    from curr_reft.improve.judges import Workplace, judge_all, require_judge
+    from curr_reft.improve.phase import ACCOUNT, JUDGE, VERDICTS
+    from curr_reft.judging.source import answers, find_source, improvement_of, recipe_of
+
+    source = find_source(arguments.source)
+    arguments.recipe = arguments.recipe or str(recipe_of(source))
+    recipe = read_recipe(arguments)
+    config = improvement_of(recipe).judge
+    require_judge(config)
+    out: Path = arguments.out or source.folder
+    if (out / ACCOUNT).is_file():
+        raise UsageError(
+            f"{out} holds an account of what was selected by earlier verdicts; give another folder with --out, or "
+            f"remove {out / ACCOUNT} to judge and select anew"
+        )
+    if source.is_rows and arguments.out is None:
+        raise UsageError(f"{source.path} is a file: say with --out in which folder the verdicts belong")
+    candidates = [row.candidate for row in answers(source, recipe, labels=False)]
+    out.mkdir(parents=True, exist_ok=True)
+    say = Console().say
+    cache = Path(config.cache) if config.cache else out / "verdicts.sqlite"
+    judged = judge_all(config, candidates, Workplace(cache=cache, say=say, retry_failed=arguments.retry_failed))
+    write_jsonl(out / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
+    write_json(out / JUDGE, judged.account)
+    failed = len(judged.verdicts) - judged.account["verdicts"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in judged.account["failures"].items())
+    say(
+        f"{judged.account['verdicts']} verdicts, {failed} without{f' ({reasons})' if reasons else ''}: {out / VERDICTS}"
+    )

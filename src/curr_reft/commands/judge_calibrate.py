@@ -1,0 +1,63 @@
+"""Measure how far a judge can be trusted, on answers whose truth is known: a JSONL file with "prompt", "completion" and
+"correct" (true or false) or "score" (0 to 100), or the verified candidates of a run.
+
+Every row is judged --repeats times, once more with sentences that say nothing, and once more with the criteria in
+reverse order; what is in the cache is not asked again. Writes calibration.json and calibration.md to --out.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="JSONL file with labels, or run directory")
+    parser.add_argument(
+        "--recipe", metavar="RECIPE", help="recipe with the section self_improvement; default: that of the run"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the result and the cache")
+    parser.add_argument("--items", metavar="N", type=int, help="judge N of the rows, drawn by the seed; default: all")
+    parser.add_argument("--repeats", metavar="K", type=int, default=3, help="times each row is judged (default 3)")
+    parser.add_argument(
+        "--precision",
+        metavar="SHARE",
+        type=float,
+        default=0.95,
+        help="share of right answers that the recommended threshold must be sure to keep (default 0.95)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    from curr_reft.errors import UsageError
+
+    for flag, least in (("items", 1), ("repeats", 1)):
+        value = getattr(arguments, flag)
+        if value is not None and value < least:
+            raise UsageError(f"--{flag} {value}: must be at least {least}")
+    if not 0 < arguments.precision < 1:
+        raise UsageError(f"--precision {arguments.precision}: must be between 0 and 1, as 0.95")
+    from curr_reft.commands.common import read_recipe
+    from curr_reft.console import Console
+    from curr_reft.files import write_atomic, write_json
+    from curr_reft.improve.judges import Workplace, require_judge
+    from curr_reft.judging.calibrate import Plan, calibrate
+    from curr_reft.judging.page import calibration_page
+    from curr_reft.judging.source import answers, find_source, improvement_of, recipe_of
+    from curr_reft.seeding import stream
+
+    source = find_source(arguments.source)
+    arguments.recipe = arguments.recipe or str(recipe_of(source))
+    recipe = read_recipe(arguments)
+    config = improvement_of(recipe)
+    require_judge(config.judge)
+    rows = answers(source, recipe, labels=True)
+    if arguments.items is not None and arguments.items < len(rows):
+        rows = stream(recipe.seed, "calibrate").sample(rows, arguments.items)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    cache = Path(config.judge.cache) if config.judge.cache else out / "verdicts.sqlite"
+    plan = Plan(threshold=config.threshold, precision=arguments.precision, repeats=arguments.repeats, seed=recipe.seed)
+    found = calibrate(config.judge, rows, Workplace(cache=cache, say=Console().say), plan)
+    write_json(out / "calibration.json", found)
+    page = calibration_page(found, source.name)
+    write_atomic(out / "calibration.md", page)
+    print(page)

@@ -1,0 +1,77 @@
+"""What a command is to judge: the candidates of a run, those of a folder, or the rows of a JSONL file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curr_reft.errors import RecipeError, UsageError
+from curr_reft.improve.config import SelfImprovementConfig
+from curr_reft.improve.phase import read_candidates
+from curr_reft.improve.sample import CANDIDATES
+from curr_reft.judging.rows import Labelled, labelled_by_truth, read_answers
+from curr_reft.policy.load import load_chat_processor
+from curr_reft.prepare import load_items, prepare, query_pool
+from curr_reft.recipe import Recipe
+
+RUN_FOLDER = "self-improve"  # of a run directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A place with answers. ``folder`` is where what is made of them belongs."""
+
+    path: Path
+    folder: Path
+
+    @property
+    def is_rows(self) -> bool:
+        """Whether it is a file of rows, which need no data of a recipe."""
+        return self.path.is_file()
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+
+def find_source(path: Path) -> Source:
+    """Raises UsageError for what holds no answers."""
+    if path.is_file():
+        if path.suffix == ".parquet":
+            path = path.parent
+        else:
+            return Source(path=path, folder=path.parent)
+    for folder in (path, path / RUN_FOLDER):
+        if (folder / CANDIDATES).is_file():
+            return Source(path=path, folder=folder)
+    raise UsageError(
+        f"{path} holds no {CANDIDATES} and is no file of rows; give a run directory that has sampled, a folder that "
+        "curr-reft sample wrote, or a JSONL file"
+    )
+
+
+def recipe_of(source: Source) -> Path:
+    """The recipe that a run directory holds. Raises UsageError where there is none."""
+    for folder in (source.path, source.folder, *source.folder.parents[:2]):
+        if not source.is_rows and (folder / "recipe.yaml").is_file():
+            return folder / "recipe.yaml"
+    raise UsageError(f"{source.path} is not the directory of a run; give the recipe with --recipe")
+
+
+def improvement_of(recipe: Recipe) -> SelfImprovementConfig:
+    """The section that says who judges. Raises RecipeError."""
+    if recipe.self_improvement is None:
+        raise RecipeError("self_improvement: the recipe has no such section, which says who judges and the threshold")
+    return recipe.self_improvement
+
+
+def answers(source: Source, recipe: Recipe, labels: bool) -> list[Labelled]:
+    """All answers; with ``labels`` those that have one (of a run: the verifier's). Raises DataError, UsageError."""
+    if source.is_rows:
+        return read_answers(source.path, labels)
+    frame = load_chat_processor(recipe.model).frame
+    candidates = read_candidates(source.folder, query_pool(prepare(recipe, load_items(recipe), frame)))
+    if not labels:
+        return [Labelled(candidate=candidate) for candidate in candidates]
+    found = labelled_by_truth(candidates)
+    if not found:
+        raise UsageError(f"{source.path}: no answer there could be verified; give a JSONL file of labelled rows")
+    return found
