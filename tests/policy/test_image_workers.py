@@ -83,6 +83,17 @@ def test_the_tensors_are_those_of_this_process(fresh, photos, pool):
     assert len(pool.process_ids) == 1
 
 
+def test_questions_that_are_asked_at_once_share_the_workers(fresh, photos, monkeypatch, pool):
+    """Evaluation, and the first step of a run, which nobody announced."""
+    asked = [Asked("find the red circle", (photo,)) for photo in photos]
+    expected = [fresh(image_threads=0).processor.encode_question(each) for each in asked]
+    here: list[str] = []
+    monkeypatch.setattr(ImageMaker, "open", lambda self, sources: here.append("here"))
+    for got, wanted in zip(fresh(image_workers=1).processor.encode_questions(asked), expected, strict=True):
+        assert torch.equal(got.pixel_inputs["pixel_values"], wanted.pixel_inputs["pixel_values"])
+    assert here == []
+
+
 def test_every_family_gives_the_same(photos, pool):
     """What other image processors make: lists of tiles, numbers of patches."""
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil

@@ -86,7 +86,7 @@ def _answers(
     seeds: Sequence[Among] | Sequence[Sequence[int]],
 ) -> list[list[tuple[str, bool, int, Grade]]]:
     """(completion, truncated, tokens, grade) of every answer to the questions that fell to this process."""
-    prompts = [policy.processor.encode_question(question) for question in questions]
+    prompts = policy.processor.encode_questions(questions)
     groups = rollout(policy, prompts, sampling, seed=seeds)
     rows = [(q, c.text, c.truncated) for q, g in zip(questions, groups, strict=True) for c in g.completions]
     grades = iter(grade_all(rows, rewards))

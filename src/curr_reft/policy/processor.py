@@ -101,6 +101,13 @@ class ChatProcessor:
         pixels = self._cached(question.images) if question.images else None
         return self._encode(question.prompt, pixels, _name(question))
 
+    def encode_questions(self, questions: Sequence[Askable]) -> list[EncodedPrompt]:
+        """``encode_question`` for all of them; worker processes, where there are any, share the images. Raises
+        DataError."""
+        if self._images.in_processes:
+            self.prefetch(questions)
+        return [self.encode_question(question) for question in questions]
+
     def prefetch(self, questions: Sequence[Askable]) -> None:
         """Begins to open and process the images of ``questions``, which are asked next, without waiting for it.
 

@@ -19,7 +19,7 @@ class PromptImages:
 
     def __init__(self, maker: ImageMaker, config: ModelConfig | None = None) -> None:
         self._maker = maker
-        self._in_processes = bool(config and config.image_workers)
+        self.in_processes = bool(config and config.image_workers)
         self._cache = None
         if config and config.image_cache is not None:
             folder = Path(config.image_cache).expanduser()
@@ -31,7 +31,7 @@ class PromptImages:
         What is made ``ahead`` is made in a worker process where there are any. What somebody waits for is made here,
         as the workers have their hands full.
         """
-        in_process = ahead and self._in_processes
+        in_process = ahead and self.in_processes
         make = partial(image_pool().open if in_process else ImageMaker.open, self._maker, sources)
         return make() if self._cache is None else self._cache.open(sources, make)
 

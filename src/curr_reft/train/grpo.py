@@ -108,7 +108,7 @@ class GrpoObjective:
         started = time.perf_counter()
         hands = deal_questions(questions, self.policy.frame)
         own = hands[processes.rank()]
-        prompts = [self.policy.processor.encode_question(questions[place]) for place in own]
+        prompts = self.policy.processor.encode_questions([questions[place] for place in own])
         if step < self.budget:
             self.policy.processor.prefetch(self._peek(step + 1))
         names = ("rollout", step) if number == 0 else ("rollout", step, number)
