@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 # do not know each other.
 LEVELS = (
     ("__main__", "cli", "commands", "recipe_docs"),
+    ("init",),
     ("run", "checks", "bench", "question_sets", "compare", "status"),
     ("trainings", "difficulty", "integrations", "export", "judging"),
     ("prepare",),
@@ -121,6 +122,7 @@ def test_the_commands_are_these() -> None:
     assert [" ".join(command.words) for command in COMMANDS] == [
         "run",
         "check",
+        "init",
         "data build",
         "data show",
         "data difficulty",

@@ -32,6 +32,7 @@ class Command:
 COMMANDS = (
     Command(words=("run",), module="run", help="the whole method, as the recipe says", recipe_flags=True),
     Command(words=("check",), module="check", help="check a recipe and its data without training", recipe_flags=True),
+    Command(words=("init",), module="init", help="write a first recipe for your own data"),
     Command(words=("data", "build"), module="data_build", help="write the items as rows and images", recipe_flags=True),
     Command(words=("data", "show"), module="data_show", help="a page with items and true boxes", recipe_flags=True),
     Command(

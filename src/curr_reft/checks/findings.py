@@ -5,6 +5,7 @@ Rows are read once and no pixel is decoded twice: tokens follow from the sizes o
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from curr_reft.data.config import DataConfig
@@ -67,7 +68,7 @@ def look_at_data(recipe: Recipe, frame: BoxFrame, processor: ChatProcessor | Non
     found.prepared = prepared = compile_all(found.data, compiler)
     for requirement in REQUIREMENTS:
         kind = "truths" if requirement.__name__ == "check_truths" else "questions"
-        _holding(found, kind, lambda check=requirement: check(recipe, prepared))
+        _holding(found, kind, partial(requirement, recipe, prepared))
     if processor is not None:
         found.tokens = count_prompts(prepared, processor)
         found.add("tokens", found.tokens.problems)
@@ -86,6 +87,7 @@ def _read(recipe: Recipe, found: Findings) -> LoadedData | None:
     """The items of all rows that can be used; the others are problems, unless the recipe leaves them out."""
     config = recipe.data.model_copy(update={"bad_rows": "skip"})
     read_truth = truth_reader(recipe)
+    data: LoadedData | None
     try:
         data = load_data(config, read_truth, quiet=True)
     except DataError as error:

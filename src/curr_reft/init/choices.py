@@ -1,0 +1,55 @@
+"""What was chosen, why, and what else it could be: printed, and written into the recipe as comments."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from curr_reft.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that was chosen."""
+
+    what: str  # "format", "task", ...
+    value: str
+    why: str
+    instead: str = ""  # the alternative, and how to have it
+
+
+Ask: TypeAlias = Callable[[str], str]
+"""Asks a person; empty when nothing was typed."""
+
+
+@dataclass(kw_only=True)
+class Choices:
+    """``ask`` is None where nobody is there to be asked."""
+
+    ask: Ask | None = None
+    made: list[Choice] = field(default_factory=list)
+
+    def note(self, what: str, value: str, why: str, instead: str = "") -> str:
+        self.made.append(Choice(what, value, why, instead))
+        return value
+
+    def of(self, what: str) -> Choice | None:
+        return next((choice for choice in self.made if choice.what == what), None)
+
+    def need(self, flag: str, given: str | None, question: str, *, unclear: str = "") -> str:
+        """What the flag says, or the answer of a person. Raises UsageError where there is neither, with ``unclear``:
+        why it could not be told."""
+        if given:
+            return given
+        if self.ask is not None:
+            for _ in range(3):
+                answer = self.ask(f"{unclear + chr(10) if unclear else ''}{question}: ").strip()
+                if answer:
+                    return answer
+        raise UsageError(f"{unclear or question + ' is needed'}; give {flag}")
+
+    def pick(self, flag: str, options: Sequence[str], question: str, *, unclear: str) -> str:
+        """One of ``options``. Raises UsageError."""
+        answer = self.need(flag, None, f"{question} ({', '.join(options)})", unclear=unclear)
+        if answer not in options:
+            raise UsageError(f"{flag} {answer!r}: choose among {', '.join(options)}")
+        return answer

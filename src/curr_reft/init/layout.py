@@ -1,0 +1,161 @@
+"""Which format a file or folder of rows is in, and what its columns mean. Nothing is decoded."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from curr_reft.data.loaders import COLUMNS, LOADERS, LoaderEntry, auto, imagefolder, nearest, parquet, table
+from curr_reft.data.loaders.by_keys import STYLES
+from curr_reft.data.rows import Row, rows_of
+from curr_reft.errors import DataError, UsageError
+from curr_reft.init.choices import Choices
+
+LOOKED_AT = 50  # rows whose keys and cells are looked at
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "question": ("question", "problem", "prompt", "query", "instruction", "text", "ask", "expression"),
+    "answer": (
+        *("answer", "label", "solution", "target", "class", "category", "ground_truth", "truth", "bbox", "box"),
+        *("labels", "classes", "response", "output", "say"),
+    ),
+    "image": ("image", "file_name", "filename", "file", "photo", "picture", "img", "image_path", "path", "images"),
+    "task": ("task",),
+    "domain": ("domain",),
+    "distractors": ("distractors",),
+}
+"""Names under which columns are found, the likeliest first. Cases do not matter."""
+
+
+def find_format(path: Path, given: str | None, choices: Choices) -> str:
+    """A name of ``LOADERS``. Raises UsageError where it cannot be told."""
+    if given:
+        if given not in LOADERS:
+            raise UsageError(f"--format {given!r} is no format; {nearest(given, LOADERS)}")
+        return choices.note("format", given, "--format says so")
+    if path.is_dir() and (path / "Annotations").is_dir() and (path / "ImageSets").is_dir():
+        return choices.note("format", "voc", "the folder holds Annotations and ImageSets")
+    if path.suffix.lower() == ".json" and _is_instances(path):
+        return choices.note(
+            "format", "coco", "the file holds images, annotations and categories", "refcoco, for expressions"
+        )
+    try:
+        name = auto.layout(LoaderEntry(path=path, name=path.name))
+    except DataError as error:
+        return _asked(choices, error.reason)
+    if name is not None:
+        why = {"table": "the suffix", "parquet": "the suffix, or what the folder holds"}
+        return choices.note("format", name, why.get(name, "the folder holds pictures"))
+    return _by_keys(path, choices)
+
+
+def _by_keys(path: Path, choices: Choices) -> str:
+    rows = [row for row in islice(rows_of(path, path.name), LOOKED_AT) if isinstance(row, Row)]
+    if not rows:
+        raise UsageError(f"--data {path}: none of its first {LOOKED_AT} lines is a JSON object; is it another format?")
+    claims = [name for name, style in STYLES.items() if all(style.claims(row.fields) for row in rows)]
+    keys = ", ".join(sorted(rows[0].fields))
+    if len(claims) == 1:
+        return choices.note("format", claims[0], f"the keys of its rows: {keys}")
+    if len(claims) > 1:
+        return _asked(choices, f"its rows ({keys}) may be in the format {' or '.join(claims)}")
+    return choices.note("format", "table", f"its keys are those of no known format: {keys}", "another, by --format")
+
+
+def _asked(choices: Choices, unclear: str) -> str:
+    name = choices.pick("--format", list(LOADERS), "format", unclear=unclear)
+    return choices.note("format", name, "asked")
+
+
+def _is_instances(path: Path) -> bool:
+    """Whether the file holds the three lists of a COCO file; they may stand anywhere in it."""
+    wanted = {b'"images"', b'"annotations"', b'"categories"'}
+    tail = b""
+    with path.open("rb") as file:
+        if file.read(1024).lstrip()[:1] != b"{":
+            return False
+        file.seek(0)
+        while wanted and (chunk := file.read(1 << 20)):
+            text = tail + chunk
+            wanted = {word for word in wanted if word not in text}
+            tail = chunk[-32:]
+    return not wanted
+
+
+def find_columns(path: Path, name: str, given: Mapping[str, str], choices: Choices) -> dict[str, str]:
+    """Our name -> the column, for what is not called so already. Raises UsageError for an answer that is not found."""
+    stored = _stored(path, name, given)
+    if stored is None:
+        return dict(given)
+    cells = [row.fields for row in stored]
+    header = list(dict.fromkeys(key for row in cells for key in row))
+    if name == "parquet" and not given and any(style.claims(cells[0]) for style in STYLES.values() if cells):
+        return {}
+    found = dict(given)
+    free = [column for column in header if column not in given.values()]
+    for ours in COLUMNS:
+        if ours in found:
+            continue
+        column = _named(ours, free)
+        if column is None and ours == "image":
+            column = _pictures(path, free, cells)
+        if column is not None:
+            free.remove(column)
+            found[ours] = column
+    if "answer" not in found:
+        column = choices.pick("--column answer=NAME", free, "column with the answers", unclear=_no("answers", header))
+        found["answer"] = column
+    for ours, column in found.items():
+        why = "--column says so" if given.get(ours) == column else "its name, or what it holds"
+        others = " or ".join(each for each in free if each)
+        choices.note(f"column {ours}", column, why, f"{others} (--column {ours}=NAME)" if others else "")
+    kept = {ours: column for ours, column in found.items() if ours != column}
+    if name == "imagefolder":
+        kept.pop("image", None)  # the format knows it
+    return kept
+
+
+def _no(what: str, header: Sequence[str]) -> str:
+    return f"no column is known to hold the {what}; columns are {', '.join(header) or 'none'}"
+
+
+def _named(ours: str, columns: Sequence[str]) -> str | None:
+    lower = {column.casefold(): column for column in reversed(columns)}
+    return next((lower[name] for name in NAMES[ours] if name in lower), None)
+
+
+def _pictures(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """A column whose cells end as the names of pictures do."""
+    for column in columns:
+        cells = [str(row.get(column, "")) for row in rows]
+        if cells and all(Path(cell).suffix.lower() in imagefolder.SUFFIXES for cell in cells):
+            return column
+    return None
+
+
+def _stored(path: Path, name: str, given: Mapping[str, str]) -> list[Row] | None:
+    """The first rows as the file holds them; None for a format whose columns have fixed names."""
+    entry = LoaderEntry(path=path, name=path.name)
+    if name == "imagefolder":
+        metadata = [path / each for each in imagefolder.METADATA if (path / each).is_file()]
+        if len(metadata) != 1:
+            return None
+        path = metadata[0]
+        entry = LoaderEntry(path=path, name=path.name)
+        name = "parquet" if path.suffix == ".parquet" else "table"
+    if name == "parquet":
+        return list(islice(parquet.stored_rows(entry), LOOKED_AT))
+    if name != "table":
+        return None
+    if path.suffix.lower() in table.SUFFIXES:
+        with path.open("r", encoding="utf-8-sig", errors="replace", newline="") as file:
+            first = file.readline()
+            delimiter = max(table.DELIMITERS.values(), key=first.count)
+            header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+            body = islice(csv.reader(file, delimiter=delimiter), LOOKED_AT)
+            return [
+                Row(f"{path.name}:{line}", line, dict(zip(header, cells, strict=False)))
+                for line, cells in enumerate(body, start=2)
+            ]
+    return [row for row in islice(rows_of(path, path.name), LOOKED_AT) if isinstance(row, Row)]
