@@ -186,6 +186,8 @@ def _paths(data: dict[str, Any]) -> Iterator[Key]:
         match key:
             case ("data", "files", _, int(), "path" | "image_root") if value and "://" not in value:
                 yield key
+            case ("self_improvement", "judge", "cache"):
+                yield key
             case ("rewards", "custom", int(), "call") | ("tasks", int()) if is_file(value):
                 yield key
 

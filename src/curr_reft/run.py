@@ -25,6 +25,7 @@ from curr_reft.evaluate.suites import SUITES
 from curr_reft.evaluate.summary import summarise, table
 from curr_reft.evaluate.variants import evaluate_variant
 from curr_reft.files import read_json, reporting_full_disk, sync_tree, write_json
+from curr_reft.improve.judges import require_judge
 from curr_reft.improve.phase import keep_best_answers
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
@@ -65,6 +66,8 @@ class Run:
         self.console = Console(quiet=not processes.is_main())
         self.started = time.perf_counter()
         self.seconds_before = directory.seconds
+        if recipe.self_improvement is not None:
+            require_judge(recipe.self_improvement.judge)
         data = load_items(recipe)
         self.base_start = Start.of_model(recipe.model.path)
         # All that can be wrong with the data is found before weights are read.

@@ -17,6 +17,7 @@ from curr_reft.checks.model import ModelFacts, describe_model
 from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import human_size, write_json
+from curr_reft.improve.judges import require_judge
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.recipe import Recipe
@@ -71,6 +72,7 @@ def examine(recipe: Recipe, *, with_model: bool = True, gpu_memory: int | None =
     Raises RecipeError for code of the recipe's own that does not load.
     """
     found = Findings()
+    found.add("judge", _judge(recipe))
     known = _model(recipe.model, found) if with_model else None
     processor, facts = known or (None, None)
     box_frame = recipe.model.box_frame
@@ -99,6 +101,15 @@ def examine(recipe: Recipe, *, with_model: bool = True, gpu_memory: int | None =
         memory=estimated,
         fits=fits,
     )
+
+
+def _judge(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """What keeps the judge from beginning, long before it would: no key, no client."""
+    if recipe.self_improvement is not None:
+        try:
+            require_judge(recipe.self_improvement.judge)
+        except UsageError as error:
+            yield "self_improvement.judge", str(error)
 
 
 def _model(config: ModelConfig, found: Findings) -> tuple[ChatProcessor, ModelFacts] | None:
