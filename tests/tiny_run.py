@@ -46,10 +46,15 @@ def _server() -> Any:
 
 def start(*words: str | Path, log: Path, command: Sequence[str | Path] = ("run", RECIPE)) -> BaseProcess:
     """``curr-reft COMMAND words...`` in a process of its own; its output goes to the end of ``log``."""
+    return fork(_carry_out, [*map(str, (*command, *words))], log)
+
+
+def fork(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """``target(*arguments)`` in a process forked from one that has imported what a run needs."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     try:
-        process: BaseProcess = _server().Process(target=_carry_out, args=([*map(str, (*command, *words))], log))
+        process: BaseProcess = _server().Process(target=target, args=arguments)
         process.start()
     finally:
         for name, value in before.items():
@@ -57,15 +62,20 @@ def start(*words: str | Path, log: Path, command: Sequence[str | Path] = ("run",
     return process
 
 
-def _carry_out(words: list[str], log: Path) -> None:
+def begin(log: Path) -> None:
+    """The first thing in a forked process: one thread, and all output to the end of ``log``."""
     import torch
-
-    from curr_reft.cli import main
 
     torch.set_num_threads(1)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+
+
+def _carry_out(words: list[str], log: Path) -> None:
+    from curr_reft.cli import main
+
+    begin(log)
     sys.exit(main(words))
 
 
