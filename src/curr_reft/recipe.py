@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 import pydantic_core
@@ -22,7 +22,7 @@ from curr_reft.data.config import DataConfig
 from curr_reft.errors import RecipeError
 from curr_reft.evaluate.config import EvaluationConfig
 from curr_reft.improve.config import SelfImprovementConfig
-from curr_reft.policy.config import ModelConfig, SamplingConfig
+from curr_reft.policy.config import ModelConfig, Part, SamplingConfig
 from curr_reft.questions.config import QuestionsConfig
 from curr_reft.recipe_schema import complete, suggestion
 from curr_reft.recipe_source import Key, Source, split_flags
@@ -143,6 +143,10 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "evaluation.models", "names curr_reft, which needs the section self_improvement"
     if len(set(models)) < len(models):
         yield "evaluation.models", "names a model twice"
+    improvement = recipe.self_improvement
+    for key, sft in (("sft", recipe.sft), ("self_improvement.sft", improvement.sft if improvement else None)):
+        if sft is not None and sft.freeze is not None and _nothing_to_train(recipe.model, sft.freeze):
+            yield f"{key}.freeze", "leaves nothing to train; take a part out of it"
     if recipe.sampling.group_size < 2:
         yield "sampling.group_size", "must be at least 2: an answer is paid by comparison with its group"
     if recipe.sampling.temperature == 0:
@@ -168,6 +172,12 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
     fixed = sum(steps for steps in budgets if isinstance(steps, int))
     if budgets[-1] == "rest" and fixed == recipe.curriculum.total_steps:
         yield "curriculum.total_steps", f"the earlier stages take all {fixed} steps, none is left for the last one"
+
+
+def _nothing_to_train(model: ModelConfig, freeze: Sequence[str]) -> bool:
+    if model.lora is not None:
+        return not set(model.lora.parts) - set(freeze)
+    return len(set(freeze)) == len(get_args(Part))
 
 
 def _anchor_paths(source: Source, folder: Path) -> None:

@@ -16,8 +16,10 @@ from curr_reft.curriculum.difficulty import Selection
 from curr_reft.curriculum.gate import AccuracyGate
 from curr_reft.curriculum.sampler import QuestionSampler
 from curr_reft.curriculum.stage import Start, Training, run_training
+from curr_reft.evaluate.forgetting import validate_sft
 from curr_reft.evaluate.suites import validate
 from curr_reft.evaluate.variants import first_of_each_task
+from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_policy
 from curr_reft.policy.policy import Policy
 from curr_reft.prepare import Prepared
@@ -26,10 +28,10 @@ from curr_reft.run_dir import RunDir
 from curr_reft.seeding import derive_seed
 from curr_reft.train.config import OptimizerConfig, SftConfig
 from curr_reft.train.grpo import GrpoObjective
-from curr_reft.train.loop import Gate, Journal
+from curr_reft.train.loop import Gate, Journal, Validation
 from curr_reft.train.objective import Objective
 from curr_reft.train.publish import Published
-from curr_reft.train.sft import SftExample, SftObjective
+from curr_reft.train.sft import SftExample, SftObjective, hold_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +94,30 @@ class Trainings:
         return draw(self.selection.questions, shares, steps=steps, epoch=self.selection.epoch)
 
     def sft(self, run: str, folder: Path, examples: Sequence[SftExample], config: SftConfig, start: Start) -> Published:
-        """Supervised fine-tuning on ``examples`` from ``start``."""
-        seed = derive_seed(self.recipe.seed, run)
+        """Supervised fine-tuning on ``examples`` from ``start``. Raises DataError for examples that are too long."""
+        recipe = self.recipe
+        seed = derive_seed(recipe.seed, run)
+        learned, held_out = hold_out(examples, config.validation_share, seed)
+        model = recipe.model if config.freeze is None else recipe.model.model_copy(update={"freeze": config.freeze})
 
         def objective(policy: Policy) -> Objective:
-            return SftObjective(policy, examples, config, seed=seed)
+            return SftObjective(policy, learned, config, seed=seed)
 
-        return self._train(run, run, folder, start, objective, config.steps, config.optimizer, seed, ["open"], None)
+        look = partial(validate_sft, held_out=held_out, cells=self.prepared.general())
+        return self._train(
+            run,
+            run,
+            folder,
+            start,
+            objective,
+            config.steps,
+            config.optimizer,
+            seed,
+            ["open"],
+            None,
+            model=model,
+            look=look,
+        )
 
     def _train(
         self,
@@ -113,8 +132,11 @@ class Trainings:
         forms: Sequence[str],
         gate: Gate | None,
         account: Callable[[], Mapping[str, Any]] = dict,
+        model: ModelConfig | None = None,
+        look: Callable[..., Validation] = validate,
     ) -> Published:
-        """Train, validate on the same forms, publish."""
+        """Train, validate on the same forms by ``look``, publish. ``model``: as the recipe has it, or other parts of it
+        frozen."""
         recipe = self.recipe
         self.console.begin(run, name, budget)
         asked = [
@@ -130,14 +152,14 @@ class Trainings:
 
         training = Training(
             folder=folder,
-            model=recipe.model,
+            model=model or recipe.model,
             start=start,
             objective=objective,
             budget=budget,
             optimizer=optimizer,
             checkpoint=recipe.checkpoint,
             seed=seed,
-            validate=partial(validate, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
+            validate=partial(look, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
             journal=Journal(
                 log=log,
                 rewind=partial(self.directory.truncate_after, run, name),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from curr_reft.config import Config
+from curr_reft.policy.config import Part
 
 TokenLimit: TypeAlias = Annotated[int, Field(ge=64)] | Literal["auto"]
 
@@ -85,6 +86,18 @@ class SftConfig(Config):
 
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(32, ge=1, description="examples of one optimizer step")
+    max_length: int = Field(
+        8192, ge=16, description="most tokens of an example, prompt, images and answer; a longer one is an error"
+    )
+    validation_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the examples that is not learned: its loss is noted at every checkpoint; 0: learn all",
+    )
+    freeze: tuple[Part, ...] | None = Field(
+        None, description="parts that this training leaves as they are; null: those of model.freeze"
+    )
     micro_batch_tokens: TokenLimit = Field(
         16_384, description="tokens of packed rows of one forward; auto: as many as fit in free memory"
     )
