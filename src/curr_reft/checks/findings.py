@@ -107,7 +107,10 @@ def _read(recipe: Recipe, found: Findings) -> LoadedData | None:
 def _readable(
     config: DataConfig, stream: Callable[[DataConfig], ItemStream]
 ) -> tuple[DataConfig, list[tuple[str, str]]]:
-    """The data without the entries that cannot be read, and why they cannot. Nothing is decoded."""
+    """The data without the entries that cannot be read, and why they cannot. Nothing is decoded.
+
+    Where that leaves no validation it is split off train, as in a recipe that names none: the rest can be checked.
+    """
     problems: list[tuple[str, str]] = []
     kept: dict[str, tuple[object, ...]] = {}
     nothing = dict.fromkeys(SPLITS, ())
