@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageTextToText, PretrainedConfig
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 from transformers.video_processing_utils import BaseVideoProcessor
@@ -214,7 +215,7 @@ def _load_weights(config: ModelConfig, options: dict[str, Any]) -> Any:
         )
     except ImportError as error:  # a kernel, accelerate
         raise UsageError(f"model: {path} cannot be loaded as asked: {error}") from error
-    except (OSError, RuntimeError, ValueError) as error:  # no file, a shape that does not fit, a damaged file
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # no file, another shape, a damaged file
         raise CheckpointError(f"{path}: the weights cannot be loaded: {error}") from error
     core, info = loaded
     wrong = {
