@@ -46,6 +46,7 @@ COMMANDS = (
         words=("compare",), module="compare", help="all models of a recipe over seeds, side by side", recipe_flags=True
     ),
     Command(words=("status",), module="status", help="what a run is doing: step, last save, time left, faults"),
+    Command(words=("sample",), module="sample", help="sample a model's answers to the pools", recipe_flags=True),
     Command(words=("judge",), module="judge", help="judge sampled answers, or those of a file", recipe_flags=True),
     Command(
         words=("judge", "calibrate"),
@@ -53,6 +54,8 @@ COMMANDS = (
         help="measure how far a judge can be trusted",
         recipe_flags=True,
     ),
+    Command(words=("select",), module="select", help="select what is kept of judged answers", recipe_flags=True),
+    Command(words=("sft",), module="sft", help="fine-tune a model on kept answers", recipe_flags=True),
     Command(words=("report",), module="report", help="write the report of a run again"),
     Command(words=("merge",), module="merge", help="write a model as a folder for transformers and vLLM"),
     Command(words=("push",), module="push", help="upload a model to the Hugging Face hub"),

@@ -1,0 +1,20 @@
+"""Select what is kept of judged answers: by the threshold, the quotas and the selection of a recipe.
+
+Writes kept.jsonl with its pictures (rows that ms-swift, LLaMA-Factory and TRL read) and account.json to the folder."""
+
+import argparse
+from pathlib import Path
+
+from curr_reft.commands.common import add_recipe, read_recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder that sample and judge wrote to")
+    add_recipe(parser)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    recipe = read_recipe(arguments)
+    from curr_reft.steps_alone import select
+
+    select(recipe, arguments.folder)
