@@ -1,4 +1,5 @@
-"""What the demo shows over seeds: runs it (or reads finished runs) and prints scores, gains and times.
+"""What the demo shows over seeds: runs it (or reads finished runs) and prints scores (in-domain, out-of-domain, and on
+the general pool that nothing is trained on), gains and times.
 
     python benchmarks/demo_evidence.py --seeds 0 1 2 --out runs/evidence [--json FILE]
 
@@ -27,6 +28,36 @@ def finished_run(seed: int, out: Path) -> dict[str, Any]:
     return summary
 
 
+def _general_pool(runs: dict[int, dict[str, Any]], models: list[str]) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Prints the scores on the general pool, with the 95 % interval of each seed, and what self-improvement changed."""
+    if not models:
+        return {}
+    first = next(iter(runs.values()))["general"][models[0]]
+    cells = ["mean", *(cell for cell in first if cell != "mean")]
+    found = {
+        model: {cell: [run["general"][model][cell] for run in runs.values()] for cell in cells} for model in models
+    }
+    print(f"\n| general pool | {' | '.join(cells)} |")
+    print("|---" * (1 + len(cells)) + "|")
+    for model, own in found.items():
+        texts = [
+            f"{statistics.mean(each['score'] for each in scores):.3f} ("
+            + ", ".join(f"{each['score']:.3f} [{each['low']:.3f}, {each['high']:.3f}]" for each in scores)
+            + ")"
+            for scores in own.values()
+        ]
+        print(f"| {model} | {' | '.join(texts)} |")
+    print()
+    if {"curr_rl", "curr_reft"} <= found.keys():
+        for cell in cells:
+            pairs = zip(found["curr_reft"][cell], found["curr_rl"][cell], strict=True)
+            print(
+                f"curr_reft over curr_rl, general {cell}: "
+                + " ".join(f"{a['score'] - b['score']:+.3f}" for a, b in pairs)
+            )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -50,6 +81,7 @@ def main() -> None:
             rows[model][suite] = means
             cells.append(f"{statistics.mean(means):.3f} ({' '.join(f'{mean:.3f}' for mean in means)})")
         print(f"| {model} | {' | '.join(cells)} |")
+    general = _general_pool(runs, [model for model in models if all(model in run["general"] for run in runs.values())])
     for model in models[1:]:
         gains = {
             suite: [after - before for after, before in zip(rows[model][suite], rows["base"][suite], strict=True)]
@@ -66,7 +98,7 @@ def main() -> None:
         kept = run["self_improvement"]
         print(f"seed {seed}: {run['seconds']:.0f} s; {stages}; kept {kept['kept']} of {kept['candidates']}")
     if arguments.json:
-        facts = {"scores": rows, "seconds": {seed: run["seconds"] for seed, run in runs.items()}}
+        facts = {"scores": rows, "general": general, "seconds": {seed: run["seconds"] for seed, run in runs.items()}}
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 
