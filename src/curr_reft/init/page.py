@@ -57,6 +57,7 @@ def recipe_text(draft: Draft) -> str:
         "sampling:",
         f"  group_size: {draft.settings.group_size}                # answers to each question, which are compared",
         f"  max_new_tokens: {64 if small else 256}",
+        f"  rows_at_once: {draft.settings.rows_at_once}            # answers decoded together; fewer: less memory",
         "",
         "rl:",
         f"  prompts_per_step: {draft.prompts_per_step}",

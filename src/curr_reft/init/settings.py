@@ -1,7 +1,7 @@
 """Settings that fit in the memory there is: the first of a list from full training to a small adapter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from curr_reft.checks import memory
@@ -28,7 +28,7 @@ class Settings:
     quantize: bool = False
     gradient_checkpointing: bool = False
     group_size: int = 8
-    why: str = ""
+    rows_at_once: int = 256  # decoded together
 
     def told(self) -> str:
         parts = [
@@ -73,7 +73,9 @@ def with_settings(recipe: Recipe, settings: Settings) -> Recipe:
     return recipe.model_copy(
         update={
             "model": recipe.model.model_copy(update=model),
-            "sampling": recipe.sampling.model_copy(update={"group_size": settings.group_size}),
+            "sampling": recipe.sampling.model_copy(
+                update={"group_size": settings.group_size, "rows_at_once": settings.rows_at_once}
+            ),
         }
     )
 
@@ -85,13 +87,25 @@ def fit(recipe: Recipe, facts: ModelFacts, longest: Prompt, room: int, where: st
         candidate = with_settings(recipe, rung)
         _, own = describe_model(candidate.model)
         estimated = memory.estimate(candidate, own, longest, on_gpu)
-        if not room or estimated.peak <= USED * room:
+        if not room:
             return Fitting(settings=rung, memory=estimated, tried=tried)
+        if estimated.peak <= USED * room:
+            rows = _rows_at_once(candidate, own, longest, int(USED * room) - estimated.held)
+            return Fitting(settings=replace(rung, rows_at_once=rows), memory=estimated, tried=tried)
         tried.append(f"{rung.told()}: {human_size(estimated.peak)}")
     raise UsageError(
         f"--gpu-memory: {recipe.model.path} cannot be trained in {human_size(room)} of {where}; estimated are "
         f"{'; '.join(tried)}. Take a smaller model, or a larger GPU"
     )
+
+
+def _rows_at_once(recipe: Recipe, facts: ModelFacts, longest: Prompt, room: int) -> int:
+    """Rows that can be decoded together in ``room`` bytes, of greedy answers too, each with a prompt of its own."""
+    rows = recipe.sampling.rows_at_once
+    # As many prompts as rows, so that the recipe's own bound is not the one that counts.
+    while rows > recipe.sampling.group_size and memory.decoding(recipe, facts, longest, rows, 1) > room:
+        rows //= 2
+    return rows
 
 
 def ladder(path: str, facts: ModelFacts, on_gpu: bool) -> list[Settings]:
