@@ -95,6 +95,18 @@ def test_a_frozen_tower_sees_an_image_once(counted, picture):
     assert seen == [seen[0]] * 2
 
 
+def test_features_of_a_frozen_tower_have_no_graph(counted, picture):
+    """With adapters and gradient checkpointing peft makes what enters the tower require gradients. Kept features with
+    that graph could serve one backward only, which would run through the tower for nothing."""
+    policy, seen = counted(lora={"rank": 2}, gradient_checkpointing=True)
+    groups = rollout(policy, ask(policy, picture), SAMPLING, seed=0)
+    policy.features = FeatureStore()  # supervised training asks without a rollout before it
+    del seen[:]
+    first = gradients(policy, groups)
+    assert_same(gradients(policy, groups), first)
+    assert len(seen) == 1
+
+
 def test_a_projector_that_is_trained_is_not_remembered(counted, picture):
     policy, seen = counted(freeze=("vision",))
     groups = rollout(policy, ask(policy, picture), SAMPLING, seed=0)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.features import FeatureStore
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack
 from curr_reft.policy.patches import computed_by, find_patch_embedding, patches_as_product
@@ -90,6 +91,20 @@ def test_a_frozen_tower_sees_an_image_once(counted, fresh, prompts):
         next(policy.tower.parameters()).add_(0.01)
     rollout(policy, prompts, SAMPLING, seed=0)
     assert seen == [once, once]
+
+
+def test_features_of_a_frozen_tower_have_no_graph(counted, prompts):
+    """As in ``test_image_features.py``, where the tower is one module."""
+    policy, seen = counted(lora={"rank": 2}, gradient_checkpointing=True)
+    groups = rollout(policy, prompts, SAMPLING, seed=0)
+    policy.features = FeatureStore()
+    del seen[:]
+    logprobs_S, first = gradients(policy, groups)
+    again_S, second = gradients(policy, groups)
+    assert torch.equal(logprobs_S, again_S)
+    assert first
+    assert all(torch.equal(second[name], gradient) for name, gradient in first.items())
+    assert len(seen) == 1
 
 
 def test_features_live_as_long_as_their_pixels(counted, policy, picture):

@@ -11,6 +11,7 @@ sees), and a method of the model in others (``image_features.py``).
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -70,6 +71,15 @@ class FeatureStore:
 def is_frozen(weights: Sequence[nn.Parameter]) -> bool:
     """Whether none of ``weights`` is trained."""
     return not any(parameter.requires_grad for parameter in weights)
+
+
+def gradients_for(weights: Sequence[nn.Parameter], graph: bool) -> AbstractContextManager[Any]:
+    """Whether a pass of ``weights`` over images builds a graph; ``graph`` as of ``vision.image_inputs``.
+
+    Not where none of them is trained, though what enters them may require gradients: so it does with adapters and
+    gradient checkpointing, by peft. What is kept could serve one backward only, which would run for nothing.
+    """
+    return torch.set_grad_enabled((graph or torch.is_grad_enabled()) and not is_frozen(weights))
 
 
 def _version(weights: Sequence[nn.Parameter]) -> int:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from curr_reft.policy.features import FeatureStore, cut, cut_list, detached, is_frozen, joined
+from curr_reft.policy.features import FeatureStore, cut, cut_list, detached, gradients_for, is_frozen, joined
 from curr_reft.policy.packing import PackedImages
 
 METHOD = "get_image_features"
@@ -36,7 +35,7 @@ def known_images(
         if known is None:
             given = signature.bind(*args, **kwargs).arguments
             given |= given.pop("kwargs", {})
-            with torch.set_grad_enabled(graph or torch.is_grad_enabled()):
+            with gradients_for(weights, graph):
                 made = run(**{**given, **images.inputs}).pooler_output
                 output = BaseModelOutputWithPooling(pooler_output=made)  # all that models read of it
                 known = (

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from curr_reft.policy.features import FeatureStore, cut, detached, is_frozen, joined
+from curr_reft.policy.features import FeatureStore, cut, detached, gradients_for, is_frozen, joined
 from curr_reft.policy.gates import gates_as_one
 from curr_reft.policy.image_features import known_images
 from curr_reft.policy.norms import norms_as_one
@@ -54,7 +54,7 @@ def _known_features(
     def forward(pixels: torch.Tensor, grid_thw: torch.Tensor, **kwargs: Any) -> Any:
         known = store.find(weights, images.sources)
         if known is None:
-            with torch.set_grad_enabled(graph or torch.is_grad_enabled()):
+            with gradients_for(weights, graph):
                 known = cut(run(pixels, grid_thw=images.inputs["image_grid_thw"], **kwargs), images.pieces)
             if graph or is_frozen(weights):
                 store.keep(weights, images.sources, known)
