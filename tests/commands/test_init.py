@@ -217,6 +217,15 @@ def test_nothing_is_overwritten(model: Path, tmp_path: Path, refused: Callable[.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own.yaml", "photos"]
 
 
+def test_a_folder_of_pictures_whose_table_lies_in_it_says_so(
+    model: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    photo(tmp_path / "a.png", 0)
+    (tmp_path / "labels.csv").write_text("photo,label\na.png,red\n")
+    text = refused("init", "--data", tmp_path, "--model", model, "--out", tmp_path / "own.yaml")
+    assert f"--data {tmp_path / 'labels.csv'}" in text
+
+
 def of_no_format(rows: list[Any]) -> list[Any]:
     return [{"Frage": "Where?", "Bild": row["images"][0], "Kasten": row["solution"]} for row in rows]
 

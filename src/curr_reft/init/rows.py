@@ -21,6 +21,7 @@ from curr_reft.tasks import TASKS
 
 LOOKED_AT = 1000  # rows that are read
 PICTURES = 200  # of them, whose pictures are looked for
+TABLES = (".csv", ".tsv", ".jsonl")  # what may lie beside the pictures of a folder and say what they are
 
 _NUMBER = re.compile(r"[-+]?\$?\s*\d[\d,. /:%°]*\s*[a-zA-Z°%]{0,12}")
 _LETTER = re.compile(r"[A-H]")
@@ -79,7 +80,9 @@ def read_rows(looked: Looked) -> None:
         raise UsageError(f"--data {looked.path} as {looked.format}: {error}") from error
     if not good:
         first = f": {bad[0].source}: {bad[0].reason}" if bad else ""
-        raise UsageError(f"--data {looked.path} as {looked.format}: none of its rows can be read{first}")
+        tables = sorted(each for each in looked.path.glob("*") if each.suffix.lower() in TABLES)
+        instead = f"; or are the rows in {tables[0]}? Then --data {tables[0]}" if tables else ""
+        raise UsageError(f"--data {looked.path} as {looked.format}: none of its rows can be read{first}{instead}")
     looked.fields, looked.bad, looked.told_boxes = good, bad, told
 
 
