@@ -41,10 +41,10 @@ class ValidationSplit:
             of_task.append(tasks.setdefault(item.task, len(tasks)))
             for other in others:
                 self._link(first, other)
-            for name, image in zip((first, *others), item.images, strict=False):
-                if perceptual and isinstance(image, StoredImage) and name not in printed:
-                    printed[name] = image.fingerprint
-        pictures = ((name, image) for item in items for name, image in zip(_names(item), item.images, strict=False))
+            for key, image in zip((first, *others), item.images, strict=False):
+                if perceptual and isinstance(image, StoredImage) and key not in printed:
+                    printed[key] = image.fingerprint
+        pictures = ((key, image) for item in items for key, image in zip(_names(item), item.images, strict=False))
         for first, second in verified_copies(list(printed), list(printed.values()), pictures):
             self._link(first, second)
         self._moved = self._choose([self._group(first) for first in firsts], of_task, len(tasks), fraction)
