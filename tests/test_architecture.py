@@ -35,7 +35,8 @@ LEVELS = (
     ("run_dir",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
-    ("files", "parquet", "console", "seeding", "user_code", "config", "launch", "processes", "errors", "VERSION"),
+    ("files", "parquet", "console", "seeding", "user_code", "config"),
+    ("launch", "processes", "stopping", "errors", "VERSION"),
 )
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.
 ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.lessons")

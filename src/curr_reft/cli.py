@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from curr_reft import __version__
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError
 from curr_reft.files import NO_SPACE
+from curr_reft.stopping import Stopped
 
 OTHER_PROBLEMS_SHOWN = 9
 
@@ -77,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CurrReftError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
         return error.exit_code
+    except Stopped as stopped:
+        print(f"stopped by {stopped.signal.name}: what is done is saved, go on with --resume", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from curr_reft import processes
+from curr_reft import processes, stopping
 from curr_reft.errors import ElsewhereError, ProcessError, UsageError
 
 PATIENCE = timedelta(hours=24)
@@ -40,12 +40,19 @@ def joined() -> Iterator[None]:
     try:
         refuse_unknown_launch()
         yield
+    except stopping.Stopped:  # all of them, at the same place
+        _leave()
+        raise
     except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, to the others of one that failed: it is ending
         _end_soon()
         raise _said_once(error, store, hosts)  # noqa: B904  (it is the error itself, or follows from it)
     finally:
         processes.join(None)
+    _leave()
+
+
+def _leave() -> None:
     from torch import distributed
 
     distributed.destroy_process_group()
@@ -172,14 +179,14 @@ def _end_soon() -> None:
 
 def _end_on_signal() -> None:
     """Python acts on a signal between two of its own instructions, and a process that waits for others in a collective
-    comes to none. A thread is woken at once, and ends the process if the handler does not get to it."""
+    comes to none. A thread is woken at once, and ends the process that was asked twice if the handler does not."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
     def listen() -> None:
         while number := os.read(heard, 1):
-            if number[0] in (signal.SIGTERM, signal.SIGINT):
-                _end_soon()
+            if number[0] in stopping.LISTENED and stopping.is_repeated():
+                signal.alarm(1)
 
     threading.Thread(target=listen, name="signals", daemon=True).start()

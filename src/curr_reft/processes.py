@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from curr_reft import stopping
 from curr_reft.errors import CurrReftError, ElsewhereError, UsageError
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ def join(team: Team | None) -> None:
     """From here on this process is one of ``team``; None: it works alone."""
     global _team
     _team = team
+    stopping.decide_together(team is not None)
 
 
 def rank() -> int:
@@ -60,32 +62,37 @@ def on_main(make: Callable[[], T]) -> T:
         return make()
     from torch import distributed
 
-    told: list[Any] = [None, None]
+    told: list[Any] = [None, None, None]
     if not is_main():
         distributed.broadcast_object_list(told, src=0, group=_team.group)
-        code, value = told
+        code, value, asked = told
         if code is not None:
             raise ElsewhereError(code)
+        stopping.agreed(asked)
         return value
     try:
         value = make()
     except Exception as error:
         code = error.exit_code if isinstance(error, CurrReftError) else CurrReftError.exit_code
-        distributed.broadcast_object_list([code, None], src=0, group=_team.group)
+        distributed.broadcast_object_list([code, None, None], src=0, group=_team.group)
         raise
-    distributed.broadcast_object_list([None, value], src=0, group=_team.group)
+    asked = stopping.asked()
+    distributed.broadcast_object_list([None, value, asked], src=0, group=_team.group)
+    stopping.agreed(asked)
     return value
 
 
 def gather(own: T) -> list[T]:
-    """The ``own`` of every process, by rank. All must call this."""
+    """The ``own`` of every process, by rank. All must call this; when one was asked to stop, all leave here if they
+    may (``stopping.released``)."""
     if _team is None:
         return [own]
     from torch import distributed
 
     all_of_them: list[Any] = [None] * _team.count
-    distributed.all_gather_object(all_of_them, own, group=_team.group)
-    return all_of_them
+    distributed.all_gather_object(all_of_them, (own, stopping.asked()), group=_team.group)
+    stopping.agreed(next((asked for _, asked in all_of_them if asked is not None), None))
+    return [one for one, _ in all_of_them]
 
 
 def add_up(own: Mapping[str, float]) -> dict[str, float]:

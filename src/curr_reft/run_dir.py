@@ -169,12 +169,18 @@ class RunDir:
         """All rows of metrics.jsonl."""
         return read_jsonl(self.path / METRICS) if (self.path / METRICS).exists() else []
 
-    def truncate_after(self, run: str, stage: str, step: int) -> None:
-        """Drop the rows of ``run`` and ``stage`` after ``step``: a resumed stage writes those steps again."""
+    def truncate_after(self, run: str, stage: str, step: int, validated: bool = True) -> None:
+        """Drop the rows of ``run`` and ``stage`` after ``step``: a resumed stage writes those steps again. The
+        validation of ``step`` itself goes too where it is to be ``validated`` again."""
         if not self._writes:
             return
         rows = self.metrics()
-        kept = [row for row in rows if (row["run"], row["stage"]) != (run, stage) or row["step"] <= step]
+        kept = [
+            row
+            for row in rows
+            if (row["run"], row["stage"]) != (run, stage)
+            or (row["step"] < step or (row["step"] == step and (validated or row["kind"] != "validation")))
+        ]
         if len(kept) < len(rows):
             write_jsonl(self.path / METRICS, kept)
 

@@ -62,7 +62,7 @@ def train(policy: Policy, objective: Any, folder: Path, steps: int = 2) -> list[
     rows: list[dict[str, Any]] = []
     journal = Journal(
         log=lambda row: rows.append(dict(row)),
-        rewind=lambda step: rows.__delitem__(slice(0)),
+        rewind=lambda *_: rows.__delitem__(slice(0)),
         sync=lambda: None,
     )
     train_loop(

@@ -52,8 +52,9 @@ class Record:
         self.rows.append({k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")})
         self.event()
 
-    def rewind(self, step: int) -> None:
-        self.rows = [row for row in self.rows if row["step"] <= step]
+    def rewind(self, step: int, validated: bool) -> None:
+        again = [] if validated else [row for row in self.rows if (row["step"], row["kind"]) == (step, "validation")]
+        self.rows = [row for row in self.rows if row["step"] <= step and row not in again]
         self.event()
 
     def validate(self, policy: Policy) -> Validation:

@@ -208,7 +208,7 @@ def test_resumed_it_draws_the_same_replacements(grpo: Grpo, fresh: Fresh, babble
             checkpoint=CheckpointConfig(every=2),
             seed=1,
             validate=lambda _: Validation(accuracy=float(len(rows)), score=0.0),  # the last is best
-            journal=Journal(log=log, rewind=lambda _: None, sync=lambda: None),
+            journal=Journal(log=log, rewind=lambda *_: None, sync=lambda: None),
         )
         try:
             train_loop(policy, objective, plan)

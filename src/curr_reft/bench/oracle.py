@@ -164,6 +164,6 @@ def _train_ours(model: Any, loss: str, shape: Shape, steps: int, folder: Path) -
         checkpoint=CheckpointConfig(every=steps),
         seed=0,
         validate=lambda _: Validation(accuracy=float(next(better)), score=0.0),
-        journal=Journal(log=lambda _: None, rewind=lambda _: None, sync=lambda: None),
+        journal=Journal(log=lambda _: None, rewind=lambda *_: None, sync=lambda: None),
     )
     train_loop(policy, objective, plan)

@@ -157,6 +157,6 @@ def run(policy: Policy, shape: Shape, steps: int, folder: Path, link: Link) -> N
         checkpoint=CheckpointConfig(every=steps),
         seed=0,
         validate=lambda _: Validation(accuracy=0.0, score=0.0),
-        journal=Journal(log=log, rewind=lambda _: None, sync=lambda: None),
+        journal=Journal(log=log, rewind=lambda *_: None, sync=lambda: None),
     )
     train_loop(policy, objective, plan)

@@ -5,12 +5,11 @@ says how many updates each model took: give sft.steps and curriculum.total_steps
 """
 
 import argparse
-import signal
 from functools import partial
 from pathlib import Path
 
+from curr_reft import stopping
 from curr_reft.commands.common import add_recipe, read_recipe
-from curr_reft.commands.run import interrupt
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
 
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, interrupt)
+    stopping.listen()
     with joined():
         recipe = read_recipe(arguments)
         out = arguments.out or recipe.output

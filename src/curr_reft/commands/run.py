@@ -1,9 +1,9 @@
 """Carry out the whole method as the recipe says: curriculum, self-improvement, evaluation, report."""
 
 import argparse
-import signal
 from functools import partial
 
+from curr_reft import stopping
 from curr_reft.commands.common import add_recipe, read_recipe
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, interrupt)
+    stopping.listen()
     with joined():
         recipe = read_recipe(arguments)
         from curr_reft.run_dir import RunDir
@@ -25,8 +25,3 @@ def execute(arguments: argparse.Namespace) -> None:
         from curr_reft.run import run
 
         run(recipe, resume=arguments.resume)
-
-
-def interrupt(*_: object) -> None:
-    """A polite end (a scheduler's, a container's) is Ctrl-C by another name: the run is marked, its workers end."""
-    raise KeyboardInterrupt

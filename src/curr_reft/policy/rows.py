@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from curr_reft import stopping
 from curr_reft.policy.advance import Move
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.ended import Ended, looks_late
@@ -47,7 +48,8 @@ class Rows:
         return tokens_A
 
     def going(self) -> list[int]:
-        """Places that are not known to have ended. Ask once after every draw."""
+        """Places that are not known to have ended. Ask once after every draw; a run that is to stop does so here."""
+        stopping.point()
         return [place for place, ended in enumerate(self.known.tell(self.ended_A)) if not ended]
 
     def keep(self, move: Move) -> torch.Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from curr_reft import stopping
 from curr_reft.errors import TrainingError
 from curr_reft.policy.out_of_memory import in_short, is_out_of_memory, make_room
 from curr_reft.policy.packing import pack, split_groups
@@ -55,6 +56,7 @@ def accumulate(
 def _backward(objective: Objective, accelerator: Accelerator, batches: Sequence[MicroBatch]) -> dict[str, float]:
     sums: dict[str, float] = {"loss": 0.0}
     for micro_batch in batches:
+        stopping.point()
         loss, parts = objective.loss(micro_batch)
         accelerator.backward(loss)
         sums["loss"] += float(loss.detach())

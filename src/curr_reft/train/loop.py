@@ -7,6 +7,8 @@ checkpoint gives the same weights, bit for bit on a CPU in float32.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import FullyShardedDataParallelPlugin
 
-from curr_reft import launch, processes
+from curr_reft import launch, processes, stopping
 from curr_reft.errors import CheckpointError, TrainingError, UsageError
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.sharding import is_shard, shard, whole
@@ -56,7 +58,7 @@ class Journal:
     """Where a loop notes its metrics."""
 
     log: Callable[[Mapping[str, Any]], None]
-    rewind: Callable[[int], None]  # forget what was noted after this step
+    rewind: Callable[[int, bool], None]  # forget what was noted after this step; False: and its own validation
     sync: Callable[[], None]  # force it to the disk: a checkpoint must not be ahead of its metrics
 
 
@@ -88,6 +90,10 @@ class Progress:
     last: dict[str, float] = field(default_factory=dict)
     window: list[dict[str, Any]] = field(default_factory=list)
 
+    def is_validated(self) -> bool:
+        """Whether the weights of ``step`` were scored: not where a run was asked to stop between two save points."""
+        return bool(self.validations) and self.validations[-1]["step"] == self.step
+
 
 WINDOW = 5  # updates whose mean is reported as the first and the last reward of a loop
 
@@ -99,7 +105,14 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     the gradients of its own groups; where the launcher asks for FSDP2 the policy's weights are sharded from here on,
     and stay those of the last step (``restore_best`` gives the best to another). Raises TrainingError when a loss or
     a gradient is not finite (before the optimizer's step, so the last checkpoint is clean), CheckpointError.
+
+    A run that is asked to stop (``stopping``) leaves by Stopped, with a checkpoint of the last finished step.
     """
+    with stopping.held():
+        return _train_loop(policy, objective, plan)
+
+
+def _train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     accelerator = Accelerator()
     if launch.sharded():
         plugin = FullyShardedDataParallelPlugin(fsdp_version=2)  # reads what the launcher says
@@ -118,10 +131,10 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     )
     folder = plan.folder / "checkpoints"
     progress = Progress()
+    records: list[Mapping[str, Any]] = []  # of the steps since the last save point
     saved = processes.on_main(partial(checkpoints.last_complete, folder))
     if saved is None:
-        plan.journal.rewind(-1)
-        _save_point(policy, objective, optimizer, plan, progress, parameters)
+        plan.journal.rewind(-1, False)
     else:
         loaded = checkpoints.load(saved)
         if loaded.state["start_sha256"] != plan.start_sha256:
@@ -135,49 +148,72 @@ def train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
         objective.load_state_dict(loaded.state["objective"])
         if plan.gate is not None:
             plan.gate.load_state_dict(loaded.state["gate"])
-        plan.journal.rewind(progress.step)
-    records: list[Mapping[str, Any]] = []
-    while progress.ended_by is None:
-        step = progress.step + 1
-        started = time.perf_counter()
-        torch.manual_seed(plan.seed + step)  # dropout and the like; sampling has generators of its own
-        batch = objective.prepare(step)
-        prepared = time.perf_counter()
-        rate = learning_rate(plan.optimizer, step, plan.budget)
-        update = _update(policy, weights, objective, optimizer, accelerator, batch, rate, plan, step)
-        trained = time.perf_counter()
-        progress.step = step
-        _remember(progress, batch)
-        if plan.gate is not None:
-            plan.gate.update(batch.metrics)
-        if step >= plan.budget:
-            progress.ended_by = "budget"
-        elif plan.gate is not None and plan.gate.open():
-            progress.ended_by = "gate"
-        records.extend(batch.records)
-        total = time.perf_counter() - started
-        known = {**batch.seconds, "train": trained - prepared}
-        seconds = {**known, "rest": total - sum(known.values())}
-        plan.journal.log(
-            {
-                "kind": "train",
-                "step": step,
-                **batch.metrics,
-                **update,
-                "lr": rate,
-                "tokens_per_second": batch.tokens / total,
-                "seconds": {name: round(value, 5) for name, value in seconds.items()},
-            }
-        )
-        if progress.ended_by is not None or step % plan.checkpoint.every == 0:
-            if plan.save_records is not None and records:
-                rollouts = plan.folder / "rollouts" / f"until-{step:06d}.parquet"
-                processes.on_main(partial(plan.save_records, rollouts, records))
-                records = []
-            _save_point(policy, objective, optimizer, plan, progress, parameters)
+        plan.journal.rewind(progress.step, progress.is_validated())
+        records = loaded.state.get("records", [])
+    state = partial(_state, objective, plan, progress)
+    newest = saved.step if saved is not None else None  # of the checkpoints
+    while True:
+        standing = state(records)
+        try:
+            if _is_due(progress, plan) and not progress.is_validated():
+                _save_point(policy, optimizer, plan, progress, parameters, state, records)
+                records, newest = [], progress.step
+            elif progress.ended_by is not None:
+                break
+            else:
+                records = [*records, *_step(policy, weights, objective, optimizer, accelerator, plan, progress)]
+        except stopping.Stopped:
+            # What the step that is left changed (questions drawn, a budget lowered) is not in what stood before it.
+            if newest != progress.step:
+                _save(optimizer, plan, progress, parameters, standing)
+            raise
     if policy.sharding is None:
         restore_best(weights, plan.folder, progress)
     return progress
+
+
+def _step(
+    policy: Policy,
+    weights: MasterWeights,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    plan: Plan,
+    progress: Progress,
+) -> tuple[Mapping[str, Any], ...]:
+    """One update. Returns the rows for the rollout files. Left by Stopped, it has changed no weight and no progress."""
+    step = progress.step + 1
+    started = time.perf_counter()
+    torch.manual_seed(plan.seed + step)  # dropout and the like; sampling has generators of its own
+    with stopping.released():
+        batch = objective.prepare(step)
+    prepared = time.perf_counter()
+    rate = learning_rate(plan.optimizer, step, plan.budget)
+    update = _update(policy, weights, objective, optimizer, accelerator, batch, rate, plan, step)
+    trained = time.perf_counter()
+    progress.step = step
+    _remember(progress, batch)
+    if plan.gate is not None:
+        plan.gate.update(batch.metrics)
+    if step >= plan.budget:
+        progress.ended_by = "budget"
+    elif plan.gate is not None and plan.gate.open():
+        progress.ended_by = "gate"
+    total = time.perf_counter() - started
+    known = {**batch.seconds, "train": trained - prepared}
+    seconds = {**known, "rest": total - sum(known.values())}
+    plan.journal.log(
+        {
+            "kind": "train",
+            "step": step,
+            **batch.metrics,
+            **update,
+            "lr": rate,
+            "tokens_per_second": batch.tokens / total,
+            "seconds": {name: round(value, 5) for name, value in seconds.items()},
+        }
+    )
+    return batch.records
 
 
 def restore_best(weights: MasterWeights, folder: Path, progress: Progress) -> None:
@@ -205,11 +241,13 @@ def _update(
         group["lr"] = rate
     policy.model.train()
     micro_batches, failures = batch.micro_batches, 0  # of memory
-    for _ in range(objective.updates_per_batch):
-        micro_batches, metrics = accumulate(policy, objective, accelerator, micro_batches)
-        weights.take_gradients()
-        add_gradients(weights.held.values())
-        metrics = processes.add_up(metrics)
+    for number in range(objective.updates_per_batch):
+        # After the first of several the weights are no longer those of a finished step.
+        with stopping.released() if number == 0 else nullcontext():
+            micro_batches, metrics = accumulate(policy, objective, accelerator, micro_batches)
+            weights.take_gradients()
+            add_gradients(weights.held.values())
+            metrics = processes.add_up(metrics)
         failures += int(metrics.pop("out_of_memory", 0))
         norm = float(whole(accelerator.clip_grad_norm_(weights.held.values(), plan.optimizer.max_grad_norm)))
         metrics["grad_norm"] = norm
@@ -229,36 +267,67 @@ def _update(
     return metrics
 
 
+def _state(
+    objective: Objective, plan: Plan, progress: Progress, records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """All that going on needs besides the weights and the optimizer, as it is now. ``records`` are those of steps
+    since the last save point, whose rollout file is not written."""
+    return {
+        "progress": asdict(progress),
+        "objective": deepcopy(objective.state_dict()),
+        "gate": deepcopy(plan.gate.state_dict()) if plan.gate is not None else None,
+        "start_sha256": plan.start_sha256,
+        **({"records": list(records)} if records else {}),
+    }
+
+
+def _is_due(progress: Progress, plan: Plan) -> bool:
+    """Whether the weights are to be scored and saved as they are."""
+    return progress.ended_by is not None or progress.step % plan.checkpoint.every == 0
+
+
 def _save_point(
     policy: Policy,
-    objective: Objective,
     optimizer: torch.optim.Optimizer,
     plan: Plan,
     progress: Progress,
     parameters: Mapping[str, torch.nn.Parameter],
+    state: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
+    records: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Score the weights on the validation split, remember the best, save, remove what is no longer needed."""
-    validation = plan.validate(policy)
+    """Write the rollouts, score the weights on the validation split, remember the best, save."""
+    if plan.save_records is not None and records:
+        rollouts = plan.folder / "rollouts" / f"until-{progress.step:06d}.parquet"
+        processes.on_main(partial(plan.save_records, rollouts, records))
+    with stopping.released():
+        validation = plan.validate(policy)
     progress.validations.append({"step": progress.step, **asdict(validation)})
     progress.best_step = _best(progress.validations)
     plan.journal.log({"kind": "validation", "step": progress.step, **asdict(validation)})
+    _save(optimizer, plan, progress, parameters, state(()))
+
+
+def _save(
+    optimizer: torch.optim.Optimizer,
+    plan: Plan,
+    progress: Progress,
+    parameters: Mapping[str, torch.nn.Parameter],
+    state: Mapping[str, Any],
+) -> None:
+    """A checkpoint of the weights as they are; removes those that are no longer needed."""
     tensors = {"model": parameters, "optimizer": optimizer_tensors(optimizer, parameters.items())}
     tensors = {kind: _whole_on_main(group) for kind, group in tensors.items()}
-    state = {
-        "progress": asdict(progress),
-        "objective": objective.state_dict(),
-        "gate": plan.gate.state_dict() if plan.gate is not None else None,
-        "start_sha256": plan.start_sha256,
-    }
     folder = plan.folder / "checkpoints"
     plan.journal.sync()
 
     def save() -> None:
         checkpoints.save_checkpoint(folder, progress.step, {k: v for k, v in tensors.items() if v}, state)
+        # One that an earlier stop left between two save points has had its use, and takes no other's place.
+        points = {entry["step"] for entry in progress.validations}
+        kept = sorted(points.intersection(checkpoints.steps(folder)))[-plan.checkpoint.keep_last :]
         # The best as of each kept checkpoint stays too: a run that has to fall back to one still finds it.
-        kept = sorted(checkpoints.steps(folder))[-plan.checkpoint.keep_last :]
         bests = [_best([entry for entry in progress.validations if entry["step"] <= step]) for step in kept]
-        checkpoints.prune(folder, plan.checkpoint.keep_last, bests)
+        checkpoints.prune(folder, 1, [*kept, *bests])
 
     processes.on_main(save)
 

@@ -1,0 +1,112 @@
+"""A polite end: SIGTERM (a scheduler's, a container's) and SIGINT (Ctrl-C) stop a run where nothing is lost.
+
+The first signal asks. Between trainings it ends the run at once, by an exception: what was finished is on the disk.
+Inside ``held`` it is only noted, and the run ends at the next ``point``: places where what is under way can be thrown
+away (the next token of a rollout, the next micro-batch), and none where weights are half written. A second signal
+ends the process as if nobody had listened: what is on the disk stands that, as it stands kill -9.
+
+Several processes of one run must leave at the same place, so there a signal is noted too, and ``processes`` asks for
+it where all of them meet.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+LISTENED = (signal.SIGTERM, signal.SIGINT)
+ECHO = 1.0
+"""Seconds after the first signal in which another is the same one: a launcher hears what the whole job is told, and
+passes it on."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to end, and is where it may. What is done is on the disk."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        # As a shell expects of Ctrl-C; a scheduler that ended a run which lost nothing is told that all is well.
+        self.exit_code = 0 if self.signal == signal.SIGTERM else 128 + number
+        super().__init__(self.signal.name)
+
+
+_asked: int | None = None  # number of the first signal
+_asked_at = 0.0
+_held = False
+_released = False  # inside a ``held`` block, where points are
+_together = False  # several processes leave at their meetings
+
+
+def listen() -> None:
+    """From here on SIGTERM and SIGINT ask this process to stop. Only the main thread may call this."""
+    global _asked
+    _asked = None
+    for number in LISTENED:
+        signal.signal(number, _hear)
+
+
+def asked() -> int | None:
+    """The number of the signal that asked this process to stop; None: nobody did."""
+    return _asked
+
+
+def is_repeated() -> bool:
+    """Whether a signal that comes now is a second one: it ends the process at once."""
+    return _asked is not None and time.monotonic() - _asked_at > ECHO
+
+
+def decide_together(together: bool) -> None:
+    """Whether the processes of the run leave at a place that they agree on."""
+    global _together
+    _together = together
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Nothing in this block is cut off by the first signal, but at the points of ``released`` blocks in it. Its end is
+    a point, where no other block holds."""
+    global _held
+    before, _held = _held, True
+    try:
+        yield
+    finally:
+        _held = before
+    point()
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Inside ``held``: what is done here may be left at any ``point``. Its beginning is one."""
+    global _released
+    before, _released = _released, True
+    try:
+        point()
+        yield
+    finally:
+        _released = before
+
+
+def point() -> None:
+    """Raises Stopped when this process was asked to stop and what it does may be left here."""
+    if not _together:
+        agreed(_asked)
+
+
+def agreed(number: int | None) -> None:
+    """``point`` for processes that have told each other: ``number`` is that of the signal one of them heard."""
+    if number is not None and (_released or not _held):
+        raise Stopped(number)
+
+
+def _hear(number: int, _: FrameType | None) -> None:
+    global _asked, _asked_at
+    if is_repeated():
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    if _asked is not None:
+        return
+    _asked, _asked_at = number, time.monotonic()
+    if not _held and not _together:
+        raise Stopped(number)

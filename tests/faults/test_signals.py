@@ -1,0 +1,143 @@
+"""T6: SIGTERM and Ctrl-C lose no finished step, wherever they come; the second ends at once; resume ends the same."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_run
+
+from curr_reft import stopping
+from curr_reft.train import checkpoint as checkpoints
+
+SOON = 10.0  # seconds from the signal to the end
+TRAININGS = {
+    "01-binary": "stages/01-binary",
+    "02-choice": "stages/02-choice",
+    "03-open": "stages/03-open",
+    "rl": "baselines/rl",
+    "sft": "baselines/sft",
+    "self_improvement": "self-improve",
+}
+
+
+def trained(run: Path, stage: str, step: int) -> bool:
+    return any(row["stage"] == stage and row["kind"] == "train" and row["step"] == step for row in tiny_run.rows(run))
+
+
+def saving(run: Path, stage: str) -> bool:
+    folder = run / "stages" / stage / "checkpoints"
+    return folder.is_dir() and any(name.startswith(".tmp-step-") for name in os.listdir(folder))
+
+
+# Moments in the order of a run. On a machine that stalls, a signal may come so late that the next moment is over too.
+LATE = 2
+MOMENTS: dict[str, tuple[signal.Signals, Callable[[Path], bool]]] = {
+    "profiling": (signal.SIGTERM, lambda run: (run / "data" / "card.json").exists()),
+    "a stage's first step": (signal.SIGTERM, lambda run: trained(run, "01-binary", 1)),
+    "the second stage between two save points": (signal.SIGINT, lambda run: trained(run, "02-choice", 1)),
+    "a checkpoint's save": (signal.SIGTERM, lambda run: saving(run, "03-open")),
+    "a baseline": (signal.SIGTERM, lambda run: trained(run, "rl", 5)),
+    "evaluation": (signal.SIGTERM, lambda run: (run / "eval" / "rl.json").exists()),
+    "the SFT baseline": (signal.SIGTERM, lambda run: trained(run, "sft", 1)),
+    "sampling": (signal.SIGTERM, lambda run: (run / "self-improve").exists()),
+    "fine-tuning": (signal.SIGINT, lambda run: trained(run, "self_improvement", 1)),
+    "the report": (signal.SIGTERM, lambda run: (run / "summary.json").exists()),
+}
+
+
+def assert_nothing_lost(run: Path) -> None:
+    """Every training that is under way has a whole checkpoint of its last finished step."""
+    for stage, place in TRAININGS.items():
+        done = [row["step"] for row in tiny_run.rows(run) if row["stage"] == stage and row["kind"] == "train"]
+        if done and not (run / place / "manifest.json").exists():
+            found = checkpoints.last_complete(run / place / "checkpoints")
+            assert found is not None
+            assert found.step == max(done), stage
+
+
+def test_a_run_told_to_stop_at_many_moments_loses_no_step(finished: Any, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    stops = 0
+    for name, (how, seen) in MOMENTS.items():
+        if seen(run):
+            continue
+        process = tiny_run.start("--output", run, "--resume", log=log)
+        started = 0.0
+
+        def now(seen: Callable[[Path], bool] = seen) -> bool:
+            nonlocal started
+            started = time.monotonic()
+            return seen(run)
+
+        code = tiny_run.end_when(process, now, how)
+        assert time.monotonic() - started < SOON, name
+        assert code == (0 if how == signal.SIGTERM else 130), f"{name}: {log.read_text()}"
+        assert_nothing_lost(run)
+        stops += json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert log.read_text().count("stopped by SIG") == stops >= len(MOMENTS) - LATE
+    tiny_run.assert_same(run, finished.path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_stops_at_random_moments(finished: Any, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    run, log, stops = tmp_path / "run", tmp_path / "log", 0
+    while stops < 20:
+        process = tiny_run.start("--output", run, "--resume", log=log)
+        time.sleep(rng.uniform(1.0, 4.0))
+        if not process.is_alive():
+            assert process.exitcode == 0, log.read_text()
+            tiny_run.assert_same(run, finished.path)
+            run = tmp_path / f"run-{stops}"  # it was through: the next signals meet a new run
+            continue
+        assert process.pid is not None
+        started = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        assert tiny_run.wait(process) == 0, log.read_text()
+        assert time.monotonic() - started < SOON
+        assert_nothing_lost(run)
+        stops += 1
+    assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    tiny_run.assert_same(run, finished.path)
+
+
+STUCK = """
+import sys, time
+from curr_reft import stopping
+stopping.listen()
+with stopping.held():
+    print("held", flush=True)
+    while stopping.asked() is None:
+        time.sleep(0.01)
+    print("heard", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_signal_ends_at_once_and_its_echo_does_not() -> None:
+    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "held\n"
+        process.terminate()
+        assert process.stdout.readline() == "heard\n"
+        process.terminate()  # what a launcher passes on
+        time.sleep(stopping.ECHO + 0.2)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(2) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
