@@ -139,7 +139,9 @@ class FileEntry(Config):
                 raise ValueError(f"columns: {name!r} is not known; {nearest(name, COLUMNS)}")
         for key in self.options:
             if key not in loader.options:
-                hint = "name the format first" if self.format == "auto" else nearest(key, loader.options)
+                takers = ", ".join(name for name, each in LOADERS.items() if key in each.options)
+                first = f"name the format first ({takers or 'none has such an option'})"
+                hint = first if self.format == "auto" else nearest(key, loader.options)
                 raise ValueError(f"options: {key!r} is no option of the format {self.format}; {hint}")
         return self
 

@@ -57,6 +57,14 @@ def test_one_question_for_every_row(folder: Path) -> None:
     assert (first.question, first.truth, second.truth) == ("Which animal?", ("cat",), ("traffic light",))
 
 
+def test_the_question_of_all_rows_wins_over_a_column_that_is_not_named(folder: Path) -> None:
+    (folder / "rows.csv").write_text("question,answer\nWhat colour?,3\n")
+    entry = {"path": "rows.csv", "format": "table", "task": "math", "options": {"question": "How many?"}}
+    assert [item.question for item in items(folder, entry)] == ["How many?"]
+    with pytest.raises(DataError, match=r"rows\.csv:2: has two questions: .*keep one"):
+        items(folder, entry | {"columns": {"question": "question"}})
+
+
 def test_json_lines_with_columns(folder: Path) -> None:
     write_lines(
         folder / "rows.jsonl", [{"Frage": "Wo?", "Antwort": [1, 2, 30, 40], "Datei": "a.png"}, {"Frage": "Wo?"}]

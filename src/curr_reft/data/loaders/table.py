@@ -1,7 +1,8 @@
 """A plain table: CSV, TSV, or JSON rows whose columns the recipe names.
 
 ``columns: {question: Frage, answer: Antwort, image: Datei}`` says which of our names has which column; a name that is
-not mentioned is looked for as it is. A question that is the same for every row stands in the option ``question``.
+not mentioned is looked for as it is. A question that is the same for every row stands in the option ``question``, which
+wins over a column that happens to have that name.
 
 CSV is read as RFC 4180 has it: quotes, doubled quotes inside them, line breaks inside quotes; a byte order mark is
 dropped. The delimiter is the one of comma, semicolon, tab and bar that occurs most in the header, unless the option
@@ -45,7 +46,9 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
             raise ValueError(f"has no column {column} ({name}); {nearest(column, row.fields)}")
         if row.fields.get(column) not in (None, ""):
             found[name] = row.fields[column]
-    question = found.pop("question", entry.options.get("question"))
+    if "question" in entry.options and "question" in entry.columns:
+        raise ValueError("has two questions: one for all rows (options.question) and columns.question; keep one")
+    question = entry.options.get("question", found.pop("question", None))
     if question is None:
         raise ValueError("has no question; name its column (columns.question), or one for all rows (options.question)")
     if "answer" not in found:
