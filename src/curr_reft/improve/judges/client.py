@@ -79,6 +79,8 @@ class Client:
             max_retries=0,  # we know our limits, our budget and when to stop
             http_client=openai.DefaultHttpxClient(follow_redirects=False),  # a key goes nowhere but to this address
         )
+        if self._key == NO_KEY:  # nor do the account's names, which the library takes from the environment
+            self._client.organization = self._client.project = None
 
     def close(self) -> None:
         """Close its connections."""
