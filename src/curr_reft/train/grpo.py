@@ -36,6 +36,7 @@ from curr_reft.train.losses import group_advantages, k3, log_ratio, policy_loss,
 from curr_reft.train.objective import MicroBatch, StepBatch, idle_calls
 from curr_reft.train.one_pass import continues_vision, worth_continuing
 from curr_reft.train.resample import Replacement, Round, resample_metrics, sample, sampled_records
+from curr_reft.train.reward_faults import RewardFaults
 from curr_reft.train.token_budget import TokenBudget
 
 
@@ -73,6 +74,7 @@ class GrpoObjective:
         self.sampling = sampling
         self.rewards = rewards
         self.parts = Parts(rewards)
+        self.faults = RewardFaults(rewards)
         self.temperature = sampling.temperature
         self.seed = seed
         self.budget = budget  # updates of the stage, whether or not a gate ends it before
@@ -85,6 +87,7 @@ class GrpoObjective:
         sampled = sample(partial(self._ask, step), self.sampler.draw(step), self.config.resample, self.replacement)
         first = sampled.rounds[0]
         metrics = step_metrics(first.graded, first.logged)
+        self.faults.count(step, metrics["parts"], sum(metrics["statuses"].values()))
         if self.config.resample is not None:
             metrics["resample"] = resample_metrics(sampled)
         packing = time.perf_counter()
@@ -147,11 +150,12 @@ class GrpoObjective:
         return (losses_S * micro_batch.weights_S).sum(), parts
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sampler": self.sampler.state_dict(), **self.tokens.state_dict()}
+        return {"sampler": self.sampler.state_dict(), **self.tokens.state_dict(), **self.faults.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.sampler.load_state_dict(state["sampler"])
         self.tokens.load_state_dict(state)
+        self.faults.load_state_dict(state)
 
     def grade(
         self, questions: Sequence[Question], groups: Sequence[Group], step: int, logged: Logged
