@@ -36,6 +36,7 @@ from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
 from curr_reft.run_dir import LAST_PHASE, RunDir
+from curr_reft.train.checkpoint import require_room_for_two
 from curr_reft.train.publish import Published
 from curr_reft.train.sft import SftExample
 from curr_reft.trainings import Trainings
@@ -109,6 +110,8 @@ class Run:
     def measure_base(self) -> list[dict[str, Any]]:
         """Check the base, profile it, evaluate it. Its weights are held no longer than that."""
         base = self.trainings.load(self.base_start)
+        if not self.directory.run["resumed"]:  # what a resumed run saved before takes room of its own
+            processes.on_main(partial(require_room_for_two, self.folder, base.model.parameters()))
         self.check_policy(base)
         cells = self.profile_base(base)
         if self.recipe.difficulty is not None:
