@@ -67,9 +67,8 @@ def judge_server(rule: Callable[[str, int, dict[str, Any]], Answer] = lambda *_:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            headers = dict(self.headers)
-            request = {**json.loads(body), "path": self.path, "headers": headers}
-            request["authorization"] = headers.get("Authorization")
+            request = {**json.loads(body), "path": self.path, "headers": dict(self.headers)}
+            request["authorization"] = self.headers.get("Authorization")
             with server.lock:
                 server.under_way += 1
                 server.most_under_way = max(server.most_under_way, server.under_way)
