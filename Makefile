@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer and make. Everything is installed into .venv, nothing else is touched.
 #   make demo        the whole method on the embedded model (ARGS="--seed 1" are handed on)
 #   make test        the default tests      make test-slow   the long ones
+#   make test-faults what a run must survive, long: docs/reliability.md
 #   make lint        style and types        make venv        only install
 # WORKERS=0 runs the default tests in this one process (for --pdb), not in two beside each other.
 # PYTHON=/path/to/python3.12 chooses the interpreter, PIP_FLAGS="..." adds flags to pip install.
@@ -14,11 +15,11 @@ ARGS ?=
 WORKERS ?= 2
 INSTALL := $(BIN)/python -m pip install --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 
-.PHONY: help demo test test-slow lint venv clean
+.PHONY: help demo test test-slow test-faults lint venv clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,6s/^# //p' Makefile
+	@sed -n '1,7s/^# //p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/curr-reft run recipes/demo.yaml $(ARGS)
@@ -29,6 +30,10 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS) </dev/null
 	$(BIN)/python -m pytest tests/rewards tests/tasks -m "not slow" --hypothesis-profile=slow $(ARGS) </dev/null
+
+FAULTS := tests/faults tests/train/test_checkpoint.py tests/tasks/test_symbolic_hostile.py
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(FAULTS) $(ARGS) </dev/null
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
