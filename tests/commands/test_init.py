@@ -92,9 +92,11 @@ def write_reference(folder: Path) -> Path:
     return folder / "train.jsonl"
 
 
-def write_trl(folder: Path, size: tuple[int, int] = (200, 150), scale: tuple[float, float] = (1, 1)) -> Path:
+def write_trl(
+    folder: Path, size: tuple[int, int] = (200, 150), scale: tuple[float, float] = (1, 1), count: int = ROWS
+) -> Path:
     rows = []
-    for number in range(ROWS):
+    for number in range(count):
         colour, box = photo(folder / f"{number}.png", number, size)
         box = [round(side * scale[place % 2]) for place, side in enumerate(box)]
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": f"Find the {colour} box."}]}
@@ -202,7 +204,7 @@ def test_boxes_that_do_not_fit_their_pictures_are_thousandths(
 
 
 def test_boxes_that_could_be_either_are_said_to_be(model: Path, tmp_path: Path, told: Callable[..., str]) -> None:
-    data = write_trl(tmp_path, size=(1200, 1000), scale=(0.8, 0.8))
+    data = write_trl(tmp_path, size=(1200, 1000), scale=(0.8, 0.8), count=14)
     printed = told("init", "--data", data, "--model", model, "--out", tmp_path / "own.yaml")
     assert "boxes: pixels" in printed
     assert "instead: thousand (0-1000), as no number is above 1000" in printed
