@@ -7,6 +7,13 @@ again, so a command that was cut off, or ran out of its budget, goes on when it 
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curr_reft.commands.common import read_recipe
+
+if TYPE_CHECKING:
+    from curr_reft.judging.source import Source
+    from curr_reft.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,17 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    from curr_reft.commands.common import read_recipe
+    source, recipe = source_and_recipe(arguments)
     from curr_reft.console import Console
     from curr_reft.errors import UsageError
     from curr_reft.files import write_json, write_jsonl
     from curr_reft.improve.judges import Workplace, judge_all, require_judge
     from curr_reft.improve.phase import ACCOUNT, JUDGE, VERDICTS
-    from curr_reft.judging.source import answers, find_source, improvement_of, recipe_of
+    from curr_reft.judging.source import answers, improvement_of
 
-    source = find_source(arguments.source)
-    arguments.recipe = arguments.recipe or str(recipe_of(source))
-    recipe = read_recipe(arguments)
     config = improvement_of(recipe).judge
     require_judge(config)
     out: Path = arguments.out or source.folder
@@ -56,3 +60,16 @@ def execute(arguments: argparse.Namespace) -> None:
     say(
         f"{judged.account['verdicts']} verdicts, {failed} without{f' ({reasons})' if reasons else ''}: {out / VERDICTS}"
     )
+
+
+def source_and_recipe(arguments: argparse.Namespace) -> "tuple[Source, Recipe]":
+    """What is to be judged, and the recipe that says by whom: the one given, refused at once where it is wrong, or the
+    run's own. Raises UsageError, RecipeError."""
+    given = read_recipe(arguments) if arguments.recipe else None
+    from curr_reft.judging.source import find_source, recipe_of
+
+    source = find_source(arguments.source)
+    if given is not None:
+        return source, given
+    arguments.recipe = str(recipe_of(source))
+    return source, read_recipe(arguments)

@@ -8,6 +8,8 @@ reverse order; what is in the cache is not asked again. Writes calibration.json 
 import argparse
 from pathlib import Path
 
+from curr_reft.commands.judge import source_and_recipe
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", type=Path, help="JSONL file with labels, or run directory")
@@ -35,18 +37,15 @@ def execute(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--{flag} {value}: must be at least {least}")
     if not 0 < arguments.precision < 1:
         raise UsageError(f"--precision {arguments.precision}: must be between 0 and 1, as 0.95")
-    from curr_reft.commands.common import read_recipe
+    source, recipe = source_and_recipe(arguments)
     from curr_reft.console import Console
     from curr_reft.files import write_atomic, write_json
     from curr_reft.improve.judges import Workplace, require_judge
     from curr_reft.judging.calibrate import Plan, calibrate
     from curr_reft.judging.page import calibration_page
-    from curr_reft.judging.source import answers, find_source, improvement_of, recipe_of
+    from curr_reft.judging.source import answers, improvement_of
     from curr_reft.seeding import stream
 
-    source = find_source(arguments.source)
-    arguments.recipe = arguments.recipe or str(recipe_of(source))
-    recipe = read_recipe(arguments)
     config = improvement_of(recipe)
     require_judge(config.judge)
     rows = answers(source, recipe, labels=True)
