@@ -10,6 +10,8 @@ import many
 import pytest
 import tiny_run
 
+from curr_reft.train import checkpoint as checkpoints
+
 FLAGS = (*many.SHORT, "--curriculum.total_steps", "200", "--checkpoint.every", "50")
 SOON = 30.0  # seconds from the fault to the end of all
 
@@ -40,8 +42,6 @@ def trained(run: Path) -> bool:
         pytest.param(
             0, signal.SIGKILL, "process 0 of the 2 of this run ended without saying why", marks=pytest.mark.slow
         ),
-        pytest.param(0, signal.SIGTERM, "interrupted", marks=pytest.mark.slow),
-        pytest.param(1, signal.SIGTERM, "interrupted", marks=pytest.mark.slow),
     ],
 )
 def test_one_is_killed(tmp_path: Path, rank: int, how: signal.Signals, said: str) -> None:
@@ -58,8 +58,29 @@ def test_one_is_killed(tmp_path: Path, rank: int, how: signal.Signals, said: str
     ours = [line for line in log.read_text().splitlines() if line.startswith(("error:", "interrupted"))]
     assert len(ours) == 1, log.read_text()
     assert said in ours[0]
-    if (rank, how) != (0, signal.SIGKILL):
+    if rank != 0:
         assert json.loads((run / "run.json").read_text())["state"] in ("failed", "interrupted")
+
+
+@pytest.mark.parametrize(
+    "told", [(1,), pytest.param((0,), marks=pytest.mark.slow), pytest.param((0, 1), marks=pytest.mark.slow)]
+)
+def test_told_to_stop_all_leave_at_the_same_step(tmp_path: Path, told: tuple[int, ...]) -> None:
+    """Whichever of them hears it: a collective that only some enter would never end."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = many.start("run", tiny_run.RECIPE, "--output", run, *FLAGS, log=log)
+    many.until(process, lambda: trained(run), log)
+    both = many.ranks(process)
+    asked = time.monotonic()
+    for rank in told:
+        os.kill(both[rank], signal.SIGTERM)
+    assert many.wait(process) == 0, log.read_text()
+    assert time.monotonic() - asked < SOON
+    assert "Traceback" not in log.read_text()
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    found = checkpoints.last_complete(run / "stages" / "01-mixed" / "checkpoints")
+    assert found is not None
+    assert found.step == max(row["step"] for row in tiny_run.rows(run) if row["kind"] == "train") < 200
 
 
 @pytest.mark.slow
