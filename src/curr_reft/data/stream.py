@@ -191,7 +191,7 @@ class ItemStream:
 
     def _item(self, row: Row, entry: FileEntry, split: str, root: Path, reading: Pass) -> Item:
         """Raises ValueError or DataError with the reason."""
-        fields = read_fields(row.fields)
+        fields = read_fields(row.fields, entry.task)
         task = fields.task or entry.task
         if task is None:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")

@@ -14,6 +14,9 @@ from curr_reft.data.images import StoredImage
 
 TASK_ALIASES = {"classify": "classification", "counting": "math"}
 
+JUDGED = "judged"
+"""The task of queries that a judge alone scores: their rows need no truth (``tasks/judged.py``)."""
+
 LOST_BRACKET = 'the first "<" of the answer tag was lost'
 THINKING = "<thinking> stands for <think>"
 
@@ -67,11 +70,11 @@ def read_answer(solution: Any) -> tuple[Any, tuple[str, ...]]:
     return answer, tuple(repairs)
 
 
-def read_fields(row: dict[str, Any]) -> Fields:
-    """Raises ValueError with what is missing or of a wrong kind."""
+def read_fields(row: dict[str, Any], task_of_entry: str | None = None) -> Fields:
+    """``task_of_entry`` is that of rows which name none. Raises ValueError with what is missing or of a wrong kind."""
     if "problem" not in row:
         raise ValueError(f"has no question (problem); keys found: {', '.join(sorted(row)) or 'none'}")
-    solution = row.get("solution")
+    solution = "none" if (row.get("task") or task_of_entry) == JUDGED else row.get("solution")
     if solution is None:
         raise ValueError("has no truth (solution)")
     images = _images(row["image"] if row.get("image") is not None else row.get("images"))

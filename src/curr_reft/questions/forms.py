@@ -22,7 +22,7 @@ from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import Pool, Task, TaskOptions
 from curr_reft.tasks.decisions import read_decision
 from curr_reft.tasks.letters import letter_of, read_letters
-from curr_reft.tasks.status import GradingTimeoutError, Status, VerificationError
+from curr_reft.tasks.status import GradingTimeoutError, NoTruthError, Status, VerificationError
 
 OPTION_COUNT = 4
 DEFAULT_GRADING = TaskOptions()
@@ -319,6 +319,8 @@ class Open:
         try:
             accuracy = task.score(parsed, question.truth, options)
             correct = task.correct(parsed, question.truth, options)
+        except NoTruthError as error:
+            return AnswerScore(status=Status.NO_TRUTH, accuracy=None, correct=None, reason=str(error))
         except GradingTimeoutError as error:
             return AnswerScore(status=Status.TIMED_OUT, accuracy=None, correct=None, reason=str(error))
         except VerificationError as error:

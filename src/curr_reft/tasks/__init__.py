@@ -7,12 +7,13 @@ from curr_reft.tasks.base import Pool, Task, TaskOptions
 from curr_reft.tasks.classification import Classification
 from curr_reft.tasks.dense_detection import DenseDetection
 from curr_reft.tasks.detection import Detection
+from curr_reft.tasks.judged import Judged
 from curr_reft.tasks.math import Math
 from curr_reft.tasks.points import Points
 from curr_reft.tasks.status import GradingTimeoutError, Status, VerificationError
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Detection(), Classification(), Math(), DenseDetection(), Points())
+    task.name: task for task in (Detection(), Classification(), Math(), DenseDetection(), Points(), Judged())
 }
 
 __all__ = ["TASKS", "GradingTimeoutError", "Pool", "Status", "Task", "TaskOptions", "VerificationError"]

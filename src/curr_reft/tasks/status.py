@@ -21,5 +21,9 @@ class GradingTimeoutError(GradeError):
     """A verification exceeded its time limit and its worker was killed: there is no score."""
 
 
+class NoTruthError(GradeError):
+    """The question has no truth to compare an answer with: there is no score."""
+
+
 class VerificationError(GradeError):
     """A verification worker broke down on this pair: there is no score."""
