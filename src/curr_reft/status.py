@@ -39,9 +39,9 @@ class Save:
 class Faults:
     """What the run survived, counted over the steps that stand in the metrics."""
 
-    failed_gradings: int  # the grader of a task raised or gave no number
+    failed_gradings: int  # completions without a score: a grader or a custom reward broke down
     timed_out_gradings: int
-    failed_rewards: int  # of custom rewards: raised, or gave no number
+    failed_rewards: int  # breakdowns of custom rewards; those that are paid are failed gradings too
     out_of_memory: int  # back-offs to smaller micro-batches
     non_finite: int  # steps whose loss or gradient was not finite
     bad_rows_skipped: int | None  # none: the data is not read yet
