@@ -16,6 +16,7 @@ from curr_reft.files import write_atomic
 from curr_reft.questions.gallery import CONTENT_POLICY
 from curr_reft.report import views
 from curr_reft.report.examples import gallery
+from curr_reft.report.phase2 import general_view, phase2_view
 from curr_reft.report.plots import score_charts, training_charts
 from curr_reft.report.read import SPLITS, RunFiles, read_run
 
@@ -67,6 +68,8 @@ def render(files: RunFiles) -> str:
         card=views.card_view(files.card) if files.card else None,
         account=views.account_view(files),
         kept=views.kept_examples(files),
+        phase2=phase2_view(files),
+        general=general_view(files),
         examples=examples,
         recipe=files.recipe,
         missing=files.missing,

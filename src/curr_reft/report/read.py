@@ -110,11 +110,10 @@ def read_run(path: Path) -> RunFiles:
         value = optional(name, read_json, no_keys, dict)
         if value:
             files.stages.append({"folder": manifest.parent.name} | value)
-    phase_2 = path / "self-improve" / "manifest.json"
-    if phase_2.is_file():
-        files.stages.append(
-            {"folder": "self-improve"} | optional("self-improve/manifest.json", read_json, no_keys, dict)
-        )
+    for manifest in (path / "self-improve" / "manifest.json", *sorted(path.glob("rounds/*/*/manifest.json"))):
+        if manifest.is_file():
+            name = manifest.relative_to(path).as_posix()
+            files.stages.append({"folder": name.rpartition("/")[0]} | optional(name, read_json, no_keys, dict))
     files.account = optional("self-improve/account.json", read_json, {}, dict)
     files.kept = _dicts(optional("self-improve/kept.jsonl", rows_of, [], list))
     names = [file.name.removesuffix(".predictions.jsonl") for file in path.glob("eval/*.predictions.jsonl")]
