@@ -242,7 +242,7 @@ def test_fewer_models(tmp_path: Path, models: tuple[str, ...]) -> None:
 def test_a_browser_shows_tables_charts_and_pictures(run: Path, browser: Callable[..., str]) -> None:
     path = build_report(run)
     shown = browser(path, "--dump-dom")
-    assert shown.count("<table") == 6
+    assert shown.count("<table") == 7
     assert shown.count('class="chart"') == 8
     assert shown.count('class="picture"') > 20
 
