@@ -3,7 +3,7 @@
 What is exact: weights, gradients, float32 copies, AdamW's moments, the reference, keys and values. What is a count of
 the largest tensors: activations (``model.Width``). For eight families, full and LoRA, the activations lie between 0.75
 and 1.3 of those that backward was handed, and the peak of a whole training step between 0.7 and 1.4 of the measured one
-(tests/checks/test_memory.py, on a CPU). Left out: what an allocator wastes, and other programs.
+(tests/checks/test_memory_estimate.py, on a CPU). Left out: what an allocator wastes, and other programs.
 """
 
 import re

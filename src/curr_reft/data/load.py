@@ -47,9 +47,7 @@ def rows_account(
     }
 
 
-def load_data(
-    config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False
-) -> LoadedData:
+def load_data(config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False) -> LoadedData:
     """All items of the recipe's data section. ``base`` is the folder relative paths start from (the recipe's).
 
     ``quiet``: what was repaired and left out is logged by nobody. Raises DataError with every bad row in ``problems``,
