@@ -51,7 +51,7 @@ def assert_close(two: Path, one: Path, tolerance: float = 1e-5) -> None:
     for name in ours:
         if name.endswith(".parquet"):
             rolled, expected = (
-                [(row["step"], row["prompt"], row["completion"], row["reward"]) for row in read_rows(each[name])]
+                [tuple(map(row.get, ("step", "id", "prompt", "completion", "reward"))) for row in read_rows(each[name])]
                 for each in (ours, theirs)
             )
             assert rolled == expected
