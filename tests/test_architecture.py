@@ -35,6 +35,7 @@ LEVELS = (
     ("run_dir",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
+    ("sqlite_cache",),
     ("files", "parquet", "console", "seeding", "user_code", "config"),
     ("launch", "processes", "stopping", "errors", "VERSION"),
 )

@@ -12,15 +12,9 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from curr_reft.errors import DiskFullError, UsageError
-from curr_reft.files import free_space, human_size
-
-_APPLICATION = 0x4352564A  # of SQLite's application_id: this file is ours
-_FORMAT = 1
-_WAIT = 60.0  # seconds for another process's transaction to end
+from curr_reft.sqlite_cache import SqliteCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,39 +36,26 @@ def cache_key(**parts: Any) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-class VerdictCache:
+class VerdictCache(SqliteCache):
     """Use it in a ``with`` block, from any thread.
 
     Raises UsageError for a file that is not such a cache, DiskFullError.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
-            self._prepare()
-        except sqlite3.Error as error:
-            raise self._refused(error) from error
+    application = 0x4352564A
+    version = 1
+    table = (
+        "CREATE TABLE verdicts (key BLOB PRIMARY KEY, scores TEXT NOT NULL, total REAL, comment TEXT NOT NULL, "
+        "failure TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost REAL NOT NULL) "
+        "WITHOUT ROWID"
+    )
+    key = "self_improvement.judge.cache"
+    holds = "verdicts"
+    done = "judged"
 
-    def _prepare(self) -> None:
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")  # two processes may open a new file at once
-            tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            found = tuple(
-                self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
-            if not tables:
-                self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-                self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-                self._db.execute(
-                    "CREATE TABLE verdicts (key BLOB PRIMARY KEY, scores TEXT NOT NULL, total REAL, comment TEXT NOT "
-                    "NULL, failure TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, "
-                    "cost REAL NOT NULL) WITHOUT ROWID"
-                )
-            elif found != (_APPLICATION, _FORMAT):
-                raise sqlite3.DatabaseError(f"application and format are {found}, not {(_APPLICATION, _FORMAT)}")
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        super().__init__(path, any_thread=True)
 
     def read(self, key: bytes) -> Entry | None:
         """What is known under ``key``."""
@@ -117,25 +98,6 @@ class VerdictCache:
                 self._db.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         except sqlite3.Error as error:
             raise self._refused(error) from error
-
-    def _refused(self, error: sqlite3.Error) -> UsageError | DiskFullError:
-        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-            return DiskFullError(
-                f"no space left to write {self.path}: {human_size(free_space(self.path))} free; what was judged before "
-                "is intact. Make room and repeat the command: it goes on where it was"
-            )
-        return UsageError(
-            f"self_improvement.judge.cache {self.path} cannot be used as a file of verdicts ({error}); remove it or "
-            "give another"
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._db.close()
 
 
 def _storable(text: str) -> str:
