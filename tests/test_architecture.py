@@ -33,6 +33,8 @@ LEVELS = (
     ("data",),
     ("run_plan",),
     ("run_dir",),
+    ("recipe_changes",),
+    ("planned",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
     ("sqlite_cache",),

@@ -14,14 +14,14 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from curr_reft import __version__, processes, recipe_source
+from curr_reft import __version__, processes, recipe_changes, recipe_source
 from curr_reft.errors import RecipeError, UsageError
 from curr_reft.files import (
     append_jsonl,
@@ -33,7 +33,8 @@ from curr_reft.files import (
     write_json,
     write_jsonl,
 )
-from curr_reft.recipe import Recipe, dump_recipe, flatten, recipe_sha256
+from curr_reft.recipe import Recipe, dump_recipe, load_recipe, recipe_sha256
+from curr_reft.recipe_changes import Change
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,9 @@ class RunDir:
     _lock: "_Lock | None" = field(repr=False)  # none: another process of this run holds it and does all the writing
 
     @classmethod
-    def open(cls, path: Path, recipe: Recipe, resume: bool = False) -> "RunDir":
-        """Take the directory ``path`` for ``recipe``: a new one, or with ``resume`` the one of an earlier run.
+    def open(cls, path: Path, recipe: Recipe, resume: bool = False, extendable: bool = True) -> "RunDir":
+        """Take the directory ``path`` for ``recipe``: a new one, or with ``resume`` the one of an earlier run, whose
+        budgets may have grown if it is ``extendable`` (``recipe_changes.py``).
 
         Of several processes the main one takes it; what the others are asked to write they only know.
 
@@ -75,14 +77,14 @@ class RunDir:
         taken: list[RunDir] = []
 
         def take() -> dict[str, Any]:
-            taken.append(cls._take(path, recipe, resume))
+            taken.append(cls._take(path, recipe, resume, extendable))
             return taken[0].run
 
         run = processes.on_main(take)
         return taken[0] if taken else cls(path=path, run=run, _lock=None)
 
     @classmethod
-    def _take(cls, path: Path, recipe: Recipe, resume: bool) -> "RunDir":
+    def _take(cls, path: Path, recipe: Recipe, resume: bool, extendable: bool) -> "RunDir":
         if path.exists() and not path.is_dir():
             raise UsageError(f"output {path} is a file; choose another --output")
         if not (path / LOCK).exists():
@@ -92,9 +94,10 @@ class RunDir:
         try:
             _require_usable(path, resume)
             remove_leftovers(path)
-            run = _resumed(path, recipe) if (path / STATE).is_file() else _started(path, recipe)
+            run = _resumed(path, recipe, extendable) if (path / STATE).is_file() else _started(path, recipe)
             if not _is_finished(run):
-                write_json(path / STATE, run)
+                write_json(path / STATE, run)  # before the recipe: one that says "finished" would end an extended run
+                _store(path / RECIPE, recipe)
             return cls(path=path, run=run, _lock=lock)
         except BaseException:
             lock.release()
@@ -107,7 +110,7 @@ class RunDir:
             _Lock.take(path / LOCK).release()
         _require_usable(path, resume)
         if (path / STATE).is_file():
-            _resumed(path, recipe, warn=False)
+            _resumed(path, recipe, extendable=True, warn=False)
 
     @property
     def finished(self) -> bool:
@@ -240,6 +243,15 @@ def _require_usable(path: Path, resume: bool) -> None:
         )
 
 
+def _store(path: Path, recipe: Recipe) -> None:
+    """Keep what the run is now made by: where budgets grew, and where the version that stored it had fewer keys."""
+    with contextlib.suppress(RecipeError):
+        data = recipe.model_dump(mode="json")
+        if {**recipe_source.read(path).data, "output": None} == {**data, "output": None}:
+            return
+    write_atomic(path, dump_recipe(recipe))
+
+
 def _started(path: Path, recipe: Recipe) -> dict[str, Any]:
     write_atomic(path / RECIPE, dump_recipe(recipe))
     return {
@@ -257,21 +269,17 @@ def _started(path: Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _resumed(path: Path, recipe: Recipe, warn: bool = True) -> dict[str, Any]:
+def _resumed(path: Path, recipe: Recipe, extendable: bool, warn: bool = True) -> dict[str, Any]:
+    """The run in ``path`` as it is gone on with. Nothing is written. Raises UsageError."""
     try:
         run: dict[str, Any] = read_json(path / STATE)
-        before = flatten(recipe_source.read(path / RECIPE).data)
-        run["phases"], run["resumed"], run["versions"]
+        before = load_recipe(path / RECIPE)  # keys that its version did not know have their defaults
+        run["phases"], run["resumed"], run["versions"], run["state"]
     except (OSError, ValueError, RecipeError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error})") from error
-    now = flatten(recipe.model_dump(mode="json"))
-    keys = [key for key in sorted({*before, *now}) if key != "output" and before.get(key) != now.get(key)]
-    if keys:
-        lines = [f"  {key}: {_shown(before, key)} -> {_shown(now, key)}" for key in keys]
-        raise UsageError(
-            f"{path} was made by another recipe (stored -> given):\n" + "\n".join(lines) + "\n"
-            f"Give the stored one ({path / RECIPE}) to --resume, or choose another --output"
-        )
+    changes = recipe_changes.changes(before, recipe)
+    if changes:
+        run = _extended(path, run, before, recipe, changes, extendable)
     changed = [
         f"{name} {run['versions'].get(name)} -> {version}"
         for name, version in _versions().items()
@@ -295,12 +303,33 @@ def _resumed(path: Path, recipe: Recipe, warn: bool = True) -> dict[str, Any]:
     return {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
 
 
+def _extended(
+    path: Path, run: dict[str, Any], before: Recipe, now: Recipe, changes: Sequence[Change], extendable: bool
+) -> dict[str, Any]:
+    """``run`` with budgets that grew, noted, and no longer finished. Raises UsageError for any other difference."""
+    lines = [str(change) for change in changes]
+    reasons = recipe_changes.refusals(before, now, run["phases"], _last_steps(path / METRICS))
+    if reasons or not extendable:
+        why = "".join(f"  {reason}\n" for reason in reasons if reason not in lines)
+        raise UsageError(
+            f"{path} was made by another recipe (stored -> given):\n  " + "\n  ".join(lines) + "\n" + why +
+            f"Give the stored one ({path / RECIPE}) to --resume, or choose another --output"
+        )  # fmt: skip
+    noted = run.get("extended", [])
+    if not noted or noted[-1]["changes"] != lines:  # the same again: killed before the recipe was stored
+        noted = [*noted, {"at": _now(), "changes": lines}]
+    phases = {name: record for name, record in run["phases"].items() if name != LAST_PHASE}
+    return {**run, "phases": phases, "recipe_sha256": recipe_sha256(now), "extended": noted}
+
+
+def _last_steps(metrics: Path) -> dict[str, int]:
+    """Training -> its last update."""
+    rows = read_jsonl(metrics) if metrics.is_file() else []
+    return {f"{row['run']}/{row['stage']}": int(row["step"]) for row in rows if row["kind"] == "train"}
+
+
 def _is_finished(run: Mapping[str, Any]) -> bool:
     return bool(run["state"] == "done" and LAST_PHASE in run["phases"])
-
-
-def _shown(values: Mapping[str, Any], key: str) -> str:
-    return json.dumps(values[key]) if key in values else "(absent)"
 
 
 def _versions() -> dict[str, str]:

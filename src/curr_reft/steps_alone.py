@@ -81,7 +81,7 @@ def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path
     prepared = _prepared(recipe, loaded)
     recipe = recipe.model_copy(update={"output": out, "model": loaded})
     began = time.perf_counter()
-    with RunDir.open(out, recipe, resume) as directory:
+    with RunDir.open(out, recipe, resume, extendable=False) as directory:  # its budgets are not those of a whole run
         directory.require_same("the data", "data_sha256", prepared.sha256)
         directory.require_same("the start", "model_sha256", start.sha256)
         directory.require_same("the rows", "rows_sha256", sha256_file(rows))
@@ -103,7 +103,7 @@ def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path
         )
         done: Published = trainings.sft("sft", out / "sft", examples, config, start)
         processes.on_main(partial(directory.set_state, "done"))
-        console.say(f"the best checkpoint is that of step {done.record['chosen_step']}: {done.model}")
+        console.say(f"handed on is the checkpoint of step {done.record['chosen_step']}: {done.model}")
         return done.model
 
 
