@@ -224,7 +224,11 @@ FAILURES = {
     "a huge integer": (lambda *_, **__: [10**400, 1.0], [True, False], "no number"),
     "a tensor of two": (lambda *_, **__: [torch.ones(2), 1.0], [True, False], "no number"),
     "a text": (lambda *_, **__: "ab", [True, True], "returned text"),
-    "log_extra of a wrong length": (lambda *_, log_extra, **__: log_extra("x", [1]), [True, True], "log_extra('x')"),
+    "log_extra of a wrong length": (
+        lambda *_, log_extra, **__: log_extra("x", [1, 2, 3]),
+        [True, True],
+        "log_extra('x')",
+    ),
 }
 
 

@@ -58,6 +58,17 @@ class CustomRewardConfig(Config):
     conversational: bool = Field(
         True, description="prompts and completions are lists of messages, as TRL has them for chats; false: plain texts"
     )
+    timeout: float = Field(
+        300.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that a step's completions may take it; those it has not scored then have no score",
+    )
+    whole_batch: bool = Field(
+        False,
+        description="a value depends on the other completions of the step, so that a call that raises is not repeated "
+        "for parts of them and costs all their score",
+    )
 
     @field_validator("call")
     @classmethod

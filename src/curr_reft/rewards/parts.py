@@ -11,11 +11,12 @@ from typing import TypeAlias
 
 from curr_reft.rewards.agreement import conclusion, own_words
 from curr_reft.rewards.config import RewardsConfig
-from curr_reft.rewards.custom import CustomReward, Logged, Scores, TrainerState, load_custom, score_custom
-from curr_reft.rewards.grade import Grade, Status
+from curr_reft.rewards.custom import CustomReward, Logged, TrainerState, load_custom
+from curr_reft.rewards.grade import Grade
 from curr_reft.rewards.grading import Completed, grade_all
 from curr_reft.rewards.length import length_part
 from curr_reft.rewards.repetition import repetition_part
+from curr_reft.rewards.scoring import Scores, score_custom
 from curr_reft.rewards.words import words
 
 Shaping: TypeAlias = Callable[[Sequence[Completed], Sequence[Grade], RewardsConfig], list[float | None]]
@@ -37,7 +38,7 @@ class Parts:
         state: TrainerState | None = None,
         logged: Logged | None = None,
     ) -> list[Grade]:
-        """The grades with all parts of the recipe, in order. Never raises for what a custom reward does."""
+        """The grades with all parts of the recipe, in order. Raises TrainingError as ``score_custom`` does."""
         values = {name: part(completed, grades, self.config) for name, part in self.shaping.items()}
         logged = logged or Logged(count=len(completed))
         scores = score_custom(self.custom, completed, grades, state or TrainerState(), logged)
@@ -62,7 +63,7 @@ def _with_parts(
     """``grade`` with its further parts. A custom reward that broke down is its state, unless it is only logged."""
     if not shaping and not custom:
         return grade
-    failures = {name: scores.failures[row] for name, (scores, row) in custom.items() if scores.failures[row]}
+    failures = {name: failure for name, (scores, row) in custom.items() if (failure := scores.failures[row])}
     graded = replace(
         grade,
         extra={**grade.extra, **shaping, **{name: scores.values[row] for name, (scores, row) in custom.items()}},
@@ -71,7 +72,8 @@ def _with_parts(
     paid = [name for name in failures if weights[name]]
     if not paid or grade.accuracy is None:
         return graded
-    return replace(graded, status=Status.GRADER_FAILED, reason=f"reward {paid[0]} {failures[paid[0]]}")
+    why = failures[paid[0]]
+    return replace(graded, status=why.status, reason=f"reward {paid[0]} {why.reason}")
 
 
 def _length(completed: Sequence[Completed], grades: Sequence[Grade], config: RewardsConfig) -> list[float | None]:

@@ -1,0 +1,224 @@
+"""Whom a breakdown of a custom reward costs its score, how many calls that takes, and where a call is cut off."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curr_reft.errors import TrainingError
+from curr_reft.questions.question import Question
+from curr_reft.rewards.config import CustomRewardConfig, RewardsConfig
+from curr_reft.rewards.custom import Logged
+from curr_reft.rewards.grade import Grade, Status
+from curr_reft.rewards.grading import Completed, grade_all, total
+from curr_reft.rewards.parts import Parts
+from curr_reft.rewards.time_limit import TimeLimitReached, limited
+
+COUNT = 16
+QUESTION = Question(id="a/open", origin="a", task="math", form="open", prompt="how many?", truth="3", source="f:1")
+ROWS = [Completed(QUESTION, f"<think>x</think><answer>{place}</answer>") for place in range(COUNT)]
+
+SOURCE = """\
+import asyncio, re, time
+
+calls = []
+bad = set()
+
+def places(completions):
+    calls.append(len(completions))
+    return [int(re.search(r"<answer>(\\d+)", text)[1]) for text in completions]
+
+def raises(completions, log_metric, log_extra):
+    found = places(completions)
+    log_metric("asked", len(found))
+    log_extra("place", found)
+    if bad & set(found):
+        raise RuntimeError("a fault of mine")
+    return [float(place) for place in found]
+
+async def awaited(completions):
+    await asyncio.sleep(0)
+    found = places(completions)
+    if bad & set(found):
+        raise RuntimeError("a fault of mine")
+    return [float(place) for place in found]
+
+def leaves_out(completions):
+    return [float(place) for place in places(completions) if place not in bad]
+
+def leaves(completions):
+    if bad & set(places(completions)):
+        raise SystemExit(0)
+    return [1.0] * len(completions)
+
+def lazy(completions):
+    for place in places(completions):
+        if place in bad:
+            raise KeyError(place)
+        yield float(place)
+
+def one_number(completions):
+    calls.append(len(completions))
+    return [1.0]
+
+def slow_to_raise(completions):
+    time.sleep(0.1)
+    raise RuntimeError("a fault of mine")
+
+def loops(completions):
+    while True:
+        pass
+
+def waits(completions):
+    try:
+        time.sleep(60)
+    except Exception:
+        return [1.0] * len(completions)
+
+def searches(completions):
+    return [float(bool(re.match(r"(a+)+$", "a" * 40 + "b"))) for _ in completions]
+
+async def waits_politely(completions):
+    await asyncio.sleep(60)
+
+async def holds_up(completions):
+    time.sleep(3)
+"""
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Callable[..., RewardsConfig]:
+    (tmp_path / "mine.py").write_text(SOURCE)
+
+    def config(name: str, **keys: Any) -> RewardsConfig:
+        own = {"name": "mine", "call": f"{tmp_path / 'mine.py'}:{name}", "conversational": False, **keys}
+        return RewardsConfig(custom=(CustomRewardConfig(**own),))
+
+    return config
+
+
+def scored(config: RewardsConfig, bad: set[int], logged: Logged | None = None) -> tuple[list[Grade], list[int]]:
+    """(the grades, the sizes of the calls)."""
+    parts = Parts(config)
+    code = parts.custom[0].function.__globals__
+    code["calls"].clear()
+    code["bad"] = bad
+    return parts.add(grade_all([row[:3] for row in ROWS], config), ROWS, logged=logged), list(code["calls"])
+
+
+@pytest.mark.parametrize("name", ["raises", "awaited", "leaves_out", "leaves", "lazy"])
+@pytest.mark.parametrize("bad", [{5}, {0, 15}, set(range(COUNT)), {3, 4, 5}])
+def test_those_at_fault_have_no_score_and_the_others_theirs(named: Any, name: str, bad: set[int]) -> None:
+    config = named(name)
+    found, calls = scored(config, bad)
+    for place, grade in enumerate(found):
+        assert grade.failed == (("mine",) if place in bad else ())
+        assert (total(grade, config) is None) is (place in bad)
+        assert grade.parts["mine"] == (None if place in bad else 1.0 if name == "leaves" else float(place))
+        assert grade.status is (Status.GRADER_FAILED if place in bad else Status.OK)
+    assert len(calls) <= 2 * COUNT
+    assert calls[0] == COUNT
+    if len(bad) == 1:
+        assert len(calls) == 1 + 2 * 4
+
+
+def test_a_batch_without_a_fault_is_asked_once(named: Any) -> None:
+    assert scored(named("raises"), set())[1] == [COUNT]
+
+
+def test_what_a_broken_call_logged_is_dropped(named: Any) -> None:
+    logged = Logged(count=COUNT)
+    scored(named("raises"), {5}, logged)
+    assert sum(logged.metrics["asked"]) == COUNT - 1
+    assert logged.extra["place"] == [place if place != 5 else None for place in range(COUNT)]
+
+
+def test_a_function_that_compares_completions_is_not_asked_about_parts(named: Any) -> None:
+    found, calls = scored(named("raises", whole_batch=True), {5})
+    assert calls == [COUNT]
+    assert all(grade.failed for grade in found)
+
+
+def test_as_many_values_for_parts_as_for_the_whole_say_nothing_about_one(named: Any) -> None:
+    found, calls = scored(named("one_number"), set())
+    assert calls == [COUNT, COUNT // 2, COUNT // 2]
+    assert {grade.reason for grade in found} == {
+        f"reward mine returned the wrong number of values: 1 for {COUNT} completions"
+    }
+
+
+def test_the_search_shares_the_time_limit(named: Any) -> None:
+    started = time.monotonic()
+    found, _ = scored(named("slow_to_raise", timeout=0.35), set())
+    assert time.monotonic() - started < 1.0, "16 completions one by one would take 3.1 s"
+    assert all(grade.failed for grade in found)
+    assert Status.TIMED_OUT in {grade.status for grade in found}
+
+
+@pytest.mark.parametrize("name", ["loops", "waits", "searches", "waits_politely"])
+def test_a_function_that_never_returns_is_cut_off(named: Any, name: str) -> None:
+    config = named(name, timeout=0.2)
+    started = time.monotonic()
+    found, _ = scored(config, set())
+    assert time.monotonic() - started < 2.0
+    for grade in found:
+        assert (grade.status, grade.failed, total(grade, config)) == (Status.TIMED_OUT, ("mine",), None)
+        assert "timed out: its calls for one step took longer than its timeout of 0.2 s" in grade.reason
+    assert scored(named("raises", timeout=0.2), {5})[0][4].parts["mine"] == 4.0  # the next call is not disturbed
+    time.sleep(0.3)  # and no alarm is left
+
+
+def test_an_async_function_that_holds_up_its_loop_stops_the_run_by_name(
+    named: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curr_reft.rewards.scoring.CUT_OFF", 0.2)
+    with pytest.raises(TrainingError, match=r"reward mine \(.*mine.py:holds_up\) did not return within its timeout of"):
+        scored(named("holds_up", timeout=0.2), set())
+
+
+BEYOND = """
+import sys
+from curr_reft.rewards import time_limit
+time_limit.GRACE = 0.3
+def computes():
+    return 7 ** 10**9
+def swallows():
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+with time_limit.limited(0.2):
+    {name}()
+"""
+
+
+@pytest.mark.parametrize("name", ["computes", "swallows"])
+def test_what_no_alarm_reaches_ends_the_process_and_is_named(name: str) -> None:
+    script = BEYOND.format(name=name)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert f"in {name}" in done.stderr
+
+
+def test_an_alarm_of_before_goes_on() -> None:
+    import signal
+
+    heard: list[int] = []
+    before = signal.getitimer(signal.ITIMER_REAL)  # of pytest's own time limit
+    handler = signal.signal(signal.SIGALRM, lambda number, _: heard.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(TimeLimitReached), limited(0.05):
+            time.sleep(60)
+        assert not heard
+        time.sleep(0.4)
+        assert heard == [signal.SIGALRM]
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *before)
