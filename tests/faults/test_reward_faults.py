@@ -1,5 +1,6 @@
 """T12: a custom reward that misbehaves now and then is counted; one that does so often stops the run by name."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,61 +10,116 @@ import pytest
 import tiny_run
 
 from curr_reft.errors import TrainingError
+from curr_reft.parquet import read_rows
 from curr_reft.rewards.config import CustomRewardConfig, RewardsConfig
+from curr_reft.status import read_status
 from curr_reft.train.losses import group_advantages
 from curr_reft.train.reward_faults import SHARE, WINDOW, RewardFaults
 
-FLAGS = (*many.SHORT, "--curriculum.total_steps", "3", "--checkpoint.every", "10")
-STEPS, COMPLETIONS = 3, 12
+FLAGS = (*many.SHORT, "--checkpoint.every", "50", "--rl.prompts_per_step", "5")
+COMPLETIONS = 20  # of a step: five groups of four
 
+# Each kind of fault comes in every fifth step, to one completion (and its equals) of the step's 20: that is 1 %.
+KINDS = ("raises", "wrong length", "nan", "inf", "text")
 SOURCE = """
-calls = []
+def faulty(kind, first, every=5):
+    at_fault = {}
 
-def some(completions, **columns):
-    calls.append(0)
-    bad = {1: float("nan"), 2: "text", 3: float("inf")}[len(calls)]
-    return [bad if place == len(calls) else float(place % 3) for place in range(len(completions))]
+    def reward(completions, id, trainer_state):
+        step = trainer_state.global_step
+        rows = [(its, completion[0]["content"]) for its, completion in zip(id, completions)]
+        if step % every == first:
+            at_fault.setdefault(step, rows[step % len(rows)])  # the first call of a step is for all its completions
+        bad = [row == at_fault.get(step) for row in rows]
+        if kind == "raises" and any(bad):
+            raise RuntimeError("a fault of mine")
+        value = {"nan": float("nan"), "inf": float("-inf"), "text": "1.0"}.get(kind)
+        values = [value if its else len(text) % 3 for (_, text), its in zip(rows, bad)]
+        return [each for each, its in zip(values, bad) if not (its and kind == "wrong length")]
+
+    return reward
+
+def raises(completions, **columns):
+    raise RuntimeError("a fault of mine")
 
 def short(completions, **columns):
     return [1.0]
 
-def raises(completions, **columns):
-    raise RuntimeError("a fault of mine")
+def hangs(completions, **columns):
+    while True:
+        pass
 """
 
 
-def custom(tmp_path: Path, name: str, **more: Any) -> list[str | Path]:
+def custom(tmp_path: Path, *rewards: dict[str, Any]) -> list[str | Path]:
     path = tmp_path / "mine.py"
     path.write_text(SOURCE)
-    weight = more.get("weight", 1.0)
-    return ["--rewards.custom", f"[{{name: {name}, call: '{path}:{name}', weight: {weight}}}]"]
+    return ["--rewards.custom", json.dumps([{**each, "call": f"{path}:{each['call']}"} for each in rewards])]
 
 
-def test_a_few_failures_cost_those_completions_their_score_and_are_counted(tmp_path: Path) -> None:
+def test_one_percent_of_every_fault_costs_just_those_completions_their_score(tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    assert tiny_run.run("--output", run, *FLAGS, *custom(tmp_path, "some"), log=log) == 0, log.read_text()
-    steps = [row for row in tiny_run.rows(run) if row["kind"] == "train"]
-    assert [row["parts"]["some"]["failed"] for row in steps] == [1] * STEPS
-    assert [row["parts"]["some"]["n"] for row in steps] == [COMPLETIONS - 1] * STEPS
-    assert [row["statuses"]["grader_failed"] for row in steps] == [1] * STEPS
-    from curr_reft.parquet import read_rows
-
+    rewards = [
+        {"name": kind.replace(" ", "_"), "call": "faulty", "options": {"kind": kind, "first": first}}
+        for first, kind in enumerate(KINDS)
+    ]
+    flags = [*FLAGS, "--curriculum.total_steps", str(WINDOW), *custom(tmp_path, *rewards)]
+    assert tiny_run.run("--output", run, *flags, log=log) == 0, log.read_text()
     rows = [row for path in sorted((run / "stages").rglob("*.parquet")) for row in read_rows(path)]
-    assert len(rows) == STEPS * COMPLETIONS
-    without = [place for place, row in enumerate(rows) if row["reward"] is None]
-    assert without == [1, 12 + 2, 24 + 3]
-    for start in range(0, len(rows), 4):
-        group = rows[start : start + 4]
-        assert [row["advantage"] for row in group] == pytest.approx(group_advantages([row["reward"] for row in group]))
+    assert len(rows) == WINDOW * COMPLETIONS
+    counted = [row for row in tiny_run.rows(run) if row["kind"] == "train"]
+    injected = 0
+    for step, metrics in enumerate(counted):
+        here = rows[step * COMPLETIONS :][:COMPLETIONS]
+        chosen = here[step % COMPLETIONS]
+        bad = [(row["question"], row["completion"]) == (chosen["question"], chosen["completion"]) for row in here]
+        injected += sum(bad)
+        at_fault = rewards[step % len(KINDS)]["name"]
+        assert {name: part["failed"] for name, part in metrics["parts"].items() if part["failed"]} == {
+            at_fault: sum(bad)
+        }
+        assert metrics["parts"][at_fault]["n"] == COMPLETIONS - sum(bad)
+        assert metrics["statuses"]["grader_failed"] == sum(bad)
+        for row, its in zip(here, bad, strict=True):
+            paid = [row["parts"][each["name"]] for each in rewards]
+            assert [value for value in paid if value is not None] == [len(row["completion"]) % 3] * (len(KINDS) - its)
+            assert (row["reward"] is None) is its
+        for start in range(0, COMPLETIONS, 4):
+            group = here[start : start + 4]
+            advantages = group_advantages([row["reward"] for row in group])
+            assert [row["advantage"] for row in group] == pytest.approx(advantages)
+    assert WINDOW <= injected < 0.1 * len(rows)
+    faults = read_status(run).faults
+    assert (faults.failed_gradings, faults.failed_rewards, faults.timed_out_gradings) == (injected, injected, 0)
 
 
-@pytest.mark.parametrize("name", ["raises", pytest.param("short", marks=pytest.mark.slow)])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("raises", "short")]
+
+
+@pytest.mark.parametrize("name", ["hangs", *SLOW])
 def test_a_reward_that_always_fails_stops_the_run_by_name(tmp_path: Path, name: str) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    assert tiny_run.run("--output", run, *FLAGS, *custom(tmp_path, name), log=log) == 1
-    assert f"step 2: reward {name} ({tmp_path / 'mine.py'}:{name}) broke down for 24 of the 24" in log.read_text()
+    flags = [*FLAGS, "--curriculum.total_steps", "3", *custom(tmp_path, {"name": name, "call": name, "timeout": 0.5})]
+    assert tiny_run.run("--output", run, *flags, log=log) == 1
+    assert f"step 2: reward {name} ({tmp_path / 'mine.py'}:{name}) broke down for 40 of the 40" in log.read_text()
     assert "Traceback" not in log.read_text()
-    assert max(row["step"] for row in tiny_run.rows(run)) == 1
+    (first,) = [row for row in tiny_run.rows(run) if row["kind"] == "train"]
+    assert first["statuses"] == {"timed_out" if name == "hangs" else "grader_failed": COMPLETIONS}
+    assert first["reward"] is None
+
+
+@pytest.mark.slow
+def test_one_that_fails_above_the_share_stops_the_run_when_that_is_known(tmp_path: Path) -> None:
+    """One completion and its equals in every step: 5 % or a little more."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    often = {"name": "mine", "call": "faulty", "options": {"kind": "raises", "first": 0, "every": 1}}
+    flags = [*FLAGS, "--curriculum.total_steps", str(2 * WINDOW), *custom(tmp_path, often)]
+    code = tiny_run.run("--output", run, *flags, log=log)
+    failed = [row["parts"]["mine"]["failed"] for row in tiny_run.rows(run) if row["kind"] == "train"]
+    windows = [sum(failed[max(0, end - WINDOW) : end]) for end in range(1, len(failed) + 1)]
+    assert all(each <= SHARE * WINDOW * COMPLETIONS for each in windows)
+    assert code == 1, failed  # equals are there, so that it must come to more than 5 %
+    assert f"reward mine ({tmp_path / 'mine.py'}:faulty) broke down for " in log.read_text()
 
 
 def counted(weight: float = 1.0) -> Callable[[RewardFaults | None], RewardFaults]:
