@@ -1,7 +1,6 @@
 """Pickle: only safetensors and JSON are written and read. Payloads that would run are refused, and none runs."""
 
 import ast
-import json
 import os
 import pickle
 import shutil
@@ -15,7 +14,15 @@ import torch
 from curr_reft.cli import main
 from curr_reft.errors import CheckpointError, CurrReftError
 from curr_reft.policy.load import load_policy, model_folder
-from curr_reft.train.checkpoint import Checkpoint, at_step, file_table, last_complete, load, save_checkpoint
+from curr_reft.train.checkpoint import (
+    Checkpoint,
+    at_step,
+    file_table,
+    last_complete,
+    load,
+    save_checkpoint,
+    write_manifest,
+)
 
 SOURCE = Path(__file__).parents[2] / "src" / "curr_reft"
 
@@ -80,8 +87,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 def vouch(path: Path) -> None:
     """A manifest that says of what is there now that it is right: who brings a payload can bring a manifest too."""
-    manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | {"files": file_table(path)}))
+    write_manifest(path, 1, file_table(path))
 
 
 @pytest.mark.parametrize("name", ["optimizer.safetensors", "model.safetensors", "state.json"])

@@ -18,7 +18,17 @@ import torch
 from safetensors.torch import save_file
 
 from curr_reft.errors import CheckpointError, DiskFullError
-from curr_reft.train.checkpoint import at_step, file_table, last_complete, load, prune, save_checkpoint, steps
+from curr_reft.train.checkpoint import (
+    at_step,
+    file_table,
+    last_complete,
+    load,
+    prune,
+    retire,
+    save_checkpoint,
+    steps,
+    write_manifest,
+)
 from curr_reft.train.optimizer_state import optimizer_tensors, restore_optimizer
 from curr_reft.train.publish import publish, read_published, weights_hash
 
@@ -123,6 +133,25 @@ def test_prune_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
     assert last_complete(tmp_path / "absent") is None
 
 
+def test_what_is_over_keeps_the_last_and_the_chosen_without_optimizers(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        save_checkpoint(tmp_path, step, tensors(step), {"step": step})
+    (tmp_path / "step-000005" / "manifest.json").write_text("{")  # damaged, which no longer matters
+    weights = {step: load(at_step(tmp_path, step)).tensors["model"]["weight"] for step in (2, 4)}
+    assert not load(at_step(tmp_path, 4)).retired
+    for _ in range(2):
+        retire(tmp_path, keep_last=2, chosen=2)
+        assert sorted(steps(tmp_path)) == [2, 4, 5]
+        for step in (2, 4):
+            path = tmp_path / f"step-{step:06d}"
+            assert sorted(os.listdir(path)) == ["manifest.json", "model.safetensors", "state.json"]
+            kept = load(at_step(tmp_path, step))
+            assert kept.retired
+            assert kept.tensors.keys() == {"model"}
+            assert torch.equal(kept.tensors["model"]["weight"], weights[step])
+            (path / "optimizer.safetensors").touch()  # as a kill would leave it
+
+
 def test_adamw_goes_on_bit_for_bit(tmp_path: Path) -> None:
     def build() -> tuple[torch.nn.Module, torch.optim.AdamW]:
         torch.manual_seed(0)
@@ -220,9 +249,7 @@ def test_nothing_pickled_is_read(tmp_path: Path) -> None:
     bait = tmp_path / "executed"
     torch.save({"weight": torch.zeros(1)}, path / "model.safetensors")
     (path / "model.pt").write_bytes(b"cposix\nsystem\n(S'touch " + str(bait).encode() + b"'\ntR.")
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"] = file_table(path)
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(path, 1, file_table(path))
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(at_step(tmp_path, 1))
     assert not bait.exists()

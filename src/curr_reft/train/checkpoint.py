@@ -4,6 +4,7 @@ A checkpoint is written into a folder beside its place, every file synced, the m
 then renamed. Pickle is neither written nor read. What a finished stage hands on is in ``publish.py``.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
+OPTIMIZER = "optimizer"  # name of the tensors that are of no use once a training is over
 _STEP = re.compile(r"step-(\d{6,})")
 _SLACK = 1 << 16  # headers, JSON files, folder entries
 
@@ -52,6 +54,7 @@ class Loaded:
     step: int
     tensors: dict[str, dict[str, torch.Tensor]]  # CPU; file name without ending -> tensor name -> tensor
     state: dict[str, Any]
+    retired: bool = False  # its training was over: the optimizer is gone
 
 
 def step_folder(folder: Path, step: int) -> Path:
@@ -88,7 +91,7 @@ def save_checkpoint(
                 save_file(group, aside / f"{name}.safetensors", metadata={"aliases": json.dumps(aliases)})
                 sync_file(aside / f"{name}.safetensors")
             write_json(aside / STATE, dict(state))
-            write_json(aside / MANIFEST, {"format": 1, "step": step, "files": file_table(aside)})
+            write_manifest(aside, step, file_table(aside))
             sync_folder(aside)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -143,7 +146,7 @@ def load(checkpoint: Checkpoint) -> Loaded:
         tensors = {name.removesuffix(".safetensors"): _read_tensors(checkpoint.path / name) for name in names}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint.path} cannot be read: {error}; choose an earlier checkpoint") from error
-    return Loaded(step=checkpoint.step, tensors=tensors, state=state)
+    return Loaded(step=checkpoint.step, tensors=tensors, state=state, retired=manifest.get("retired", False))
 
 
 def prune(folder: Path, keep_last: int, keep_steps: Collection[int] = ()) -> None:
@@ -158,6 +161,22 @@ def prune(folder: Path, keep_last: int, keep_steps: Collection[int] = ()) -> Non
             shutil.rmtree(dying, ignore_errors=True)
     for path in folder.glob(".damaged-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def retire(folder: Path, keep_last: int, chosen: int) -> None:
+    """Of a training that is over, keep the newest ``keep_last`` checkpoints and the ``chosen`` one, all without their
+    optimizers. May be repeated, after a kill too."""
+    prune(folder, keep_last, [chosen])
+    for step in steps(folder):
+        path = step_folder(folder, step)
+        try:
+            manifest = _read_manifest(path)
+        except CheckpointError:  # a damaged one stays what it is: nobody goes on from it any more
+            continue
+        if not manifest.get("retired", False):
+            files = {name: entry for name, entry in manifest["files"].items() if name != f"{OPTIMIZER}.safetensors"}
+            write_manifest(path, step, files, retired=True)  # first: a file too many is no damage, a missing one is
+        (path / f"{OPTIMIZER}.safetensors").unlink(missing_ok=True)
 
 
 def steps(folder: Path) -> list[int]:
@@ -192,15 +211,42 @@ def damaged_file(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | 
 def damage(path: Path) -> str | None:
     """What is wrong with the checkpoint in ``path``, naming the file; None when it is whole."""
     try:
-        manifest = read_json(path / MANIFEST)
-        files = manifest["files"]
+        manifest = _read_manifest(path)
         if manifest["step"] != int(path.name.removeprefix("step-")):
             return f"{path / MANIFEST} is that of step {manifest['step']}"
-        if STATE not in files:
+        if STATE not in manifest["files"]:
             return f"{path / MANIFEST} does not list {STATE}"
-        return damaged_file(path, files)
+        return damaged_file(path, manifest["files"])
+    except CheckpointError as error:
+        return str(error)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{path / MANIFEST} is missing or not readable ({type(error).__name__})"
+        return f"{path / MANIFEST} is not readable ({type(error).__name__})"
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the checkpoint in ``path``, its own hash verified: else a wrong hash in it would be told as a
+    damaged file of weights. Raises CheckpointError."""
+    try:
+        manifest: dict[str, Any] = read_json(path / MANIFEST)
+        # Those of version 0.1 have no hash of their own.
+        whole = "sha256" not in manifest or manifest["sha256"] == _hash_of(manifest)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path / MANIFEST} is missing or not readable ({type(error).__name__})") from error
+    if not whole:
+        raise CheckpointError(f"{path / MANIFEST} does not have the hash it says")
+    return manifest
+
+
+def write_manifest(folder: Path, step: int, files: Mapping[str, Any], **more: Any) -> None:
+    """Say that the checkpoint of ``step`` in ``folder`` is whole with ``files`` (a ``file_table``)."""
+    manifest = {"format": 1, "step": step, "files": files, **more}
+    write_json(folder / MANIFEST, {**manifest, "sha256": _hash_of(manifest)})
+
+
+def _hash_of(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's content but for this hash, whatever the order and spacing it is written in."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def move_into_place(aside: Path, target: Path) -> None:
