@@ -189,6 +189,8 @@ def test_what_is_written_passes_check(name: str, model: Path, tmp_path: Path, to
     assert "Instead: " in comments(out)
     assert "at the peak of training, of 24.0 GB of --gpu-memory" in comments(out)
     checked = told("check", out)
+    for place in (printed, comments(out), checked):
+        assert "test has 4 items, 49 points either way" in place
     assert f"model {model}" in checked
     assert sum(len(stage.forms) for stage in recipe.curriculum.stages) >= 1
 
@@ -226,6 +228,13 @@ def test_a_folder_of_pictures_whose_table_lies_in_it_says_so(
     (tmp_path / "labels.csv").write_text("photo,label\na.png,red\n")
     text = refused("init", "--data", tmp_path, "--model", model, "--out", tmp_path / "own.yaml")
     assert f"--data {tmp_path / 'labels.csv'}" in text
+
+
+def test_too_few_rows_for_any_stage_are_said_to_be(model: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    data = write_trl(tmp_path, count=7)
+    text = refused("init", "--data", data, "--model", model, "--out", tmp_path / "own.yaml")
+    assert "takes 8 questions to train on and one for validation: binary: 5 questions" in text
+    assert not (tmp_path / "own.yaml").exists()
 
 
 def of_no_format(rows: list[Any]) -> list[Any]:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curr_reft import disk_plan
 from curr_reft.checks import costs, histogram, memory
 from curr_reft.checks.costs import Disk, Steps
+from curr_reft.checks.few import few_items
 from curr_reft.checks.findings import Findings, look_at_data
 from curr_reft.checks.memory import Memory, Prompt
 from curr_reft.checks.model import ModelFacts, describe_model
 from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import CheckpointError, UsageError
-from curr_reft.files import human_size, write_json
+from curr_reft.files import write_json
 from curr_reft.improve.judges import require_judge
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.processor import ChatProcessor
@@ -157,11 +159,7 @@ def told(report: Report) -> Iterator[str]:
         yield f"  memory of one process, micro-batches of {what}: {report.fits}"
         yield from memory.lines(report.memory)
     if report.disk is not None:
-        short = "; that is not enough" if report.disk.needed > report.disk.free else ""
-        yield (
-            f"  disk: at most {human_size(report.disk.needed)} in {recipe.output}, {human_size(report.disk.free)} free"
-            + short
-        )
+        yield f"  {disk_plan.told(report.disk, recipe.output)}"
     if report.seconds is not None:
         yield (
             f"  time: very roughly {report.seconds / 60:.0f} min at most for the curriculum on this machine's default "
@@ -178,7 +176,10 @@ def _questions(report: Report) -> Iterator[str]:
     prepared = found.prepared
     for split, forms in sorted(prepared.questions.items()):
         yield f"  {split}: " + ", ".join(f"{len(asked)} {form}" for form, asked in forms.items())
-    for split, card in prepared.card["questions"]["splits"].items():
+    splits = prepared.card["questions"]["splits"]
+    for sentence in few_items(splits):
+        yield f"  few: {sentence}"
+    for split, card in splits.items():
         for task, by_form in card["skipped"].items():
             for form, reasons in by_form.items():
                 for reason, count in reasons.items():

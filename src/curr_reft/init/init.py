@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curr_reft.checks import memory
 from curr_reft.checks.check import Report, examine
+from curr_reft.checks.few import few_items
 from curr_reft.errors import UsageError
 from curr_reft.files import human_size, write_atomic
 from curr_reft.init import layout, rows
@@ -149,7 +150,15 @@ def _staged(draft: Draft, report: Report, choices: Choices) -> Draft:
         )
     forms = tuple(form for form in FORMS if form not in left_out)
     if not forms:
-        raise UsageError(f"too few rows: {'; '.join(left_out.values())}\n{_problems(report, SHOWN)}".rstrip())
+        why = "; ".join(f"{form}: {reason}" for form, reason in left_out.items())
+        raise UsageError(
+            f"too few rows for a stage, which takes {LEAST} questions to train on and one for validation: {why}\n"
+            f"{_problems(report, SHOWN)}".rstrip()
+        )
+    few = list(few_items(prepared.card["questions"]["splits"]))
+    if few:
+        ways_out = "more rows, or larger shares" if draft.test is None else "more rows"
+        choices.note("few rows", "scores will say little", "; ".join(few), ways_out)
     count = max(len(prepared.of("train", form)) for form in forms)
     prompts = min(draft.prompts_per_step, count)
     steps = min(MOST_STEPS, max(LEAST_STEPS, -(-count // prompts)))

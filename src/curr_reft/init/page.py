@@ -52,6 +52,7 @@ def recipe_text(draft: Draft) -> str:
         "    train:",
         *_entry(draft.train, draft.choices),
         *_test(draft),
+        *_of(draft, "few rows", "    "),
         "  bad_rows: fail               # skip: go on without rows that cannot be used, and count them",
         "",
         "sampling:",
