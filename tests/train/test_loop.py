@@ -202,6 +202,23 @@ def test_the_best_checkpoint_is_what_comes_back(grpo: Grpo, fresh: Fresh, tmp_pa
     assert sorted(checkpoints.steps(tmp_path / "checkpoints")) == [2, 4]
 
 
+def test_the_last_checkpoint_is_handed_on_where_the_recipe_says_so(grpo: Grpo, fresh: Fresh, tmp_path: Path) -> None:
+    """Whatever became of validation; no older one is kept for being better."""
+    policy, record = fresh(), Record()
+    falling = iter([0.9, 0.8, 0.7, 0.6, 0.5])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(policy: Policy) -> Validation:
+        seen.append(weights(policy))
+        return Validation(accuracy=next(falling), score=0.0)
+
+    checkpoint = CheckpointConfig(every=1, keep_last=1, hand_on="last")
+    progress = train_loop(policy, grpo(policy), plan(tmp_path, record, validate=validate, checkpoint=checkpoint))
+    assert progress.best_step == progress.step == 4
+    assert_equal(weights(policy), seen[4])
+    assert sorted(checkpoints.steps(tmp_path / "checkpoints")) == [4]
+
+
 class Poisoned:
     """An objective whose loss, or gradient, is not a number in one step."""
 

@@ -111,3 +111,8 @@ class CheckpointConfig(Config):
         20, ge=1, description="optimizer steps between two checkpoints; each is scored on the validation split"
     )
     keep_last: int = Field(2, ge=1, description="checkpoints kept besides the best one")
+    hand_on: Literal["best", "last"] = Field(
+        "best",
+        description="what a training hands on. best: the checkpoint with the highest validation accuracy, the start "
+        "included; last: where it ended, whatever that did to validation",
+    )

@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -302,7 +302,7 @@ def _save_point(
     with stopping.released():
         validation = plan.validate(policy)
     progress.validations.append({"step": progress.step, **asdict(validation)})
-    progress.best_step = _best(progress.validations)
+    progress.best_step = _best(progress.validations, plan.checkpoint.hand_on)
     plan.journal.log({"kind": "validation", "step": progress.step, **asdict(validation)})
     _save(optimizer, plan, progress, parameters, state(()))
 
@@ -326,7 +326,10 @@ def _save(
         points = {entry["step"] for entry in progress.validations}
         kept = sorted(points.intersection(checkpoints.steps(folder)))[-plan.checkpoint.keep_last :]
         # The best as of each kept checkpoint stays too: a run that has to fall back to one still finds it.
-        bests = [_best([entry for entry in progress.validations if entry["step"] <= step]) for step in kept]
+        bests = [
+            _best([entry for entry in progress.validations if entry["step"] <= step], plan.checkpoint.hand_on)
+            for step in kept
+        ]
         checkpoints.prune(folder, 1, [*kept, *bests])
 
     processes.on_main(save)
@@ -344,8 +347,10 @@ def _whole_on_main(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     return kept
 
 
-def _best(validations: Sequence[Mapping[str, Any]]) -> int:
-    """The step of the best validation: by accuracy, then score, then the earlier one."""
+def _best(validations: Sequence[Mapping[str, Any]], hand_on: Literal["best", "last"]) -> int:
+    """The step that is handed on: of the best validation by accuracy, then score, then the earlier one; or the last."""
+    if hand_on == "last":
+        return int(validations[-1]["step"])
     best = max(validations, key=lambda entry: (entry["accuracy"], entry["score"], -entry["step"]))
     return int(best["step"])
 
