@@ -38,7 +38,7 @@ LEVELS = (
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
     ("sqlite_cache",),
-    ("files", "parquet", "console", "seeding", "user_code", "config"),
+    ("files", "parquet", "console", "seeding", "user_code", "config", "rounds"),
     ("launch", "processes", "stopping", "errors", "VERSION"),
 )
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from curr_reft import rounds
 from curr_reft.errors import RecipeError
 from curr_reft.files import read_json, write_json
 from curr_reft.processes import on_main
@@ -18,6 +19,7 @@ from curr_reft.recipe import Recipe
 from curr_reft.report.read import MODELS, SPLITS
 
 RESULT = "compare.json"
+UPDATES = 9  # characters of the column
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 _T = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
@@ -25,6 +27,7 @@ _T = (
 )
 MOST_SEEDS = len(_T) + 1
 PAIRS = (("curr_rl", "rl"), ("curr_rl", "sft"), ("rl", "sft"), ("curr_reft", "curr_rl"))
+"""Models whose difference is told; those of a further round are told against the curr_reft of the round before."""
 
 Carry = Callable[[Recipe], Any]
 
@@ -51,13 +54,12 @@ def compare(recipes: Sequence[Recipe], out: Path, carry_out: Carry) -> dict[str,
 
 def _compared(recipes: Sequence[Recipe], out: Path) -> dict[str, Any]:
     summaries = [read_json(recipe.output / "summary.json") for recipe in recipes]
+    models = _scores([summary["evaluation"] for summary in summaries])
     found: dict[str, Any] = {
         "recipe": recipes[0].name,
         "seeds": [recipe.seed for recipe in recipes],
-        "updates": {
-            model: [_updates(recipe.output, model) for recipe in recipes] for model in recipes[0].evaluation.models
-        },
-        "models": _scores([summary["evaluation"] for summary in summaries]),
+        "updates": {model: [_updates(recipe.output, model) for recipe in recipes] for model in models},
+        "models": models,
     }
     found["differences"] = _differences(found["models"])
     write_json(out / RESULT, found)
@@ -67,20 +69,21 @@ def _compared(recipes: Sequence[Recipe], out: Path) -> dict[str, Any]:
 def lines(found: Mapping[str, Any]) -> list[str]:
     """The comparison as a table of text."""
     models, seeds = found["models"], found["seeds"]
-    head = f"{'model':12}{'updates':>9}" + "".join(
+    width = max(12, *(len(name) + 2 for name in models), *(len(name) - UPDATES + 2 for name in found["differences"]))
+    head = f"{'model':{width}}{'updates':>{UPDATES}}" + "".join(
         f"{label + ' score':>30}{'accuracy':>10}" for label in SPLITS.values()
     )
     told = [f"{found['recipe']}: mean over {len(seeds)} seeds, 95 % interval of it (Student's t)", head]
     for name, scores in models.items():
         updates = sorted(set(found["updates"][name]))
-        row = f"{name:12}{'-'.join(map(str, updates[:: max(1, len(updates) - 1)])):>9}"
+        row = f"{name:{width}}{'-'.join(map(str, updates[:: max(1, len(updates) - 1)])):>{UPDATES}}"
         for split in SPLITS:
             mean = scores.get(split, {}).get("mean")
             row += f"{_told(mean['score']) if mean else '-':>30}"
             row += f"{mean['accuracy']['mean'] if mean else math.nan:>10.3f}"
         told.append(row)
     for name, splits in found["differences"].items():
-        row = f"{name:21}"
+        row = f"{name:{width + UPDATES}}"
         told.append(row + "".join(f"{_told(splits[split]) if split in splits else '-':>30}{'':10}" for split in SPLITS))
     return told
 
@@ -118,7 +121,16 @@ def _scores(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _differences(models: Mapping[str, Any]) -> dict[str, Any]:
     """Paired by seed, of the mean scores, of the pairs that are there."""
     found: dict[str, Any] = {}
-    for one, other in PAIRS:
+    further = [rounds.parted(name) for name in models]
+    pairs = [
+        *PAIRS,
+        *(
+            (rounds.named(name, number), rounds.named("curr_reft", number - 1))
+            for name, number in further
+            if number > rounds.FIRST
+        ),
+    ]
+    for one, other in pairs:
         if one in models and other in models:
             found[f"{one} - {other}"] = {
                 split: spread(
@@ -138,17 +150,20 @@ def _differences(models: Mapping[str, Any]) -> dict[str, Any]:
 
 def _updates(run: Path, model: str) -> int:
     """Optimizer steps that made a model of a finished run."""
-    curriculum = sum(_steps(path) for path in sorted((run / "stages").glob("*/manifest.json")))
-    learned = run / "self-improve" / "manifest.json"
-    if model == "curr_reft":
-        return curriculum + (_steps(learned) if learned.is_file() else 0)
-    if model == "curr_rl":
-        return curriculum
-    return 0 if model == "base" else _steps(run / "baselines" / model / "manifest.json")
+    name, last = rounds.parted(model)
+    if name not in ("curr_rl", "curr_reft"):
+        return 0 if name == "base" else _steps(run / "baselines" / name)
+    folders = [path.parent for path in sorted((run / "stages").glob("*/manifest.json"))]
+    for number in range(rounds.FIRST, last + 1):
+        folders += [rounds.rl_folder(run, number)] if number > rounds.FIRST else []
+        if number < last or name == "curr_reft":
+            learned = rounds.improve_folder(run, number)
+            folders += [learned] if (learned / "manifest.json").is_file() else []  # it may have kept nothing
+    return sum(map(_steps, folders))
 
 
-def _steps(manifest: Path) -> int:
-    return int(read_json(manifest)["steps"])
+def _steps(folder: Path) -> int:
+    return int(read_json(folder / "manifest.json")["steps"])
 
 
 def _told(value: Mapping[str, Any]) -> str:

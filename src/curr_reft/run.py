@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from curr_reft import processes
+from curr_reft import processes, rounds
 from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
 from curr_reft.difficulty import training_questions
@@ -82,7 +82,7 @@ class Run:
         self.write("data/card.json", self.prepared.card)
         self.evaluation: dict[str, Any] = {}
         self.general: dict[str, Any] = {}  # scores on the general pool, by model
-        self.accounts: list[dict[str, Any]] = []  # of self-improvement, a round each
+        self.improved: list[tuple[Published | None, dict[str, Any]]] = []  # a round each: the last stage again, account
         self.trainings = Trainings(
             recipe=recipe,
             prepared=self.prepared,
@@ -208,25 +208,24 @@ class Run:
         config, wanted = self.recipe.self_improvement, self.recipe.evaluation.models
         assert config is not None
         last = curr_rl
-        for number in range(1, config.rounds + 1):
-            again = "" if number == 1 else f"_round_{number}"
-            folder = self.folder if number == 1 else self.folder / "rounds" / str(number)
-            if again:
-                last = self.last_stage_again(number, folder / "open", last)
+        for number in range(rounds.FIRST, config.rounds + 1):
+            again = None if number == rounds.FIRST else self.last_stage_again(number, last)
+            if again is not None:
+                last = again
                 if "curr_rl" in wanted:
-                    self.evaluate_published(f"curr_rl{again}", last)
-            last, account = self.self_improvement(f"self_improvement{again}", folder / "self-improve", last, number)
-            self.accounts.append(account)
+                    self.evaluate_published(rounds.named("curr_rl", number), last)
+            last, account = self.self_improvement(number, last)
+            self.improved.append((again, account))
             if "curr_reft" in wanted:
-                self.evaluate_published(f"curr_reft{again}", last)
+                self.evaluate_published(rounds.named("curr_reft", number), last)
         return last
 
-    def last_stage_again(self, number: int, folder: Path, before: Published) -> Published:
+    def last_stage_again(self, number: int, before: Published) -> Published:
         """GRPO on the forms of the last stage as written, from what the round before came to."""
         assert self.recipe.self_improvement is not None
         stage = self.recipe.curriculum.stages[-1].model_copy(update={"replay": 0.0})
         budget = self.recipe.self_improvement.round_steps or self.recipe.curriculum.steps()[-1]
-        name = f"round-{number}-{stage.name}"
+        name, folder = rounds.rl_stage(number, stage.name), rounds.rl_folder(self.folder, number)
         return self.trainings.rl("curr_rl", name, folder, stage, budget, [], Start.of_published(before))
 
     def self_improvement(
@@ -248,6 +247,7 @@ class Run:
             self.recipe.seed,
             start.sha256,
             self.frame,
+        run, folder = rounds.named("self_improvement", number), rounds.improve_folder(self.folder, number)
             self.console.say,
             number,
         )
@@ -304,7 +304,7 @@ class Run:
             seed=self.recipe.seed,
             stages=[stage.record for stage in stages],
             left_out=left_out,
-            accounts=self.accounts,
+            rounds=[(again.record if again else None, account) for again, account in self.improved],
             evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models} | self.evaluation,
             general={name: self.general[name] for name in self.recipe.evaluation.models if self.general} | self.general,
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pydantic
 import pydantic_core
 
-from curr_reft import recipe_source
+from curr_reft import recipe_source, rounds
 from curr_reft.curriculum.config import CurriculumConfig
 from curr_reft.errors import UsageError
 from curr_reft.run_dir import LAST_PHASE
@@ -30,14 +30,16 @@ class Planned:
     models: tuple[str, ...]
     difficulty: bool
     sft: int | None  # updates of the baseline
-    self_improvement: int | None  # updates of phase 2
+    self_improvement: int | None  # updates of phase 2, in each round
+    rounds: int
+    round_steps: int | None  # of the last stage in each further round; none: as planned in the curriculum
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """One training of the run, as the recipe plans it and the metrics tell it."""
 
-    run: str  # curr_rl, rl, sft, self_improvement
+    run: str  # curr_rl, rl, sft, self_improvement, self_improvement_round_2, ...
     stage: str
     state: Literal["done", "left out", "now", "waiting"]
     step: int
@@ -58,6 +60,8 @@ def read_plan(path: Path) -> Planned:
             difficulty=data.get("difficulty") is not None,
             sft=data["sft"]["steps"] if data["sft"] is not None else None,
             self_improvement=phase_2["sft"]["steps"] if phase_2 is not None else None,
+            rounds=phase_2["rounds"] if phase_2 is not None else 0,
+            round_steps=phase_2["round_steps"] if phase_2 is not None else None,
         )
     except (KeyError, TypeError, pydantic.ValidationError) as error:
         raise UsageError(
@@ -70,7 +74,7 @@ def plan(recipe: Planned, phases: Row, steps: Mapping[tuple[str, str], int]) -> 
 
     A phase is over when it, or one after it, is marked done or has metrics: a stage that is left out has neither.
     """
-    order = _phases(recipe, steps)
+    order = _phases(recipe)
     begun = [place for place, name in enumerate(order) if name in phases or tuple(name.split("/", 1)) in steps]
     last = max(begun, default=-1)
     over = last + 1 if last >= 0 and order[last] in phases else max(last, 0)
@@ -98,7 +102,7 @@ def plan(recipe: Planned, phases: Row, steps: Mapping[tuple[str, str], int]) -> 
     return ("nothing, the run is finished" if LAST_PHASE in phases else now), trainings
 
 
-def _phases(recipe: Planned, seen: Mapping[tuple[str, str], int]) -> list[str]:
+def _phases(recipe: Planned) -> list[str]:
     """The names under which a run marks its phases done, in the order of its walk (``run.py``)."""
     wanted = recipe.models
     order = ["difficulty"] if recipe.difficulty else []
@@ -107,10 +111,13 @@ def _phases(recipe: Planned, seen: Mapping[tuple[str, str], int]) -> list[str]:
     for name in ("rl", "sft"):
         order += [f"{name}/{name}", f"eval/{name}"] if name in wanted else []
     order += ["eval/curr_rl"] if "curr_rl" in wanted else []
-    if recipe.self_improvement is not None:
-        rounds = [f"{run}/{stage}" for run, stage in seen if run == "self_improvement"]
-        order += rounds or ["self_improvement/self_improvement"]
-        order += ["eval/curr_reft"] if "curr_reft" in wanted else []
+    for number in range(rounds.FIRST, recipe.rounds + 1):
+        if number > rounds.FIRST:
+            order += [f"curr_rl/{rounds.rl_stage(number, recipe.curriculum.stages[-1].name)}"]
+            order += [f"eval/{rounds.named('curr_rl', number)}"] if "curr_rl" in wanted else []
+        improvement = rounds.named("self_improvement", number)
+        order += [f"{improvement}/{improvement}"]
+        order += [f"eval/{rounds.named('curr_reft', number)}"] if "curr_reft" in wanted else []
     return [*order, LAST_PHASE]
 
 
@@ -123,8 +130,12 @@ def _budgets(recipe: Planned) -> dict[str, int]:
     found["rl/rl"] = recipe.curriculum.total_steps
     if recipe.sft is not None:
         found["sft/sft"] = recipe.sft
-    if recipe.self_improvement is not None:
-        found["self_improvement/self_improvement"] = recipe.self_improvement
+    for number in range(rounds.FIRST, recipe.rounds + 1):
+        assert recipe.self_improvement is not None, "who has rounds has the section"
+        improvement = rounds.named("self_improvement", number)
+        found[f"{improvement}/{improvement}"] = recipe.self_improvement
+        again = rounds.rl_stage(number, recipe.curriculum.stages[-1].name)
+        found[f"curr_rl/{again}"] = recipe.round_steps or recipe.curriculum.steps()[-1]
     return found
 
 

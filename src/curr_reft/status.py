@@ -19,7 +19,7 @@ from curr_reft.files import read_json, read_jsonl
 from curr_reft.run_dir import LOCK, METRICS, RECIPE, STATE
 from curr_reft.run_plan import Training, plan, read_plan, with_speed
 
-CHECKPOINTS = ("stages/*", "baselines/*", "self-improve", "self-improve/*")
+CHECKPOINTS = ("stages/*", "baselines/*", "self-improve", "rounds/*/*")
 CLOCK_SLACK = 5.0  # seconds by which the clocks of the system and of a file system may differ
 
 Owner = Literal["alive", "dead", "elsewhere", "none"]

@@ -80,7 +80,7 @@ def test_a_run_that_is_not_finished_or_was_changed_is_refused(
     assert "is not finished" in capsys.readouterr().err
     shutil.rmtree(run / "baselines" / "sft")
     assert main(["merge", str(run), "--model", "sft", "--out", str(tmp_path / "out")]) == 2
-    assert "published no model sft; published are: curr_reft, rl, curr_rl" in capsys.readouterr().err
+    assert "published no model sft; published are: curr_reft, curr_rl, rl" in capsys.readouterr().err
     (weights,) = (run / "baselines" / "rl" / "model").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert main(["merge", str(run), "--model", "rl", "--out", str(tmp_path / "out")]) == 1

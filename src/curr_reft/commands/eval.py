@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_model, add_recipe, model_of, read_recipe
 
 SPLITS = ("in_domain", "out_of_domain")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model folder or hub name; 'embedded' is the one in the package")
+    add_model(parser)
     add_recipe(parser)
     parser.add_argument("--split", choices=SPLITS, action="append", help="only this split; may be repeated")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the scores to this file as well")
@@ -25,8 +25,9 @@ def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.policy.load import load_chat_processor, load_policy
     from curr_reft.prepare import load_items, prepare
 
+    folder = model_of(arguments)
     data = load_items(recipe)
-    model = recipe.model.model_copy(update={"path": arguments.model, "lora": None})
+    model = recipe.model.model_copy(update={"path": folder, "lora": None})
     prepared = prepare(recipe, data, load_chat_processor(model).frame)
     asked = {split: first_of_each_task(prepared.of(split), recipe.evaluation.items) for split in SUITES}
     wanted = arguments.split or SPLITS
@@ -35,7 +36,7 @@ def execute(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--split {' '.join(wanted)}: the recipe's data holds no item of it")
     policy = load_policy(model)
     scores, _ = evaluate(policy, suites, recipe.sampling, recipe.rewards, recipe.evaluation.bootstrap)
-    print("\n".join(table({Path(arguments.model).name: scores})))
+    print("\n".join(table({arguments.variant or Path(arguments.model).name: scores})))
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.json, {"model": arguments.model, "evaluation": scores})
+        write_json(arguments.json, {"model": folder, "evaluation": scores})

@@ -17,7 +17,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="of a run: final (default), curr_reft, curr_rl, rl or sft, as far as it has them",
+        help="of a run: final (default), curr_reft, curr_rl, rl, sft, or of a round, as curr_reft_round_2",
     )
     parser.add_argument("--base", metavar="MODEL", help="folder or hub name of the base, in place of the one noted")
 

@@ -5,12 +5,12 @@ Writes candidates.parquet and sampling.json to --out. Repeat the command to go o
 import argparse
 from pathlib import Path
 
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_model, add_recipe, model_of, read_recipe
 from curr_reft.launch import joined
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model folder or hub name; 'embedded' is the one in the package")
+    add_model(parser)
     add_recipe(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the answers")
 
@@ -20,4 +20,4 @@ def execute(arguments: argparse.Namespace) -> None:
         recipe = read_recipe(arguments)
         from curr_reft.steps_alone import sample
 
-        sample(recipe, arguments.model, arguments.out)
+        sample(recipe, model_of(arguments), arguments.out)

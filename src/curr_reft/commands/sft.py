@@ -5,12 +5,12 @@ Validates on the recipe's validation split, and looks at its general pool; DIR/s
 import argparse
 from pathlib import Path
 
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_model, add_recipe, model_of, read_recipe
 from curr_reft.launch import joined
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model folder or hub name; 'embedded' is the one in the package")
+    add_model(parser)
     add_recipe(parser)
     parser.add_argument("--rows", metavar="FILE", type=Path, required=True, help="JSON lines, as select writes them")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the training")
@@ -22,4 +22,4 @@ def execute(arguments: argparse.Namespace) -> None:
         recipe = read_recipe(arguments)
         from curr_reft.steps_alone import sft
 
-        sft(recipe, arguments.model, arguments.rows, arguments.out, arguments.resume)
+        sft(recipe, model_of(arguments), arguments.rows, arguments.out, arguments.resume)

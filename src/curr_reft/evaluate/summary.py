@@ -28,23 +28,29 @@ def summarise(
     seed: int,
     stages: Sequence[Mapping[str, Any]],
     left_out: Sequence[str],
-    accounts: Sequence[Mapping[str, Any]],
+    rounds: Sequence[tuple[Mapping[str, Any] | None, Mapping[str, Any]]],
     evaluation: Mapping[str, Any],
     general: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The whole summary. ``stages`` are manifests, ``accounts`` those of self-improvement by round (its
-    first one stands alone too), ``general`` the
-    scores on the general pool by model, empty for data without one."""
+    """The whole summary. ``stages`` are manifests.
+
+    A round of self-improvement is the manifest of the stage it began with (None: the first goes on from the curriculum)
+    and its account; that of the first stands alone too. ``general``: the scores on the general pool by model, empty for
+    data without one.
+    """
     chosen = ("queries", "candidates", "kept", "threshold")
-    rounds = [{key: account[key] for key in chosen} for account in accounts]
+    improved = [{key: account[key] for key in chosen} for _, account in rounds]
     return {
         "seconds": round(seconds, 1),
         "model": model,
         "seed": seed,
         "stages": [stage_summary(record) for record in stages],
         "stages_left_out": list(left_out),
-        "self_improvement": rounds[0] if rounds else None,
-        "rounds": rounds,
+        "self_improvement": improved[0] if improved else None,
+        "rounds": [
+            {"round": number, "stage": None if stage is None else stage_summary(stage), **account}
+            for number, ((stage, _), account) in enumerate(zip(rounds, improved, strict=True), start=1)
+        ],
         "evaluation": dict(evaluation),
         "general": dict(general),
     }

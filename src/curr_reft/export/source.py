@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curr_reft import rounds
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import load_recipe
@@ -13,6 +14,7 @@ from curr_reft.train.publish import read_published
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FINAL = "final"
 MODELS = (FINAL, "curr_reft", "curr_rl", "rl", "sft")
+"""The last two as baselines; of further rounds curr_rl_round_2, curr_reft_round_2 and so on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class RunModel:
     """A published model of a run; its files were found to be those of its manifest."""
 
     run: Path
-    name: str  # of MODELS, ``final`` resolved
+    name: str  # of MODELS or of a round, ``final`` resolved
     weights: Path
     base: str  # folder or hub name
     revision: str | None
@@ -55,23 +57,17 @@ def find_source(path: Path, model: str | None = None, base: str | None = None) -
 
 
 def _run_model(run: Path, model: str, base: str | None) -> RunModel:
-    stages = sorted((run / "stages").glob("*/manifest.json"))
-    folders = {
-        "curr_reft": run / "self-improve",
-        "rl": run / "baselines" / "rl",
-        "sft": run / "baselines" / "sft",
-        **({"curr_rl": stages[-1].parent} if stages else {}),
-    }
-    published = {name: folder for name, folder in folders.items() if (folder / "manifest.json").is_file()}
+    published = _published(run)
     if model == FINAL:
         if read_json(run / STATE).get("state") != "done":
             raise UsageError(
                 f"{run} is not finished, so it has no final model yet; go on with --resume, or name one with --model "
                 f"({', '.join(published) or 'none is published yet'})"
             )
-        model = next(name for name in ("curr_reft", "curr_rl") if name in published)
-    if model not in MODELS:
-        raise UsageError(f"--model {model}: the models of a run are {', '.join(MODELS)}")
+        model = next(iter(published))
+    if model not in (*published, *MODELS) and rounds.parted(model)[1] == rounds.FIRST:
+        known = dict.fromkeys((*MODELS, *published))
+        raise UsageError(f"--model {model}: the models of a run are {', '.join(known)}")
     found = read_published(published[model]) if model in published else None
     if found is None:
         there = ", ".join(published) or "none"
@@ -86,6 +82,20 @@ def _run_model(run: Path, model: str, base: str | None) -> RunModel:
         revision=None if base else config.revision,
         pixels={name: bound for name, bound in bounds.items() if bound is not None},
     )
+
+
+def _published(run: Path) -> dict[str, Path]:
+    """Model -> folder of those that the run published: what it came to last is the first, the baselines follow."""
+    stages = sorted((run / "stages").glob("*/manifest.json"))
+    folders: dict[str, Path] = {}
+    for number in (*reversed(rounds.begun(run)), rounds.FIRST):
+        folders[rounds.named("curr_reft", number)] = rounds.improve_folder(run, number)
+        if number > rounds.FIRST:
+            folders[rounds.named("curr_rl", number)] = rounds.rl_folder(run, number)
+    if stages:
+        folders["curr_rl"] = stages[-1].parent
+    folders |= {name: run / "baselines" / name for name in ("rl", "sft")}
+    return {name: folder for name, folder in folders.items() if (folder / "manifest.json").is_file()}
 
 
 def _adapter(folder: Path, base: str | None) -> Adapter:

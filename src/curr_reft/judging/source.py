@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from curr_reft import rounds
 from curr_reft.errors import RecipeError, UsageError
 from curr_reft.improve.config import SelfImprovementConfig
 from curr_reft.improve.phase import read_candidates
@@ -11,8 +12,6 @@ from curr_reft.judging.rows import Labelled, labelled_by_truth, read_answers
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.prepare import load_items, prepare, query_pool
 from curr_reft.recipe import Recipe
-
-RUN_FOLDER = "self-improve"  # of a run directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +32,14 @@ class Source:
 
 
 def find_source(path: Path) -> Source:
-    """Raises UsageError for what holds no answers."""
+    """Of a run with several rounds, the last that has sampled. Raises UsageError for what holds no answers."""
     if path.is_file():
         if path.suffix == ".parquet":
             path = path.parent
         else:
             return Source(path=path, folder=path.parent)
-    for folder in (path, path / RUN_FOLDER):
+    own = [rounds.improve_folder(path, number) for number in (*reversed(rounds.begun(path)), rounds.FIRST)]
+    for folder in (path, *own):
         if (folder / CANDIDATES).is_file():
             return Source(path=path, folder=folder)
     raise UsageError(
@@ -50,7 +50,7 @@ def find_source(path: Path) -> Source:
 
 def recipe_of(source: Source) -> Path:
     """The recipe that a run directory holds. Raises UsageError where there is none."""
-    for folder in (source.path, source.folder, *source.folder.parents[:2]):
+    for folder in (source.path, source.folder, *source.folder.parents[:3]):  # RUN/rounds/2/self-improve is the deepest
         if not source.is_rows and (folder / "recipe.yaml").is_file():
             return folder / "recipe.yaml"
     raise UsageError(f"{source.path} is not the directory of a run; give the recipe with --recipe")

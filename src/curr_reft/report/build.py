@@ -18,7 +18,7 @@ from curr_reft.report import views
 from curr_reft.report.examples import gallery
 from curr_reft.report.phase2 import general_view, phase2_view
 from curr_reft.report.plots import score_charts, training_charts
-from curr_reft.report.read import SPLITS, RunFiles, read_run
+from curr_reft.report.read import SPLITS, Improvement, RunFiles, read_run
 
 REPORT = "report.html"
 
@@ -66,14 +66,23 @@ def render(files: RunFiles) -> str:
         left_out=views.left_out(files),
         profile=views.profile_rows(files),
         card=views.card_view(files.card) if files.card else None,
-        account=views.account_view(files),
-        kept=views.kept_examples(files),
-        phase2=phase2_view(files),
+        rounds=views.round_rows(files),
+        improvements=[_improvement(each) for each in files.rounds],
         general=general_view(files),
         examples=examples,
         recipe=files.recipe,
         missing=files.missing,
     )
+
+
+def _improvement(each: Improvement) -> dict[str, Any]:
+    """Phase 2 of a round, as its part of the page needs it."""
+    return {
+        "number": each.number,
+        "account": views.account_view(each.account),
+        "kept": views.kept_examples(each.kept),
+        "phase2": phase2_view(each.account),
+    }
 
 
 def _facts(files: RunFiles) -> list[tuple[str, str]]:

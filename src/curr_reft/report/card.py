@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curr_reft import rounds
 from curr_reft.files import write_atomic
 from curr_reft.report import views
-from curr_reft.report.read import MODELS, SPLITS, RunFiles, as_dict, read_run
+from curr_reft.report.read import SPLITS, RunFiles, as_dict, label_of, read_run
 
 CARD = "README.md"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -44,10 +45,10 @@ def export_card(files: RunFiles, model: str) -> str:
     base = public_name(model_name(files))
     parts = [
         _front_matter(base),
-        f"# {plain(files.name)}, {plain(MODELS.get(model, model))}",
+        f"# {plain(files.name)}, {plain(label_of(model))}",
         f"A vision-language model post-trained by Curriculum Reinforcement Finetuning with curr-reft, from "
         f"{plain(base) or 'a base model that the run does not name'}. The weights in this folder are those of "
-        f"{plain(MODELS.get(model, model))} in the tables.",
+        f"{plain(label_of(model))} in the tables.",
         _embedded_note(files),
         _use("."),
         *_facts(files),
@@ -173,9 +174,12 @@ def _training(files: RunFiles) -> str:
         ]
         header = ["stage", "form", "ended by", "steps", "chosen step", "validation accuracy", "weights"]
         parts.append("Each stage starts from the best checkpoint of the one before.\n\n" + table(header, lines, 3))
-    account = views.account_view(files)["steps"]
-    if account:
-        parts.append("Self-improvement: " + ", ".join(f"{count} {plain(label)}" for label, count in account) + ".")
+    for each in files.rounds:
+        again = "" if each.number == rounds.FIRST else f", round {each.number}"
+        account = views.account_view(each.account)["steps"]
+        if account:
+            counts = ", ".join(f"{count} {plain(label)}" for label, count in account)
+            parts.append(f"Self-improvement{again}: {counts}.")
     return "## Training\n\n" + "\n\n".join(parts) if parts else ""
 
 

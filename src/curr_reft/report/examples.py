@@ -12,7 +12,7 @@ from curr_reft.data.images import FileImage
 from curr_reft.data.item import Box
 from curr_reft.data.picture import Mark, picture
 from curr_reft.errors import DataError
-from curr_reft.report.read import MODELS, SPLITS, RunFiles, number
+from curr_reft.report.read import SPLITS, RunFiles, label_of, number
 
 STATUSES = {
     "truncated": "cut off by the token limit",
@@ -115,7 +115,7 @@ def _example(
         row = rows[model].get(identifier)
         if row is None:
             continue
-        label = MODELS.get(model, model)
+        label = label_of(model)
         status, value = str(row.get("status", "ok")), number(row.get("score"))
         answers.append(
             Answer(

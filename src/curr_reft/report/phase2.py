@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from curr_reft.report.read import MODELS, RunFiles, as_dict, in_order, number
+from curr_reft.report.read import RunFiles, as_dict, in_order, label_of, number
 from curr_reft.report.views import DASH, decimal, percent, whole
 
 TENTHS = [f"{start}-{start + 10}" for start in range(0, 100, 10)]
 _ROWS = {"above": "above the threshold", "not_above": "not above it"}
 
 
-def phase2_view(files: RunFiles) -> dict[str, Any]:
+def phase2_view(account: dict[str, Any]) -> dict[str, Any]:
     """Empty lists where the account has nothing of it."""
-    account = files.account
     truth = as_dict(account.get("against_truth"))
     sampling, judging = as_dict(account.get("sampling")), as_dict(account.get("judging"))
     costs = [
@@ -49,7 +48,7 @@ def general_view(files: RunFiles) -> dict[str, Any]:
     return {
         "cells": cells,
         "rows": [
-            (MODELS.get(model, model), [_score(as_dict(as_dict(found[model]).get(cell))) for cell in cells])
+            (label_of(model), [_score(as_dict(as_dict(found[model]).get(cell))) for cell in cells])
             for model in in_order(found)
         ],
     }

@@ -14,7 +14,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from curr_reft.report.read import MODELS, SPLITS, RunFiles, as_dict, number
+from curr_reft import rounds
+from curr_reft.report.read import SPLITS, RunFiles, as_dict, label_of, number
 
 _INK, _QUIET, _GRID = "#010203", "#010204", "#010205"
 _SERIES = ("#010211", "#010212", "#010213", "#010214", "#010215")
@@ -71,7 +72,7 @@ class _Curve:
 def training_charts(files: RunFiles) -> list[Chart]:
     """Every curve of training the metrics allow."""
     found: list[Chart | None] = []
-    rl_runs = [run for run in ("curr_rl", "rl") if any(row.get("run") == run for row in files.train)]
+    rl_runs = [run for run in ("curr_rl", "rl") if any(_is_of(row, run) for row in files.train)]
     if rl_runs:
         found += [
             _training(
@@ -104,7 +105,7 @@ def training_charts(files: RunFiles) -> list[Chart]:
                 unit=True,
             ),
         ]
-    if sft_runs := [run for run in ("sft", "self_improvement") if any(row.get("run") == run for row in files.train)]:
+    if sft_runs := [run for run in ("sft", "self_improvement") if any(_is_of(row, run) for row in files.train)]:
         found.append(
             _training(files, sft_runs, "loss", "Loss of fine-tuning", "Cross-entropy on the answers trained on.")
         )
@@ -130,7 +131,7 @@ def _scores(files: RunFiles, split: str) -> Chart:
                 axis.plot([100 * low, 100 * high], [row, row], color=_SERIES[0], linewidth=2.2, solid_capstyle="round")
             axis.plot([100 * score], [row], "o", color=_SERIES[0], markersize=6.5)
         axis.set(xlim=(-2, 102), ylim=(len(models) - 0.5, -0.5))
-        axis.set_yticks(range(len(models)), [MODELS.get(model, model) for model in models])
+        axis.set_yticks(range(len(models)), [label_of(model) for model in models])
         axis.tick_params(axis="y", length=0, labelcolor=_INK)
         axis.spines["left"].set_visible(False)
         label = f"{SPLITS[split]}: mean score of each model with its interval; the numbers stand in the table."
@@ -170,7 +171,7 @@ def _training(
                 checks = [
                     (curve.offsets.get(str(row.get("stage")), 0.0) + float(row["step"]), value)
                     for row in files.validation
-                    if row.get("run") == run and (value := number(row.get("accuracy"))) is not None
+                    if _is_of(row, run) and (value := number(row.get("accuracy"))) is not None
                 ]
                 if checks:
                     axis.plot(
@@ -198,9 +199,14 @@ def _training(
         return Chart(key, title, note, _svg(figure, key, label))
 
 
+def _is_of(row: dict[str, Any], run: str) -> bool:
+    """Whether a step belongs to the curve of ``run``; the rounds of a training are one curve."""
+    return rounds.parted(str(row.get("run")))[0] == run
+
+
 def _curve(rows: list[dict[str, Any]], run: str) -> _Curve:
     """Steps count on from stage to stage, whether the file counts them anew in each stage or not."""
-    mine = [row for row in rows if row.get("run") == run]
+    mine = [row for row in rows if _is_of(row, run)]
     xs: list[float] = []
     starts: list[tuple[float, str]] = []
     offsets: dict[str, float] = {}

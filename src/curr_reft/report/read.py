@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from curr_reft import rounds
 from curr_reft.errors import DataError, UsageError
 from curr_reft.files import read_json, read_jsonl
 
@@ -25,6 +26,15 @@ SPLITS = {"in_domain": "In-domain", "out_of_domain": "Out-of-domain"}
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Improvement:
+    """Phase 2 of one round."""
+
+    number: int
+    account: dict[str, Any] = field(default_factory=dict)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+
+
 @dataclass(kw_only=True)
 class RunFiles:
     """What a run left behind. Empty where a file is not there; ``missing`` says which and why."""
@@ -38,8 +48,7 @@ class RunFiles:
     card: dict[str, Any] = field(default_factory=dict)
     profile: list[dict[str, Any]] = field(default_factory=list)  # cells
     stages: list[dict[str, Any]] = field(default_factory=list)  # manifests, in the order of their folders
-    account: dict[str, Any] = field(default_factory=dict)
-    kept: list[dict[str, Any]] = field(default_factory=list)
+    rounds: list[Improvement] = field(default_factory=list)  # of self-improvement
     predictions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by model, in the order of MODELS
     missing: list[str] = field(default_factory=list)
 
@@ -66,9 +75,21 @@ class RunFiles:
 
 
 def in_order(names: Any) -> list[str]:
-    """Model names in the order of MODELS, others after them."""
+    """Model names in the order of MODELS, those of further rounds after them, then others."""
     order = list(MODELS)
-    return sorted(map(str, names), key=lambda name: (order.index(name) if name in order else len(order), name))
+
+    def place(name: str) -> tuple[bool, int, int, str]:
+        model, number = rounds.parted(name)
+        known = model in order
+        return (not known, number, order.index(model) if known else 0, name)
+
+    return sorted(map(str, names), key=place)
+
+
+def label_of(model: str) -> str:
+    """How the page names ``model``."""
+    name, number = rounds.parted(model)
+    return MODELS.get(name, name) + (f", round {number}" if number > rounds.FIRST else "")
 
 
 def read_run(path: Path) -> RunFiles:
@@ -110,18 +131,33 @@ def read_run(path: Path) -> RunFiles:
         value = optional(name, read_json, no_keys, dict)
         if value:
             files.stages.append({"folder": manifest.parent.name} | value)
-    for manifest in (path / "self-improve" / "manifest.json", *sorted(path.glob("rounds/*/*/manifest.json"))):
-        if manifest.is_file():
-            name = manifest.relative_to(path).as_posix()
-            files.stages.append({"folder": name.rpartition("/")[0]} | optional(name, read_json, no_keys, dict))
-    files.account = optional("self-improve/account.json", read_json, {}, dict)
-    files.kept = _dicts(optional("self-improve/kept.jsonl", rows_of, [], list))
+    for number in (rounds.FIRST, *rounds.begun(path)):
+        improve = rounds.improve_folder(path, number)
+        for folder in (improve,) if number == rounds.FIRST else (rounds.rl_folder(path, number), improve):
+            name = folder.relative_to(path).as_posix()
+            if (folder / "manifest.json").is_file():
+                files.stages.append({"folder": name} | optional(f"{name}/manifest.json", read_json, no_keys, dict))
+        files.rounds.append(
+            Improvement(
+                number=number,
+                account=optional(f"{name}/account.json", read_json, no_keys, dict) or _summarised(files, number),
+                kept=_dicts(optional(f"{name}/kept.jsonl", rows_of, [], list)),
+            )
+        )
     names = [file.name.removesuffix(".predictions.jsonl") for file in path.glob("eval/*.predictions.jsonl")]
     if not names:
         files.missing.append("eval/*.predictions.jsonl are not there")
     for name in in_order(names):
         files.predictions[name] = _dicts(optional(f"eval/{name}.predictions.jsonl", rows_of, [], list))
     return files
+
+
+def _summarised(files: RunFiles, number: int) -> dict[str, Any]:
+    """What the summary says of a round whose account is not there."""
+    found = files.summary.get("rounds")
+    if isinstance(found, list) and len(found) >= number:
+        return as_dict(found[number - 1])
+    return as_dict(files.summary.get("self_improvement")) if number == rounds.FIRST else {}
 
 
 def number(value: Any) -> float | None:

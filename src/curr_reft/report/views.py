@@ -9,11 +9,13 @@ from itertools import combinations
 from math import comb
 from typing import Any
 
-from curr_reft.report.read import MODELS, SPLITS, RunFiles, as_dict, number
+from curr_reft import rounds
+from curr_reft.report.read import SPLITS, RunFiles, as_dict, label_of, number
 
 DASH = "–"
 EXPLANATIONS = {"base": "as it came", "sft": "fine-tuned on the answers", "rl": "open form only",
                 "curr_rl": "phase 1", "curr_reft": "phases 1 and 2"}  # fmt: skip
+EXPLANATIONS_AGAIN = {"curr_rl": "last stage again", "curr_reft": "phase 2 again"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +107,13 @@ def result_rows(files: RunFiles) -> list[ResultRow]:
                 )
                 for column in columns
             ]
-        rows.append(
-            ResultRow(model=model, label=MODELS.get(model, model), explanation=EXPLANATIONS.get(model, ""), cells=cells)
-        )
+        rows.append(ResultRow(model=model, label=label_of(model), explanation=_explanation(model), cells=cells))
     return rows
+
+
+def _explanation(model: str) -> str:
+    name, number = rounds.parted(model)
+    return (EXPLANATIONS if number == rounds.FIRST else EXPLANATIONS_AGAIN).get(name, "")
 
 
 def headlines(files: RunFiles) -> list[Headline]:
@@ -122,9 +127,9 @@ def headlines(files: RunFiles) -> list[Headline]:
             found.append(
                 Headline(
                     split=label,
-                    first_label=MODELS.get(first, first),
+                    first_label=label_of(first),
                     first=percent(score(files.evaluation[first], split, "mean", "score")),
-                    last_label=MODELS.get(last, last),
+                    last_label=label_of(last),
                     last=percent(score(files.evaluation[last], split, "mean", "score")),
                     overlap=_overlap(files, first, last, split),
                 )
@@ -137,7 +142,7 @@ def unresolved(files: RunFiles) -> list[str]:
     sentences = []
     for split, label in SPLITS.items():
         pairs = [
-            f"{MODELS.get(first, first)} and {MODELS.get(second, second)}"
+            f"{label_of(first)} and {label_of(second)}"
             for first, second in combinations(files.evaluation, 2)
             if _overlap(files, first, second, split)
         ]
@@ -189,7 +194,7 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
                 "ended_by": _ended_by(manifest),
                 "chosen_step": whole(manifest.get("chosen_step")),
                 "validation": percent(chosen.get("accuracy", summary.get("validation_accuracy"))),
-                "accuracy": _from_to(summary.get("accuracy_first"), summary.get("accuracy_last")),
+                "accuracy": _from_to(*(_accuracy(summary, manifest, when) for when in ("first", "last"))),
                 "start": short_hash(start),
                 "end": short_hash(end),
                 "continues": None if before is None or not start else start == before,
@@ -197,6 +202,10 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
         )
         before = str(end) if end else None
     return rows
+
+
+def _accuracy(summary: dict[str, Any], manifest: dict[str, Any], when: str) -> Any:
+    return summary.get(f"accuracy_{when}", as_dict(manifest.get(when)).get("accuracy"))
 
 
 def _ended_by(manifest: dict[str, Any]) -> str:
@@ -309,9 +318,24 @@ def _keys(mappings: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(key for mapping in mappings if isinstance(mapping, dict) for key in mapping))
 
 
-def account_view(files: RunFiles) -> dict[str, Any]:
-    """Self-improvement: how many queries became how many kept answers, by domain."""
-    account = files.account or as_dict(files.summary.get("self_improvement"))
+def round_rows(files: RunFiles) -> list[dict[str, str]]:
+    """A row a round, where there are several: what was kept, and what its models came to."""
+    if len(files.rounds) < 2:
+        return []
+    rows = []
+    for each in files.rounds:
+        row = {"round": str(each.number)} | {
+            key: whole(each.account.get(key)) for key in ("queries", "candidates", "kept")
+        }
+        for model in ("curr_rl", "curr_reft"):
+            scores = files.evaluation.get(rounds.named(model, each.number), {})
+            row |= {f"{model}_{split}": percent(score(scores, split, "mean", "score")) for split in SPLITS}
+        rows.append(row)
+    return rows
+
+
+def account_view(account: dict[str, Any]) -> dict[str, Any]:
+    """Self-improvement of a round: how many queries became how many kept answers, by domain."""
     keys = ("queries", "candidates", "above", "kept", "quota")
     failed = number(account.get("failed_verdicts"))
     return {
@@ -330,10 +354,10 @@ def account_view(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def kept_examples(files: RunFiles, limit: int = 6) -> list[dict[str, Any]]:
+def kept_examples(kept: list[dict[str, Any]], limit: int = 6) -> list[dict[str, Any]]:
     """Kept answers with their scores by criterion, of as many domains as there are."""
     by_domain: dict[str, list[dict[str, Any]]] = {}
-    for row in files.kept:
+    for row in kept:
         by_domain.setdefault(str(row.get("domain", "")), []).append(row)
     queues = list(by_domain.values())
     picked: list[dict[str, Any]] = []
