@@ -38,6 +38,11 @@ def free_space(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def folder_size(path: Path) -> int:
+    """Bytes of all files below ``path``."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def require_space(path: Path, needed: int) -> None:
     """Raise DiskFullError when fewer than ``needed`` bytes are free at ``path``."""
     free = free_space(path)

@@ -19,12 +19,13 @@ from curr_reft import processes, rounds
 from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
 from curr_reft.difficulty import training_questions
+from curr_reft.disk_plan import plan_disk, require_room, told
 from curr_reft.evaluate.general import evaluate_general, general_table
-from curr_reft.evaluate.profile import profile, stages_at_chance
+from curr_reft.evaluate.profile import profile, stages_at_chance, with_plan
 from curr_reft.evaluate.suites import SUITES
 from curr_reft.evaluate.summary import summarise, table
 from curr_reft.evaluate.variants import evaluate_variant
-from curr_reft.files import read_json, reporting_full_disk, sync_tree, write_json
+from curr_reft.files import folder_size, read_json, reporting_full_disk, require_space, sync_tree, write_json
 from curr_reft.improve.judges import require_judge
 from curr_reft.improve.phase import keep_best_answers
 from curr_reft.policy.load import load_chat_processor
@@ -36,7 +37,6 @@ from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
 from curr_reft.run_dir import LAST_PHASE, RunDir
-from curr_reft.train.checkpoint import require_room_for_two
 from curr_reft.train.publish import Published
 from curr_reft.train.sft import SftExample
 from curr_reft.trainings import Trainings
@@ -110,8 +110,7 @@ class Run:
     def measure_base(self) -> list[dict[str, Any]]:
         """Check the base, profile it, evaluate it. Its weights are held no longer than that."""
         base = self.trainings.load(self.base_start)
-        if not self.directory.run["resumed"]:  # what a resumed run saved before takes room of its own
-            processes.on_main(partial(require_room_for_two, self.folder, base.model.parameters()))
+        self.check_disk(base)
         self.check_policy(base)
         cells = self.profile_base(base)
         if self.recipe.difficulty is not None:
@@ -119,6 +118,19 @@ class Run:
         if "base" in self.recipe.evaluation.models:
             self.evaluate("base", lambda: base, self.base_start.sha256)
         return cells
+
+    def check_disk(self, base: Policy) -> None:
+        """Say what the run needs and what is free; go no further where two checkpoints do not fit."""
+        weights = list(base.model.parameters())
+        trained = sum(each.numel() for each in weights if each.requires_grad)
+        stored = max(each.element_size() for each in weights)
+
+        def check() -> None:
+            disk = plan_disk(self.recipe, trained, sum(each.numel() for each in weights), stored)
+            self.console.say(told(disk, self.folder))
+            require_room(self.recipe, self.directory.run["phases"], disk)
+
+        processes.on_main(check)
 
     def check_policy(self, policy: Policy) -> None:
         """One group, packed and plain, must give the same log-probabilities on this very model and machine."""
@@ -130,10 +142,11 @@ class Run:
     def profile_base(self, base: Policy) -> list[dict[str, Any]]:
         """What the base can do in each (task, form), by sampling."""
         path = self.folder / "eval" / "profile.json"
+        recipe = self.recipe
+        per_step = recipe.rl.prompts_per_step * recipe.sampling.group_size
+        planned = {form: round(steps * per_step) for form, steps in recipe.curriculum.planned_updates().items()}
         if not processes.on_main(path.is_file):
             self.console.say("profiling the base by sampling")
-            recipe = self.recipe
-            per_step = recipe.rl.prompts_per_step * recipe.sampling.group_size
             cells = profile(
                 base,
                 {form: self.prepared.of("train", form) for form in FORMS if self.prepared.of("train", form)},
@@ -141,10 +154,12 @@ class Run:
                 recipe.sampling,
                 recipe.rewards,
                 recipe.seed,
-                {form: round(steps * per_step) for form, steps in recipe.curriculum.planned_updates().items()},
             )
-            self.write("eval/profile.json", {"cells": cells})
-        found: list[dict[str, Any]] = processes.on_main(lambda: read_json(path)["cells"])
+            self.write("eval/profile.json", {"cells": with_plan(cells, planned)})
+        measured = processes.on_main(lambda: read_json(path)["cells"])
+        found = with_plan(measured, planned)
+        if found != measured:  # a budget grew since
+            self.write("eval/profile.json", {"cells": found})
         for cell in found:
             self.console.say(
                 f"base {cell['task']} {cell['form']}: pass rate {cell['pass_rate']:.2f}, chance {cell['chance']:.2f}"
@@ -348,7 +363,9 @@ def _copy_model(source: Path, target: Path) -> None:
     for leftover in target.parent.glob(f".{target.name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     aside = target.with_name(f".{target.name}-{os.getpid()}")
-    with reporting_full_disk(target):
+    needed = folder_size(source)
+    require_space(target, needed)
+    with reporting_full_disk(target, needed):
         shutil.copytree(source, aside)
         sync_tree(aside)
     shutil.rmtree(target, ignore_errors=True)

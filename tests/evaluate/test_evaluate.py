@@ -11,7 +11,7 @@ from PIL import Image
 from curr_reft.data.frame import BoxFrame, resize_rule
 from curr_reft.evaluate.config import EvaluationConfig
 from curr_reft.evaluate.predictions import prediction_rows, save_images
-from curr_reft.evaluate.profile import chance_level, profile, stages_at_chance
+from curr_reft.evaluate.profile import chance_level, profile, stages_at_chance, with_plan
 from curr_reft.evaluate.suites import suite_scores, validate
 from curr_reft.evaluate.summary import stage_summary, summarise, table
 from curr_reft.evaluate.variants import evaluate_variant, first_of_each_task
@@ -139,8 +139,9 @@ def test_the_profile_says_which_cells_are_at_chance(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("curr_reft.evaluate.profile.answer_all", fake_answers(texts))
     policy: Any = None
     config = EvaluationConfig().profile.model_copy(update={"items": 12, "samples": 3})
-    cells = profile(
-        policy, {"open": able, "binary": coin}, config, SamplingConfig(), REWARDS, 0, {"open": 90, "binary": 10}
+    cells = with_plan(
+        profile(policy, {"open": able, "binary": coin}, config, SamplingConfig(), REWARDS, 0),
+        {"open": 90, "binary": 10},
     )
     first, second = cells
     assert (first["task"], first["form"], first["n"]) == ("math", "open", 36)

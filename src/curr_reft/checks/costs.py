@@ -9,7 +9,8 @@ import torch
 
 from curr_reft.checks.memory import Prompt
 from curr_reft.checks.model import ModelFacts
-from curr_reft.files import free_space, human_size
+from curr_reft.disk_plan import Disk, plan_disk
+from curr_reft.files import human_size
 from curr_reft.policy.counting import Count
 from curr_reft.recipe import Recipe
 
@@ -27,20 +28,6 @@ class Steps:
     completions: int
     resampled: int  # completions more, at most
     tokens: int  # prompts and completions of at most max_new_tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disk:
-    """Bytes that the run directory comes to hold, at most."""
-
-    checkpoint: int  # one, with the optimizer
-    checkpoints: int
-    models: int  # published ones, and the final
-    free: int
-
-    @property
-    def needed(self) -> int:
-        return self.checkpoints + self.models
 
 
 def steps_of(recipe: Recipe, longest: Prompt) -> Steps:
@@ -63,23 +50,13 @@ def seconds_of(recipe: Recipe, facts: ModelFacts, steps: Steps, longest: Prompt)
 
 
 def disk_of(recipe: Recipe, facts: ModelFacts) -> Disk:
-    trainings = len(recipe.curriculum.scheduled()) + sum(
-        name in recipe.evaluation.models for name in ("sft", "rl", "curr_reft")
-    )
-    checkpoint = facts.trained * 12  # float32: weights and two moments
-    published = facts.parameters * getattr(torch, facts.dtype).itemsize
-    return Disk(
-        checkpoint=checkpoint,
-        checkpoints=trainings * (recipe.checkpoint.keep_last + 1) * checkpoint,
-        models=(trainings + 1) * published,
-        free=free_space(recipe.output),
-    )
+    return plan_disk(recipe, facts.trained, facts.parameters, getattr(torch, facts.dtype).itemsize)
 
 
 def disk_problem(recipe: Recipe, disk: Disk) -> tuple[str, str] | None:
     """Less room than two checkpoints and a model take: a run would not get far."""
-    least = 2 * disk.checkpoint + disk.models // 2
-    if disk.free >= least:
+    least = 2 * disk.checkpoint + disk.model
+    if disk.held + disk.free >= least:
         return None
     return (
         "output",

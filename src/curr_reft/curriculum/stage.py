@@ -18,6 +18,7 @@ from curr_reft.parquet import write_rows
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_policy, model_folder, save_policy
 from curr_reft.policy.policy import Policy
+from curr_reft.train.checkpoint import retire
 from curr_reft.train.config import CheckpointConfig, OptimizerConfig
 from curr_reft.train.loop import Gate, Journal, Plan, Progress, Validation, restore_best, train_loop
 from curr_reft.train.master_weights import MasterWeights
@@ -79,6 +80,7 @@ def run_training(training: Training) -> Published:
                 f"{training.folder} was trained from weights {finished.record['start_sha256']}, but its start now has "
                 f"{training.start.sha256}; remove {training.folder} and resume"
             )
+        processes.on_main(partial(_retire, training, finished))  # a kill may have come before it
         return finished
     start = training.start
     if processes.on_main(lambda: start.sha256 is not None and weights_hash(Path(start.path)) != start.sha256):
@@ -118,7 +120,18 @@ def run_training(training: Training) -> Published:
     def save(path: Path) -> None:
         save_policy(policy if policy.sharding is None else _best(training, progress), path)
 
-    return processes.on_main(lambda: publish(training.folder, save, record))
+    def hand_on() -> Published:
+        needed = sum(parameter.nbytes for parameter in policy.core.parameters())
+        published = publish(training.folder, save, record, needed)
+        _retire(training, published)
+        return published
+
+    return processes.on_main(hand_on)
+
+
+def _retire(training: Training, published: Published) -> None:
+    """Nobody goes on from the checkpoints of what is published: the last and the best stay, to be looked at."""
+    retire(training.folder / "checkpoints", training.checkpoint.keep_last, int(published.record["chosen_step"]))
 
 
 def _load(training: Training) -> Policy:

@@ -3,6 +3,7 @@
 Greedy answers do not tell: a base that is right one time in five at temperature 1 can be always wrong greedily.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,8 @@ def profile(
     sampling: SamplingConfig,
     rewards: RewardsConfig,
     seed: int,
-    planned: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-    """One cell for each (task, form): strict pass rate with interval over questions, the chance level, and what the
-    planned number of completions of the form may be expected to bring.
+    """One cell for each (task, form): strict pass rate with interval over questions, and the chance level.
 
     Chance: how often the right answer to another question of the cell is right. A cell is at chance when its interval
     reaches down to that.
@@ -41,12 +40,20 @@ def profile(
             picked = stream(seed, "profile", form, task).sample(pool, min(config.items, len(pool)))
             answers = answer_all(policy, picked, drawn, rewards, seed=derive_seed(seed, "profile", form, task))
             rates = [sum(row.correct for row in group) / len(group) for group in answers]
-            cell = pass_cell(task, form, rates, config.samples, picked, rewards)
-            of_task = planned.get(form, 0) / max(1, len({question.task for question in asked}))
-            cell["planned_completions"] = round(of_task)
-            cell["expected_successes"] = cell["pass_rate"] * of_task
-            cells.append(cell)
+            cells.append(pass_cell(task, form, rates, config.samples, picked, rewards))
     return cells
+
+
+def with_plan(cells: Sequence[Mapping[str, Any]], planned: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The cells with what the ``planned`` number of completions (by form, over its tasks) may be expected to bring."""
+    tasks = Counter(cell["form"] for cell in cells)
+    told = []
+    for cell in cells:
+        of_task = planned.get(cell["form"], 0) / tasks[cell["form"]]
+        told.append(
+            {**cell, "planned_completions": round(of_task), "expected_successes": cell["pass_rate"] * of_task}
+        )
+    return told
 
 
 def pass_cell(

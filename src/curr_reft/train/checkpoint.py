@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,6 @@ class Loaded:
 def step_folder(folder: Path, step: int) -> Path:
     """Where the checkpoint of ``step`` is."""
     return folder / f"step-{step:06d}"
-
-
-def require_room_for_two(folder: Path, parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Raise DiskFullError where two checkpoints of a training of ``parameters`` would not fit: a new one is written
-    before the one it replaces goes. Weights and both moments of AdamW are float32, whatever the model computes in."""
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    require_space(folder, 2 * (3 * torch.float32.itemsize * trained + _SLACK))
 
 
 def save_checkpoint(

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft.errors import CheckpointError
-from curr_reft.files import read_json, remove_leftovers, reporting_full_disk, sha256_file, sync_tree, write_json
+from curr_reft.files import (
+    read_json,
+    remove_leftovers,
+    reporting_full_disk,
+    require_space,
+    sha256_file,
+    sync_tree,
+    write_json,
+)
 from curr_reft.train.checkpoint import MANIFEST, damaged_file, file_table, move_into_place
 
 MODEL = "model"
@@ -39,11 +47,13 @@ def weights_hash(model: Path) -> str:
     return _hash_of_hashes({name: sha256_file(model / name) for name in files})
 
 
-def publish(folder: Path, save_model: Callable[[Path], None], record: Mapping[str, Any]) -> Published:
+def publish(
+    folder: Path, save_model: Callable[[Path], None], record: Mapping[str, Any], needed: int | None = None
+) -> Published:
     """Save a model with ``save_model(path)`` as ``folder/model`` and ``folder/manifest.json`` with ``record``.
 
-    A model published there before is withdrawn first. Raises DiskFullError, and CheckpointError when ``save_model``
-    wrote no safetensors file.
+    A model published there before is withdrawn first. ``needed`` bytes of weights are to come. Raises DiskFullError,
+    and CheckpointError when ``save_model`` wrote no safetensors file.
     """
     assert not set(_OURS) & set(record), f"{_OURS} are written by publish"
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +62,8 @@ def publish(folder: Path, save_model: Callable[[Path], None], record: Mapping[st
         shutil.rmtree(leftover, ignore_errors=True)
     remove_leftovers(folder)
     try:
-        with reporting_full_disk(folder / MODEL):
+        require_space(folder / MODEL, needed or 0)
+        with reporting_full_disk(folder / MODEL, needed):
             aside.mkdir()
             save_model(aside)
             sync_tree(aside)
