@@ -1,0 +1,86 @@
+"""What one model answers better than another, with paired intervals: both answered the same items, so what makes an
+item easy or hard for both cancels out, and the interval is that of the difference of the two on one item.
+
+The intervals are about the choice of test items. What the seed of a training does is another matter, measured over
+several runs (``curr-reft compare``).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curr_reft import rounds
+from curr_reft.evaluate.general import SPLIT as GENERAL
+from curr_reft.evaluate.intervals import interval, mean_interval
+from curr_reft.files import read_jsonl
+
+PAIRS = (("curr_rl", "rl"), ("curr_rl", "sft"), ("rl", "sft"), ("curr_reft", "curr_rl"))
+"""Models whose difference is told: what was added - what it was added to."""
+
+Rows = Sequence[Mapping[str, Any]]  # of a file of predictions
+
+
+def pairs_of(models: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs that are among ``models``; those of a further round against the curr_reft of the round before."""
+    numbered = [rounds.parted(name) for name in models]
+    further = [
+        (rounds.named(name, number), rounds.named("curr_reft", number - 1))
+        for name, number in numbered
+        if number > rounds.FIRST
+    ]
+    return [(one, other) for one, other in (*PAIRS, *further) if one in models and other in models]
+
+
+def name_of(one: str, other: str) -> str:
+    """How a difference is called in files and tables."""
+    return f"{one} - {other}"
+
+
+def differences(folder: Path, models: Sequence[str], resamples: int) -> dict[str, Any]:
+    """``{"A - B": {SUITE: {CELL: {"mean", "low", "high", "n"}, ..., "mean": {...}}}}`` of the predictions in
+    ``folder``; a cell is a task, and under the suite ``general`` a cell of the general pool."""
+    found = {}
+    for one, other in pairs_of(models):
+        suites = paired(*_both(folder, one, other, "predictions"), resamples=resamples)
+        if (folder / f"{one}.general.jsonl").is_file():
+            pools = map(_as_suite, _both(folder, one, other, "general"))
+            suites |= paired(*pools, resamples=resamples)
+        found[name_of(one, other)] = suites
+    return found
+
+
+def paired(one: Rows, other: Rows, *, resamples: int) -> dict[str, dict[str, Any]]:
+    """Split -> task or ``mean`` -> the difference of the scores, item by item, with its 95 % bootstrap interval.
+
+    Raises ValueError when the two did not answer the same items.
+    """
+    before = {_item(row): row["score"] for row in other}
+    if before.keys() != {_item(row) for row in one} or not len(before) == len(other) == len(one):
+        raise ValueError("the two models did not answer the same items, so they cannot be paired")
+    gains: dict[str, dict[str, list[float]]] = {}
+    for row in one:
+        cell = gains.setdefault(row["split"], {}).setdefault(row["task"], [])
+        cell.append(row["score"] - before[_item(row)])
+    found: dict[str, dict[str, Any]] = {}
+    for split, cells in gains.items():
+        intervals = {name: (interval(values, resamples), len(values)) for name, values in cells.items()}
+        found[split] = {
+            name: {"mean": each.mean, "low": each.low, "high": each.high, "n": count}
+            for name, (each, count) in intervals.items()
+        }
+        mean = mean_interval(cells, resamples)
+        found[split]["mean"] = {"mean": mean.mean, "low": mean.low, "high": mean.high}
+    return found
+
+
+def _both(folder: Path, one: str, other: str, kind: str) -> tuple[Rows, Rows]:
+    return read_jsonl(folder / f"{one}.{kind}.jsonl"), read_jsonl(folder / f"{other}.{kind}.jsonl")
+
+
+def _item(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["split"], row["task"], row["id"]
+
+
+def _as_suite(rows: Rows) -> list[dict[str, Any]]:
+    """Answers to the general pool, whose cells stand where those of the test splits have their suite."""
+    return [{**row, "split": GENERAL, "task": row["split"]} for row in rows]
