@@ -302,6 +302,20 @@ def test_several_updates_on_one_batch_are_that_many_steps_of_the_optimizer(
     assert any(not torch.equal(found[1][name], found[2][name]) for name in found[1])
 
 
+def test_what_was_retired_is_handed_on_again_and_never_gone_on_with(grpo: Grpo, fresh: Fresh, tmp_path: Path) -> None:
+    """Somebody removed what a stage published, and its checkpoints have no optimizer any more."""
+    changes: dict[str, Any] = {"budget": 2, "checkpoint": CheckpointConfig(every=1, keep_last=2)}
+    progress = train_loop(policy := fresh(), grpo(policy), plan(tmp_path, Record(), **changes))
+    folder = tmp_path / "checkpoints"
+    checkpoints.retire(folder, 2, progress.best_step)
+    again = train_loop(resumed := fresh(), grpo(resumed), plan(tmp_path, Record(), **changes))
+    assert again == progress
+    assert_equal(weights(resumed), weights(policy))
+    (checkpoints.step_folder(folder, 2) / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="has no optimizer any more"):
+        train_loop(policy := fresh(), grpo(policy), plan(tmp_path, Record(), **changes))
+
+
 def test_a_checkpoint_from_another_start_is_refused(grpo: Grpo, fresh: Fresh, tmp_path: Path) -> None:
     record = Record()
     record.stop = 9

@@ -142,6 +142,11 @@ def _train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
                 f"{saved.path} was trained from weights {loaded.state['start_sha256']}, but its start now has "
                 f"{plan.start_sha256}; remove {plan.folder} and go on with --resume"
             )
+        if loaded.retired and loaded.state["progress"]["ended_by"] is None:
+            raise CheckpointError(
+                f"{saved.path} has no optimizer any more, as its training was over; remove {plan.folder} and "
+                "go on with --resume"
+            )
         weights.restore(loaded.tensors["model"])
         restore_optimizer(optimizer, parameters.items(), loaded.tensors.get("optimizer", {}))
         progress = Progress(**loaded.state["progress"])
