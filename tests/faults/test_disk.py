@@ -1,6 +1,7 @@
 """T5: a real small file system that is too small, or fills up in the middle of a run, and is made room on."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +47,8 @@ def test_a_run_that_two_checkpoints_do_not_fit_is_refused_before_its_start(disk:
     ballast = leave_free(disk, 8 << 20)
     assert tiny_run.run("--output", disk / "run", *FLAGS, log=log) == NO_SPACE
     text = log.read_text()
-    assert "needed" in text
-    assert "free" in text
+    assert re.search(r"disk: at most [\d.]+ MB in \S+/run, [\d.]+ MB free; that is not enough\n", text)
+    assert re.search(r"no space left to write \S+/run: [\d.]+ MB needed, [\d.]+ MB free;", text)
     assert "Traceback" not in text
     assert tiny_run.rows(disk / "run") == []
     assert not (disk / "run" / "eval").exists()
@@ -79,6 +80,12 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(disk: Path, tmp_path: Path) ->
     assert "Traceback" not in text
     kept = checkpoints.last_complete(folder)
     assert kept is not None, "the last good checkpoint is intact"
+    steps, again = tiny_run.rows(run), tmp_path / "again"
+    assert tiny_run.run("--output", run, "--resume", *FLAGS, log=again) == NO_SPACE  # no room was made
+    assert re.search(r"disk: at most .* MB of it there, .* free; that is not enough\n", again.read_text())
+    assert re.search(r"no space left to write \S+/run: [\d.]+ MB needed, [\d.]+ k?M?B free;", again.read_text())
+    assert "step" not in again.read_text().partition("disk: ")[2]
+    assert tiny_run.rows(run) == steps
     ballast[0].unlink()
     assert tiny_run.run("--output", run, "--resume", *FLAGS, log=log) == 0, log.read_text()
     assert json.loads((run / "run.json").read_text())["state"] == "done"
