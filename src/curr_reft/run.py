@@ -243,12 +243,11 @@ class Run:
         name, folder = rounds.rl_stage(number, stage.name), rounds.rl_folder(self.folder, number)
         return self.trainings.rl("curr_rl", name, folder, stage, budget, [], Start.of_published(before))
 
-    def self_improvement(
-        self, run: str, folder: Path, curr_rl: Published, number: int
-    ) -> tuple[Published, dict[str, Any]]:
+    def self_improvement(self, number: int, curr_rl: Published) -> tuple[Published, dict[str, Any]]:
         """Phase 2: the curr_rl model answers, a judge scores, the best are kept and learned."""
         config = self.recipe.self_improvement
         assert config is not None
+        run, folder = rounds.named("self_improvement", number), rounds.improve_folder(self.folder, number)
         processes.on_main(partial(folder.mkdir, parents=True, exist_ok=True))
         self.console.say("self-improvement: sampling, judging, selecting")
         start = Start.of_published(curr_rl)
@@ -262,7 +261,6 @@ class Run:
             self.recipe.seed,
             start.sha256,
             self.frame,
-        run, folder = rounds.named("self_improvement", number), rounds.improve_folder(self.folder, number)
             self.console.say,
             number,
         )
