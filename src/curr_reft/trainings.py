@@ -177,6 +177,8 @@ class Trainings:
         return done
 
     def load(self, start: Start) -> Policy:
+        """Raises CheckpointError where the weights are not those of the start any more."""
+        start.require_unchanged()
         return load_policy(self.recipe.model.model_copy(update={"path": start.path}))
 
     def reference(self, policy: Policy, start: Start) -> Callable[[], Any] | None:

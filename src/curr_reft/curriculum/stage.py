@@ -48,6 +48,16 @@ class Start:
     def of_published(cls, published: Published) -> "Start":
         return cls(path=str(published.model), sha256=published.weights_sha256)
 
+    def require_unchanged(self) -> None:
+        """To be asked before every load, by all processes: hours may lie between publishing and loading, and what is
+        trained, sampled or scored goes down as that of ``sha256``. Raises CheckpointError."""
+        now = None if self.sha256 is None else processes.on_main(lambda: weights_hash(Path(self.path)))
+        if now != self.sha256:
+            raise CheckpointError(
+                f"the weights in {self.path} changed while the run worked (sha256 {self.sha256} -> {now}); put the old "
+                "ones back and go on with --resume"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -82,9 +92,7 @@ def run_training(training: Training) -> Published:
             )
         processes.on_main(partial(_retire, training, finished))  # a kill may have come before it
         return finished
-    start = training.start
-    if processes.on_main(lambda: start.sha256 is not None and weights_hash(Path(start.path)) != start.sha256):
-        raise CheckpointError(f"{start.path} changed since it was published; remove it and resume")
+    training.start.require_unchanged()
     # An adapter is drawn from the global generator, whose state depends on what this process did before.
     torch.manual_seed(training.seed)
     policy = _load(training)
