@@ -13,6 +13,7 @@ from typing import Any
 
 from curr_reft import rounds
 from curr_reft.errors import RecipeError
+from curr_reft.evaluate.differences import name_of, pairs_of
 from curr_reft.files import read_json, write_json
 from curr_reft.processes import on_main
 from curr_reft.recipe import Recipe
@@ -26,8 +27,6 @@ _T = (
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 MOST_SEEDS = len(_T) + 1
-PAIRS = (("curr_rl", "rl"), ("curr_rl", "sft"), ("rl", "sft"), ("curr_reft", "curr_rl"))
-"""Models whose difference is told; those of a further round are told against the curr_reft of the round before."""
 
 Carry = Callable[[Recipe], Any]
 
@@ -121,30 +120,20 @@ def _scores(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _differences(models: Mapping[str, Any]) -> dict[str, Any]:
     """Paired by seed, of the mean scores, of the pairs that are there."""
     found: dict[str, Any] = {}
-    further = [rounds.parted(name) for name in models]
-    pairs = [
-        *PAIRS,
-        *(
-            (rounds.named(name, number), rounds.named("curr_reft", number - 1))
-            for name, number in further
-            if number > rounds.FIRST
-        ),
-    ]
-    for one, other in pairs:
-        if one in models and other in models:
-            found[f"{one} - {other}"] = {
-                split: spread(
-                    [
-                        a - b
-                        for a, b in zip(
-                            models[one][split]["mean"]["score"]["seeds"],
-                            models[other][split]["mean"]["score"]["seeds"],
-                            strict=True,
-                        )
-                    ]
-                )
-                for split in models[one]
-            }
+    for one, other in pairs_of(list(models)):
+        found[name_of(one, other)] = {
+            split: spread(
+                [
+                    a - b
+                    for a, b in zip(
+                        models[one][split]["mean"]["score"]["seeds"],
+                        models[other][split]["mean"]["score"]["seeds"],
+                        strict=True,
+                    )
+                ]
+            )
+            for split in models[one]
+        }
     return found
 
 

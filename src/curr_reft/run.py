@@ -20,6 +20,7 @@ from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
 from curr_reft.difficulty import training_questions
 from curr_reft.disk_plan import plan_disk, require_room, told
+from curr_reft.evaluate.differences import differences
 from curr_reft.evaluate.general import evaluate_general, general_table
 from curr_reft.evaluate.profile import profile, stages_at_chance, with_plan
 from curr_reft.evaluate.suites import SUITES
@@ -320,6 +321,7 @@ class Run:
             rounds=[(again.record if again else None, account) for again, account in self.improved],
             evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models} | self.evaluation,
             general={name: self.general[name] for name in self.recipe.evaluation.models if self.general} | self.general,
+            differences=differences(self.folder / "eval", list(self.evaluation), self.recipe.evaluation.bootstrap),
         )
         write_json(self.folder / "summary.json", summary)
         self.directory.set_state("done")  # before the report, which says it

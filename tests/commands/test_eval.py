@@ -25,6 +25,33 @@ def test_eval_gives_the_scores_of_the_run(finished: Any, tmp_path: Path, capsys:
     assert {suite: scores[suite]["math"]["n"] for suite in scores} == {"in_domain": 2, "out_of_domain": 2}
 
 
+def test_eval_asks_the_general_pool_and_keeps_every_answer(
+    finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the run did: the same scores, the same answers."""
+    words = ["eval", str(finished.path / "model"), str(tiny_run.RECIPE)]
+    assert main([*words, "--json", str(tmp_path / "scores.json"), "--answers", str(tmp_path / "answers")]) == 0
+    printed = capsys.readouterr().out
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    summary = json.loads((finished.path / "summary.json").read_text())
+    assert scores["evaluation"] == summary["evaluation"]["curr_reft"]
+    assert scores["general"] == summary["general"]["curr_reft"] != {}
+    assert "general pool" in printed
+    for kind in ("predictions", "general"):
+        rows, own = (
+            [json.loads(line)["completion"] for line in path.read_text().splitlines()]
+            for path in (
+                tmp_path / "answers" / f"model.{kind}.jsonl",
+                finished.path / "eval" / f"curr_reft.{kind}.jsonl",
+            )
+        )
+        assert rows == own != []
+    assert main([*words, "--split", "general"]) == 0
+    printed = capsys.readouterr().out
+    assert "general pool" in printed
+    assert "in-domain" not in printed
+
+
 def test_eval_refuses_a_model_that_is_not_there_and_a_split_without_items(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

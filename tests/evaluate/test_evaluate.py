@@ -239,7 +239,15 @@ def test_the_summary_takes_the_chosen_validation() -> None:
     stage = stage_summary(record)
     assert (stage["validation_accuracy"], stage["reward_first"], stage["reward_last"]) == (0.4, 0.5, None)
     whole = summarise(
-        seconds=1.26, model="m", seed=3, stages=[record], left_out=["a"], accounts=[], evaluation={}, general={}
+        seconds=1.26,
+        model="m",
+        seed=3,
+        stages=[record],
+        left_out=["a"],
+        rounds=[],
+        evaluation={},
+        general={},
+        differences={},
     )
     assert (whole["seconds"], whole["self_improvement"], whole["stages_left_out"]) == (1.3, None, ["a"])
 

@@ -31,6 +31,7 @@ def summarise(
     rounds: Sequence[tuple[Mapping[str, Any] | None, Mapping[str, Any]]],
     evaluation: Mapping[str, Any],
     general: Mapping[str, Any],
+    differences: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The whole summary. ``stages`` are manifests.
 
@@ -53,6 +54,7 @@ def summarise(
         ],
         "evaluation": dict(evaluation),
         "general": dict(general),
+        "differences": dict(differences),
     }
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from curr_reft.files import write_atomic
 from curr_reft.questions.gallery import CONTENT_POLICY
 from curr_reft.report import views
+from curr_reft.report.differences import difference_view, not_shown
 from curr_reft.report.examples import gallery
 from curr_reft.report.phase2 import general_view, phase2_view
 from curr_reft.report.plots import score_charts, training_charts
@@ -59,7 +60,8 @@ def render(files: RunFiles) -> str:
         columns=["mean", *files.tasks],
         results=views.result_rows(files),
         headlines=views.headlines(files),
-        unresolved=views.unresolved(files),
+        not_shown=not_shown(files),
+        differences=difference_view(files),
         scores=score_charts(files),
         curves=training_charts(files),
         stages=views.stage_rows(files),
