@@ -1,7 +1,6 @@
-"""kill -9 at many moments: every resume goes on unaided and ends where an unbroken run ends."""
+"""T3: kill -9 at many moments: every resume goes on unaided and ends where an unbroken run ends."""
 
 import json
-import os
 import random
 import signal
 import time
@@ -9,58 +8,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dying
+import exact_runs
 import pytest
 import tiny_run
 
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
 
-
-def trained(run: Path, stage: str, step: int) -> bool:
-    return any(row["stage"] == stage and row["kind"] == "train" and row["step"] == step for row in tiny_run.rows(run))
-
-
-def saving(run: Path, stage: str) -> bool:
-    folder = run / "stages" / stage / "checkpoints"
-    return folder.is_dir() and any(name.startswith(".tmp-step-000002") for name in os.listdir(folder))
-
-
-# Moments in the order of a run. On a machine that stalls, a kill may come so late that the next moment is over too.
-LATE = 2
-MOMENTS: dict[str, Callable[[Path], bool]] = {
-    "before anything was trained": lambda run: (run / "data" / "card.json").exists(),
-    "a stage before its first checkpoint after a step": lambda run: trained(run, "01-binary", 1),
-    "the second stage's steps": lambda run: trained(run, "02-choice", 2),
-    "between publishing and the next stage": lambda run: (run / "stages" / "02-choice" / "manifest.json").exists(),
-    "a checkpoint's save": lambda run: saving(run, "03-open"),
-    "a baseline": lambda run: trained(run, "rl", 5),
-    "evaluation": lambda run: (run / "eval" / "sft.predictions.jsonl").exists(),
-    "sampling": lambda run: (run / "self-improve").exists(),
-    "fine-tuning": lambda run: trained(run, "self_improvement", 1),
-    "the last evaluation": lambda run: (run / "self-improve" / "manifest.json").exists(),
-    "the end": lambda run: (run / "summary.json").exists(),
+# In the order of a run.
+MOMENTS = {
+    "before anything was trained": dying.Moment(there="data/card.json"),
+    "a stage before its first save after a step": dying.Moment(
+        there="stages/01-binary/checkpoints/step-000000", path="metrics.jsonl", number=2
+    ),
+    "a published model that is not in its place": dying.Moment(path="stages/02-choice/manifest.json"),
+    "a published model in its place, its manifest not yet": dying.Moment(path="stages/02-choice/.manifest.json.*"),
+    "a save, its weights written": dying.Moment(path="stages/03-open/checkpoints/.tmp-step-000002-*/.state.json.*"),
+    "a save in its place, the older one half removed": dying.Moment(
+        there="stages/03-open/checkpoints/step-000003", path="stages/03-open/checkpoints/.tmp-old-*"
+    ),
+    "a baseline": dying.Moment(there="baselines/rl/checkpoints/step-000004", path="metrics.jsonl"),
+    "evaluation": dying.Moment(there="eval/sft.predictions.jsonl"),
+    "sampling": dying.Moment(path="self-improve/candidates/.part-*"),
+    "fine-tuning": dying.Moment(there="self-improve/checkpoints/step-000000", path="metrics.jsonl", number=2),
+    "the last evaluation": dying.Moment(there="self-improve/manifest.json", path="eval/*"),
+    "the end": dying.Moment(there="summary.json"),
 }
 
 
 def test_a_run_killed_at_many_moments_ends_where_an_unbroken_one_ends(finished: Any, tmp_path: Path) -> None:
-    run, log = tmp_path / "run", tmp_path / "log"
-    kills = 0
-    for name, seen in MOMENTS.items():
-        if seen(run):
-            continue
-        kills += 1
-        process = tiny_run.start("--output", run, "--resume", log=log)
-        code = tiny_run.end_when(process, lambda seen=seen: seen(run))  # type: ignore[misc]
-        assert code == -signal.SIGKILL, f"{name}: {log.read_text()}"
+    run, log, journal = tmp_path / "run", tmp_path / "log", tmp_path / "journal"
+    for moment in MOMENTS.values():
+        dying.killed("--resume", run=run, log=log, journal=journal, moment=moment)
         state = json.loads((run / "run.json").read_text())["state"]
         # The report says that the run is done, so that stands there before the report is written.
         assert state in {"running", "done"}
-    assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
+    assert dying.end("--resume", run=run, log=log, journal=journal) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     tiny_run.assert_same(run, finished.path)
     record = json.loads((run / "run.json").read_text())
     assert record["state"] == "done"
-    assert len(record["resumed"]) == kills >= len(MOMENTS) - LATE
+    assert len(record["resumed"]) == len(MOMENTS) >= 10
     # What killed processes had done up to their last checkpoint counts as time of the run.
     assert json.loads((run / "summary.json").read_text())["seconds"] >= record["phases"]["curr_rl/01-binary"]["seconds"]
 
@@ -79,25 +68,50 @@ def test_what_cut_off_writes_left_goes_with_the_next_resume(tmp_path: Path) -> N
     assert set(tiny_run.files(recipe.output)) == {".lock", "run.json", "recipe.yaml"}
 
 
+KILLS = 70
+
+
+def a_moment(rng: random.Random) -> dying.Moment | None:
+    """Anywhere, inside a save, or inside a hand-over: before some operation on a file. None: by the clock."""
+    return rng.choice(
+        [
+            None,
+            dying.Moment(number=rng.randint(1, 500)),
+            dying.Moment(path="*checkpoints/*", number=rng.randint(1, 60)),
+            dying.Moment(path="*/.tmp-model-*", number=rng.randint(1, 30)),
+            dying.Moment(path="*/manifest.json", number=rng.randint(1, 12)),
+        ]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", range(2))
-def test_kills_at_random_moments(finished: Any, tmp_path: Path, seed: int) -> None:
-    """Twenty kills a run, each after a random share of a second to four of work."""
-    rng = random.Random(seed)
-    run, log = tmp_path / "run", tmp_path / "log"
-    kills = 0
-    while kills < 20:
-        process = tiny_run.start("--output", run, "--resume", log=log)
-        time.sleep(rng.uniform(0.1, 4.0) if kills < 19 else 0.3)
-        if not process.is_alive():
-            assert process.exitcode == 0, log.read_text()
-            tiny_run.assert_same(run, finished.path)
-            run = tmp_path / f"run-{kills}"  # it was through: the next kills meet a new run
-            continue
-        process.kill()
-        tiny_run.wait(process)
-        kills += 1
-    assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
-    tiny_run.assert_same(run, finished.path)
+def test_seventy_kills_at_random_moments(
+    unbroken: Callable[[str], exact_runs.Unbroken], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """One run after the other, with all weights trained, with an adapter, with all settings; each is resumed until it
+    is through, and comes to what the unbroken one came to."""
+    rng, began = random.Random(0), time.monotonic()
+    kills, kinds, number = 0, list(exact_runs.FLAGS), 0
+    while kills < KILLS:
+        kind, folder = kinds[number % len(kinds)], tmp_path / str(number)
+        number += 1
+        folder.mkdir()
+        run, log, journal, whole = folder / "run", folder / "log", folder / "journal", unbroken(kind)
+        code = -signal.SIGKILL
+        while code == -signal.SIGKILL:
+            moment = a_moment(rng) if kills < KILLS else None
+            process = dying.start("--resume", *exact_runs.FLAGS[kind], run=run, log=log, journal=journal, moment=moment)
+            if moment is None and kills < KILLS:
+                process.join(rng.uniform(0.1, 4.0))
+                process.kill()
+            code = tiny_run.wait(process)
+            kills += code == -signal.SIGKILL
+        assert code == 0, log.read_text()
+        assert "Traceback" not in log.read_text()
+        tiny_run.assert_same(run, whole.path)
+        found = [save.path for save in dying.saves(journal)]
+        assert len(found) == len(set(found))  # what was saved is not done again
+        assert set(dying.saves(journal)) <= set(whole.saves)  # a kill may come before a save is written down
+    record_property("kills", kills)
+    print(f"{kills} kills, {number} runs, {time.monotonic() - began:.0f} s")

@@ -1,0 +1,166 @@
+"""T8: a stage starts from what the one before published, bit for bit, or not at all.
+
+The damage is done between two stages of a real run: before it is resumed, or while it works.
+"""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dying
+import exact_runs
+import pytest
+import tiny_run
+
+Unbroken = Callable[[str], exact_runs.Unbroken]
+FLAGS = ("--resume", *exact_runs.SETTINGS)
+FIRST, SECOND = exact_runs.FIRST, exact_runs.SECOND
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def resume(run: Path, folder: Path, moment: dying.Moment | None = None) -> tuple[int, str]:
+    log = folder / "log"
+    code = dying.end(*FLAGS, run=run, log=log, journal=folder / "journal", moment=moment)
+    return code, log.read_text()
+
+
+def no_manifest(stage: Path) -> None:
+    (stage / "manifest.json").unlink()
+
+
+def set_aside(stage: Path) -> None:
+    """A kill between the two renames of publishing once more."""
+    no_manifest(stage)
+    (stage / "model").rename(stage / ".old-model")
+
+
+def half_moved(stage: Path) -> None:
+    """As a copy to another disk leaves it that was cut off: the model half there, the manifest not yet."""
+    no_manifest(stage)
+    shutil.copytree(stage / "model", stage / ".tmp-model-77")
+    (stage / "model" / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    "undo", [no_manifest, *(pytest.param(each, marks=pytest.mark.slow) for each in (set_aside, half_moved))]
+)
+def test_what_is_not_published_is_published_again_and_then_started_from(
+    unbroken: Unbroken, tmp_path: Path, undo: Callable[[Path], None]
+) -> None:
+    """Watched up to the first step of the second stage; that the rest follows from there is T1."""
+    whole, run = unbroken("settings"), tmp_path / "run"
+    exact_runs.between_stages(whole.path, run)
+    undo(run / FIRST)
+    step = f"{SECOND / 'checkpoints'}/step-000001"
+    code, said = resume(run, tmp_path, dying.at_save(str(SECOND / "checkpoints"), "step-000001"))
+    assert code == -signal.SIGKILL, said
+    state = read(run / step / "state.json")
+    assert state["start_sha256"] == read(run / FIRST / "manifest.json")["weights_sha256"]
+    assert set(tiny_run.files(run / FIRST)) == set(tiny_run.files(whole.path / FIRST))
+    assert dying.saves(tmp_path / "journal") == [save for save in whole.saves if str(SECOND) in save.path][:2]
+
+
+def other_weights(stage: Path) -> None:
+    dying.flip_a_bit(stage / "model" / "model.safetensors")
+
+
+def no_weights(stage: Path) -> None:
+    (stage / "model" / "model.safetensors").unlink()
+
+
+def other_settings(stage: Path) -> None:
+    path = stage / "model" / "config.json"
+    path.write_text(path.read_text() + "\n")
+
+
+def no_model(stage: Path) -> None:
+    (stage / "model").rename(stage / "model-of-yesterday")
+
+
+def other_promise(stage: Path) -> None:
+    """A manifest whose hash of the weights is not that of the files it lists."""
+    path = stage / "manifest.json"
+    path.write_text(json.dumps({**read(path), "weights_sha256": "0" * 64}))
+
+
+def cut_manifest(stage: Path) -> None:
+    path = stage / "manifest.json"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+DAMAGES = {
+    other_weights: "model.safetensors",
+    no_weights: "model.safetensors",
+    other_settings: "config.json",
+    no_model: "model",
+    other_promise: "manifest.json",
+    cut_manifest: "manifest.json",
+}
+
+
+@pytest.mark.parametrize(
+    "damage", [each if each is other_weights else pytest.param(each, marks=pytest.mark.slow) for each in DAMAGES]
+)
+def test_no_stage_starts_from_what_is_not_as_its_manifest_says(
+    unbroken: Unbroken, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    run = tmp_path / "run"
+    exact_runs.between_stages(unbroken("settings").path, run)
+    damage(run / FIRST)
+    code, said = resume(run, tmp_path)
+    assert code == 1
+    assert str(run / FIRST / DAMAGES[damage]) in said or str(run / FIRST / "model" / DAMAGES[damage]) in said
+    assert f"remove {run / FIRST} and resume" in said
+    assert "Traceback" not in said
+    assert not (run / SECOND).exists()
+
+
+@pytest.mark.slow
+def test_the_way_out_of_the_message_ends_where_an_unbroken_run_ends(unbroken: Unbroken, tmp_path: Path) -> None:
+    whole, run = unbroken("settings").path, tmp_path / "run"
+    exact_runs.between_stages(whole, run)
+    other_weights(run / FIRST)
+    assert resume(run, tmp_path)[0] == 1
+    shutil.rmtree(run / FIRST)
+    code, said = resume(run, tmp_path)
+    assert code == 0, said
+    tiny_run.assert_same(run, whole)
+
+
+def test_weights_that_change_while_the_run_works_are_not_started_from(unbroken: Unbroken, tmp_path: Path) -> None:
+    """They were as published when the run looked; marking the stage done, it opens metrics.jsonl."""
+    run, weights = tmp_path / "run", FIRST / "model" / "model.safetensors"
+    exact_runs.back_to(unbroken("settings").path, run, "curr_rl/01-easy")
+    shutil.rmtree(run / SECOND)
+    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", hurt=str(weights)))
+    assert code == 1
+    assert f"the weights in {run / FIRST / 'model'} changed while the run worked" in said
+    assert not list(run.glob("stages/02-both/checkpoints/*"))
+
+
+def test_weights_that_change_while_the_run_works_are_not_scored(unbroken: Unbroken, tmp_path: Path) -> None:
+    """What they score would go down as the scores of what was published."""
+    run, weights = tmp_path / "run", SECOND / "model" / "model.safetensors"
+    exact_runs.back_to(unbroken("settings").path, run, "curr_rl/02-both", "eval/curr_rl")
+    for path in (run / "eval").glob("curr_rl*"):
+        path.unlink()
+    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", hurt=str(weights)))
+    assert code == 1
+    assert f"the weights in {run / SECOND / 'model'} changed while the run worked" in said
+    assert not (run / "eval" / "curr_rl.json").exists()
+
+
+def test_weights_that_change_while_the_run_works_are_not_handed_out(unbroken: Unbroken, tmp_path: Path) -> None:
+    """The final model is a copy of the last one published."""
+    run, weights = tmp_path / "run", SECOND / "model" / "model.safetensors"
+    exact_runs.back_to(unbroken("settings").path, run, "eval/curr_rl")
+    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", hurt=str(weights)))
+    assert code == 1
+    assert str(run / SECOND / "model") in said
+    assert not (run / "model").exists()
