@@ -308,6 +308,7 @@ class Run:
 
     def finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
         """The final model, the summary, the report, the card: by one process for all."""
+        Start.of_published(last).require_unchanged()
         return processes.on_main(partial(self._finish, stages, left_out, last))
 
     def _finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
