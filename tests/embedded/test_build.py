@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from curr_reft.embedded.measure import measure
 from curr_reft.files import read_json, sha256_file
 from curr_reft.policy.load import load_policy
 
+SHIPPED = Path(str(resources.files("curr_reft") / "embedded" / "model"))
 SHORT = tuple(replace(phase, steps=2, rows=3) for phase in PLAN)
 
 
@@ -27,6 +29,10 @@ def test_a_short_build_goes_through_and_on(tmp_path: Path, monkeypatch: pytest.M
     assert card["weights_sha256"] == sha256_file(whole / WEIGHTS)
     assert len(card["validation"]["cells"]) == 9
     assert load_policy(whole).vocabulary_size == 214
+
+    # What training does not touch is what is shipped, byte for byte.
+    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (whole / name).read_bytes() == (SHIPPED / name).read_bytes(), name
 
     # Cut off after the third phase and gone on with: the same weights, because phases hand over what is saved.
     for phase in PLAN[3:]:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers.video_processing_utils import BaseVideoProcessor
 
-from curr_reft.embedded.build import CARD, WEIGHTS, recipe_hash
+from curr_reft.embedded.build import CARD, PROCESSOR, WEIGHTS, recipe_hash
 from curr_reft.embedded.measure import measure
 from curr_reft.embedded.tokenizer import vocabulary
 from curr_reft.files import read_json, sha256_file
@@ -39,6 +40,13 @@ def test_it_loads_as_the_real_class_without_our_code(card: dict[str, Any]) -> No
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     assert sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__) == vocabulary()
     assert "<|im_start|>assistant" in tokenizer.chat_template
+
+
+def test_the_official_processor_finds_what_it_asks_for() -> None:
+    """Its class wants settings of videos too. It cannot be built here, without torchvision."""
+    settings, _ = BaseVideoProcessor.get_video_processor_dict(FOLDER)
+    assert settings["video_processor_type"] == "Qwen2VLVideoProcessor"
+    assert settings["patch_size"] == read_json(FOLDER / PROCESSOR)["image_processor"]["patch_size"]
 
 
 def test_it_is_weak_greedily_and_above_chance_in_all_nine_cells_by_sampling(card: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from curr_reft.embedded.architecture import MERGE, PATCH, TEMPORAL, build_config
 from curr_reft.embedded.lessons import Lesson, Manners, description, lesson
 from curr_reft.embedded.measure import measure
 from curr_reft.embedded.pretrain import IMAGE_MEAN, IMAGE_STD, Collator, Row, train
-from curr_reft.files import sha256_file, write_json
+from curr_reft.files import read_json, sha256_file, write_json
 from curr_reft.policy.image_text import ImageTextProcessor
 from curr_reft.questions.forms import FORMS, Draft
 from curr_reft.questions.templates import style_named
@@ -36,6 +36,7 @@ from curr_reft.tasks.base import Pool
 
 CARD = "base.json"
 WEIGHTS = "model.safetensors"
+PROCESSOR = "processor_config.json"
 SIDE_BOX = (0.0, 0.0, float(shapes.SIDE), float(shapes.SIDE))
 
 
@@ -267,6 +268,15 @@ def save(model: Any, tokenizer: Any, out: Path) -> None:
         image_std=[IMAGE_STD] * 3,
     )
     ImageTextProcessor(image_processor, tokenizer, chat_template=words.CHAT_TEMPLATE).save_pretrained(out)
+    _add_video_processor(out / PROCESSOR)
+
+
+def _add_video_processor(path: Path) -> None:
+    """The entry without which ``AutoProcessor`` opens no folder of this class. The model never saw a video."""
+    settings = read_json(path)
+    videos = {name: value for name, value in settings["image_processor"].items() if name != "image_processor_type"}
+    videos["video_processor_type"] = "Qwen2VLVideoProcessor"
+    write_json(path, {**settings, "video_processor": videos})
 
 
 def make_rows(phase: Phase, step: int, rng: random.Random) -> list[Row]:

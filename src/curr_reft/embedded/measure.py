@@ -24,7 +24,7 @@ def measure(folder: Path, items: int = ITEMS) -> dict[str, Any]:
     drawn = shapes_items(0, "validation", {"detection": items, "classification": items, "math": items})
     questions, _ = compile_questions(drawn, FORMS, seed=0, frame=policy.frame, style="short")
     rewards = RewardsConfig()
-    cells = profile(policy, questions, ProfileConfig(items=items, samples=SAMPLES), SAMPLING, rewards, 0, {})
+    cells = profile(policy, questions, ProfileConfig(items=items, samples=SAMPLES), SAMPLING, rewards, 0)
     keys = ("task", "form", "pass_rate", "low", "high", "chance", "n", "at_chance")
     greedy = {form: validate(policy, asked, SAMPLING, rewards) for form, asked in questions.items()}
     return {
