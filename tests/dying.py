@@ -25,12 +25,13 @@ SAVES = {"checkpoints": "step-*", "candidates": "part-*"}  # folder -> what is w
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """Before the ``number``-th operation of one process on a path that matches ``path`` once ``there`` exists.
+    """Before the ``number``-th ``operation`` of one process on a path that matches ``path``, once ``there`` exists.
 
     Paths are relative to the run directory; ``path`` is a pattern of ``fnmatch``, in which ``*`` also matches ``/``.
     """
 
     path: str = "*"
+    operation: str = "*"  # one of OPERATIONS, or any
     there: str = ""
     number: int = 1
     hurt: str = ""  # this file loses a bit, and the process goes on; empty: the process is killed
@@ -96,15 +97,17 @@ class _Watch:
         if path.startswith(self.run):
             self.looking = True
             try:
-                self.look(path.removeprefix(self.run))
+                self.look(event, path.removeprefix(self.run))
             finally:
                 self.looking = False
 
-    def look(self, path: str) -> None:
+    def look(self, event: str, path: str) -> None:
         if os.path.basename(path) in SAVES:
             self.note(Path(self.run, path))
         moment = self.moment
-        if moment is None or not fnmatch.fnmatchcase(path, moment.path) or not os.path.exists(self.run + moment.there):
+        if moment is None or moment.operation not in ("*", event) or not fnmatch.fnmatchcase(path, moment.path):
+            return
+        if not os.path.exists(self.run + moment.there):
             return
         self.seen += 1
         if self.seen == moment.number and moment.hurt:

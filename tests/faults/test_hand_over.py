@@ -15,6 +15,8 @@ import exact_runs
 import pytest
 import tiny_run
 
+from curr_reft.train.publish import publish, read_published
+
 Unbroken = Callable[[str], exact_runs.Unbroken]
 FLAGS = ("--resume", *exact_runs.SETTINGS)
 FIRST, SECOND = exact_runs.FIRST, exact_runs.SECOND
@@ -119,6 +121,24 @@ def test_no_stage_starts_from_what_is_not_as_its_manifest_says(
     assert f"remove {run / FIRST} and resume" in said
     assert "Traceback" not in said
     assert not (run / SECOND).exists()
+
+
+def test_a_stage_that_came_from_another_one_is_not_taken_for_its_successor(unbroken: Unbroken, tmp_path: Path) -> None:
+    """The first stage was published once more, whole and with other weights; the second is there already."""
+    run = tmp_path / "run"
+    exact_runs.back_to(unbroken("settings").path, run)
+    before = read_published(run / FIRST)
+    assert before is not None
+
+    def save(model: Path) -> None:
+        shutil.copytree(before.model, model, dirs_exist_ok=True)
+        dying.flip_a_bit(model / "model.safetensors")
+
+    now = publish(run / FIRST, save, before.record)
+    code, said = resume(run, tmp_path)
+    assert code == 1
+    assert f"{run / SECOND} was trained from weights {before.weights_sha256}" in said
+    assert f"its start now has {now.weights_sha256}" in said
 
 
 @pytest.mark.slow
