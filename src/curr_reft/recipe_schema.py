@@ -129,7 +129,7 @@ def flags_help(root: type[Config]) -> str:
 
 
 def default_text(value: Any) -> str:
-    """A default as it would be written in a recipe."""
+    """A default, or a bound, as it would be written in a recipe."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, str):
@@ -204,7 +204,7 @@ def _type_text(info: FieldInfo) -> str:
 
 def _bounds(info: FieldInfo) -> list[str]:
     return [
-        f"{sign} {getattr(rule, name):g}"
+        f"{sign} {default_text(getattr(rule, name))}"
         for rule in info.metadata
         for name, sign in _BOUNDS.items()
         if getattr(rule, name, None) is not None

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
+from curr_reft.data.config import PILLOWS_LIMIT, DataConfig
 from curr_reft.data.images import DrawnImage, FileImage, to_rgb
 from curr_reft.errors import DataError
 
@@ -150,6 +152,18 @@ def test_pixel_cap_is_a_setting(tmp_path: Path) -> None:
     assert FileImage(tmp_path, "x.png", max_pixels_cap=5000).open().size == (100, 50)
     with pytest.raises(DataError, match="max_pixels 4999"):
         FileImage(tmp_path, "x.png", max_pixels_cap=4999).open()
+
+
+def test_a_cap_above_that_of_pillow_is_refused(tmp_path: Path) -> None:
+    """Nothing larger can be opened, and a message would name a cap that is not the one that acts."""
+    assert 2 * Image.MAX_IMAGE_PIXELS == PILLOWS_LIMIT
+    assert DataConfig(max_pixels=PILLOWS_LIMIT).max_pixels == PILLOWS_LIMIT
+    with pytest.raises(ValidationError, match=f"max_pixels\n.*less than or equal to {PILLOWS_LIMIT}"):
+        DataConfig(max_pixels=PILLOWS_LIMIT + 1)
+    for name, width, reason in (("fits", 17_895_697, "at most 200 times"), ("above", 17_895_698, "limit of 178956970")):
+        (tmp_path / name).write_bytes(png_header_only(width, 10))
+        with pytest.raises(DataError, match=reason):
+            FileImage(tmp_path, name, max_pixels_cap=PILLOWS_LIMIT).check()
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])

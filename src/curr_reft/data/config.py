@@ -11,6 +11,9 @@ from curr_reft.data.sampling import Sampling
 ShapesTask: TypeAlias = Literal["detection", "classification", "math"]
 Counts: TypeAlias = dict[ShapesTask, int]
 
+PILLOWS_LIMIT = 178_956_970
+"""Pixels beyond which Pillow opens no image, whatever else is asked of it (twice its ``Image.MAX_IMAGE_PIXELS``)."""
+
 
 def _each(count: int) -> Counts:
     return {"detection": count, "classification": count, "math": count}
@@ -214,7 +217,12 @@ class DataConfig(Config):
         description="rows that show a picture of another split. fail: stop and name them; skip: leave them out of what "
         "is learned from (the pool first, then train, then validation; never of a test), and count them",
     )
-    max_pixels: int = Field(64_000_000, ge=1, description="most pixels an image file may hold; checked before decoding")
+    max_pixels: int = Field(
+        64_000_000,
+        ge=1,
+        le=PILLOWS_LIMIT,
+        description="most pixels an image file may hold, checked before decoding; the bound is Pillow's own",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":

@@ -205,8 +205,8 @@ class StoredImage(ABC):
                 return Image.open(file, formats=FORMATS)
         except Image.UnidentifiedImageError as error:
             raise self.error(f"is not an image of a known format ({', '.join(FORMATS)})") from error
-        except Image.DecompressionBombError as error:  # Pillow's hard limit, above any cap of ours
-            raise self.error(f"has more than max_pixels {self.max_pixels_cap}: {error}") from error
+        except Image.DecompressionBombError as error:  # Pillow's own limit, the highest that data.max_pixels may be
+            raise self.error(f"has more than max_pixels {self.max_pixels_cap}: {error}; shrink it") from error
         except Exception as error:
             if "too large" in str(error):  # Pillow's guard against text that unpacks to gigabytes
                 raise self.error(
