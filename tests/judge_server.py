@@ -30,6 +30,7 @@ class Answer:
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     delay: float = 0.0
+    drip: float = 0.0  # seconds between two bytes of the body
 
 
 @dataclass
@@ -86,7 +87,13 @@ def judge_server(rule: Callable[[str, int, dict[str, Any]], Answer] = lambda *_:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                if answer.drip:
+                    for byte in data:
+                        self.wfile.write(bytes([byte]))
+                        self.wfile.flush()
+                        time.sleep(answer.drip)
+                else:
+                    self.wfile.write(data)
             except (BrokenPipeError, ConnectionResetError):  # the client has gone, as a time-out and a kill make it
                 self.close_connection = True
 

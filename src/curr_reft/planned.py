@@ -6,6 +6,7 @@ What a gate or a stage that is left out changes on the way is not known here. ``
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from curr_reft import rounds
 from curr_reft.curriculum.config import StageConfig
 from curr_reft.recipe import Recipe
 from curr_reft.train.config import OptimizerConfig, SftConfig
@@ -48,10 +49,11 @@ def planned_trainings(recipe: Recipe) -> list[PlannedTraining]:
         assert recipe.sft is not None, "the schema asks for it"
         sft("sft/sft", recipe.sft, "sft")
     if phase_2 is not None:
-        for number in range(1, phase_2.rounds + 1):
-            run = "self_improvement" if number == 1 else f"self_improvement_round_{number}"
-            if number > 1:
-                rl(f"curr_rl/round-{number}-{last.name}", last, phase_2.round_steps or curriculum.steps()[-1])
+        for number in range(rounds.FIRST, phase_2.rounds + 1):
+            run = rounds.named("self_improvement", number)
+            if number > rounds.FIRST:
+                name = rounds.rl_stage(number, last.name)
+                rl(f"curr_rl/{name}", last, phase_2.round_steps or curriculum.steps()[-1])
             sft(f"{run}/{run}", phase_2.sft, "self_improvement.sft")
     return found
 

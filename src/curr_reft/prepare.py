@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from curr_reft.data.frame import BoxFrame
+from curr_reft.data.frame import BoxFrame, boxes_of
 from curr_reft.data.item import Truth
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.data.stream import ItemStream, ReadTruth
@@ -24,7 +24,7 @@ from curr_reft.questions.question import Question
 from curr_reft.recipe import Recipe
 from curr_reft.rewards.custom import load_custom
 from curr_reft.rewards.grade import Grade
-from curr_reft.rewards.grading import grade_all
+from curr_reft.rewards.grading import grade, grade_all
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.user import use_tasks
 from curr_reft.user_code import digest
@@ -71,13 +71,20 @@ def load_items(recipe: Recipe) -> LoadedData:
 
 def truth_reader(recipe: Recipe) -> ReadTruth:
     """Reads truths as their tasks do, in the one spelling that the recipe's grading counts (aliases resolved), so that
-    no false claim is another name of the truth. Loads the recipe's own code first. Raises RecipeError."""
+    no false claim is another name of the truth. One that its own grader would not pay makes a bad row, as one that
+    cannot be read does. Loads the recipe's own code first. Raises RecipeError."""
     recipe_code(recipe)
     options = recipe.rewards.task_options()
 
     def read(name: str, raw: Any) -> Truth:
         task = TASKS[name]
-        return task.canonical(task.read_truth(raw), options)
+        truth = task.canonical(task.read_truth(raw), options)
+        if name != JUDGED and not boxes_of(truth):  # boxes are not in the frame of the model yet: check_truths has them
+            question = Question(id="", origin="", task=name, form="open", prompt="", truth=truth)
+            graded = grade(question, _well_written(question), config=recipe.rewards)
+            if not _is_paid(graded):
+                raise ValueError(_unpaid(question, graded))
+        return truth
 
     return read
 
@@ -176,28 +183,36 @@ def question_style(recipe: Recipe) -> str:
 
 
 def check_truths(recipe: Recipe, prepared: Prepared) -> None:
-    """Every right answer, written as a model should, must earn full format and accuracy.
+    """Every right answer, written as a model should, must earn full format and accuracy, in every form.
 
     Raises DataError with all that do not.
     """
     all_questions = (question for forms in prepared.questions.values() for own in forms.values() for question in own)
     asked = [question for question in all_questions if question.task != JUDGED]  # which have no truth to grade
-    written = [f"<think> reason </think> <answer> {FORMS[q.form].write(q)} </answer>" for q in asked]
-    grades = grade_all([(q, text, False) for q, text in zip(asked, written, strict=True)], recipe.rewards)
-    problems = [
-        (question.source or question.id, _unpaid(question, grade))
-        for question, grade in zip(asked, grades, strict=True)
-        if grade.accuracy != 1 or grade.format != 1
-    ]
-    _refuse(problems)
+    grades = grade_all([(question, _well_written(question), False) for question in asked], recipe.rewards)
+    _refuse(
+        [
+            (question.source or question.id, _unpaid(question, its))
+            for question, its in zip(asked, grades, strict=True)
+            if not _is_paid(its)
+        ]
+    )
+
+
+def _well_written(question: Question) -> str:
+    return f"<think> reason </think> <answer> {FORMS[question.form].write(question)} </answer>"
+
+
+def _is_paid(grade: Grade) -> bool:
+    return grade.accuracy == 1 and grade.format == 1
 
 
 def _unpaid(question: Question, grade: Grade) -> str:
     state = f"{grade.status}: {grade.reason}" if grade.reason else str(grade.status)
     return (
-        f"the truth of {question.task} ({question.form}) {FORMS[question.form].write(question)!r} must earn accuracy 1 "
-        f"and format 1 by its own grader, and earns accuracy {grade.accuracy}, format {grade.format} ({state}); "
-        "correct the row or leave it out"
+        f"the truth of {question.task} ({question.form}) {FORMS[question.form].write(question)[:120]!r} must earn "
+        f"accuracy 1 and format 1 by its own grader, and earns accuracy {grade.accuracy}, format {grade.format} "
+        f"({state}); correct the row or leave it out"
     )
 
 
@@ -230,6 +245,20 @@ def require_queries(recipe: Recipe, prepared: Prepared) -> None:
         draw_queries(query_pool(prepared), recipe.self_improvement.pools, recipe.seed)
 
 
+def require_verdicts(recipe: Recipe, prepared: Prepared) -> None:
+    """The judge can give a verdict on every query that is drawn. Raises DataError."""
+    config = recipe.self_improvement
+    if config is None or config.judge.kind != "rules":
+        return
+    without = sorted({q.domain for q in query_pool(prepared) if q.task == JUDGED and q.domain in config.pools})
+    if without:
+        raise DataError(
+            "self_improvement.judge.kind",
+            f"rules gives verdicts where there is a truth, and the queries of {', '.join(without)} have none (task "
+            f"{JUDGED}): none of their answers would be kept; set kind to endpoint or local, or leave these pools out",
+        )
+
+
 def _refuse(problems: Sequence[tuple[str, str]]) -> None:
     if problems:
         raise DataError(*problems[0], tuple(problems))
@@ -250,6 +279,6 @@ def require_judged_in_pool(recipe: Recipe, prepared: Prepared) -> None:
     )
 
 
-REQUIREMENTS = (require_judged_in_pool, require_forms, require_queries, check_truths)
+REQUIREMENTS = (require_judged_in_pool, require_forms, require_queries, require_verdicts, check_truths)
 """What must hold of what is asked, the quick ones first. Each takes (recipe, prepared) and raises DataError with all
 that it finds."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 FIRST = 1
 FOLDER = "rounds"
-_NUMBERED = re.compile(r"(curr_rl|curr_reft|self_improvement)_round_([2-9]|[1-9]\d+)")
+_FURTHER = re.compile(r"[2-9]|[1-9]\d+")
+_NUMBERED = re.compile(rf"(curr_rl|curr_reft|self_improvement)_round_({_FURTHER.pattern})")
 
 
 def named(name: str, number: int) -> str:
@@ -38,7 +39,16 @@ def improve_folder(run: Path, number: int) -> Path:
     return (run if number == FIRST else run / FOLDER / str(number)) / "self-improve"
 
 
+def earlier(folder: Path) -> list[Path]:
+    """The folders of the rounds before the one whose ``improve_folder`` is ``folder``, in order; of others, none."""
+    number = folder.parent.name
+    if folder.parent.parent.name != FOLDER or not _FURTHER.fullmatch(number):
+        return []
+    found = [improve_folder(folder.parents[2], each) for each in range(FIRST, int(number))]
+    return [each for each in found if each.is_dir()]
+
+
 def begun(run: Path) -> list[int]:
     """The further rounds that left a folder, in order."""
     names = (path.name for path in (run / FOLDER).glob("*"))
-    return sorted(int(name) for name in names if re.fullmatch(r"[2-9]|[1-9]\d+", name))
+    return sorted(int(name) for name in names if _FURTHER.fullmatch(name))

@@ -28,6 +28,7 @@ from curr_reft.evaluate.summary import summarise, table
 from curr_reft.evaluate.variants import evaluate_variant
 from curr_reft.files import folder_size, read_json, reporting_full_disk, require_space, sync_tree, write_json
 from curr_reft.improve.judges import require_judge
+from curr_reft.improve.judges.forecast import forecast_judging, forecast_line
 from curr_reft.improve.phase import keep_best_answers
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
@@ -81,6 +82,7 @@ class Run:
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
         self.write("data/card.json", self.prepared.card)
+        self.forecast_judging()
         self.evaluation: dict[str, Any] = {}
         self.general: dict[str, Any] = {}  # scores on the general pool, by model
         self.improved: list[tuple[Published | None, dict[str, Any]]] = []  # a round each: the last stage again, account
@@ -107,6 +109,15 @@ class Run:
         if self.recipe.self_improvement is not None:
             last = self.rounds(last)
         return self.finish(stages, left_out, last)
+
+    def forecast_judging(self) -> None:
+        """What a judge behind a server may cost, before anything has."""
+        config = self.recipe.self_improvement
+        if config is not None:
+            asked, longest = query_pool(self.prepared), self.recipe.sampling.max_new_tokens
+            found = forecast_judging(config, asked, self.recipe.seed, longest)
+            if found is not None:
+                self.console.say(forecast_line(found))
 
     def measure_base(self) -> list[dict[str, Any]]:
         """Check the base, profile it, evaluate it. Its weights are held no longer than that."""

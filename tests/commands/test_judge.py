@@ -183,7 +183,8 @@ def test_rows_that_cannot_be_used_are_refused_by_line(
         (["judge", "ROWS", "--recipe", "RECIPE", "--out", "o", "--self_improvement", "null"], "has no such section"),
         (["judge", "calibrate", "ROWS", "--recipe", "RECIPE", "--out", "o", "--repeats", "0"], "must be at least 1"),
         (["judge", "calibrate", "ROWS", "--recipe", "RECIPE", "--out", "o", "--precision", "95"], "between 0 and 1"),
-        (["judge", "calibrate", "ROWS", "--recipe", "RECIPE", "--out", "o"], "0 of 12 rows got a verdict"),
+        (["judge", "calibrate", "ROWS", "--recipe", "RECIPE", "--out", "o"], "set kind to endpoint or local"),
+        (["judge", "ROWS", "--recipe", "RECIPE", "--out", "o"], "have none; set kind to endpoint or local"),
         (
             ["judge", "ROWS", "--recipe", "RECIPE", "--out", "o", "--self_improvement.judge.kind", "endpoint"],
             "endpoint needs the section endpoint",

@@ -22,6 +22,8 @@ from curr_reft.improve.config import JudgeConfig, LocalJudgeConfig
 from curr_reft.improve.judges import local as local_module
 from curr_reft.improve.records import Candidate
 from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.load import load_policy
+from curr_reft.policy.policy import Policy
 
 START_SECONDS = 180
 
@@ -40,9 +42,7 @@ def pool() -> list[Candidate]:
     return [candidate(number, (picture(size=(56, 84)),) if number % 2 else ()) for number in range(5)]
 
 
-def test_a_random_model_gives_failures_that_say_why_and_is_asked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_random_model_gives_failures_that_say_why_and_is_asked_once(tmp_path: Path) -> None:
     folder = build_spelling_model(tmp_path / "model", longest=1500)
     wanted = [*pool(), candidate(9, text="<answer> 9 </answer>" + "so " * 2000)]
     first = judge(local(folder, max_new_tokens=6, batch=4), wanted, tmp_path)
@@ -51,8 +51,7 @@ def test_a_random_model_gives_failures_that_say_why_and_is_asked_once(
     assert all(verdict.total is None for verdict in first.verdicts)
     assert first.account["completion_tokens"] == 5 * 6
     loads: list[int] = []
-    monkeypatch.setattr(local_module, "load_policy", lambda _: loads.append(1))
-    again = judge(local(folder, max_new_tokens=6, batch=1), wanted, tmp_path)
+    again = judge(local(folder, max_new_tokens=6, batch=1), wanted, tmp_path, load=lambda _: loads.append(1))
     assert again.verdicts == first.verdicts
     assert loads == []  # known: no model is loaded for it
 
@@ -68,24 +67,19 @@ def test_what_is_said_does_not_depend_on_the_batch(temperature: float, tmp_path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_module, "read_reply", record)
-        patch.setattr(local_module, "load_policy", _never_cut(local_module.load_policy))
         for batch in (5, 2):
             said.append([])
             where = tmp_path / str(batch)
-            judge(local(folder, max_new_tokens=6, batch=batch, temperature=temperature), pool(), where)
+            judge(local(folder, max_new_tokens=6, batch=batch, temperature=temperature), pool(), where, load=_never_cut)
     assert len(said[0]) == 5
     assert said[0] == said[1]
 
 
-def _never_cut(load: Any) -> Any:
+def _never_cut(config: ModelConfig) -> Policy:
     """A policy for which every token but a few ends the reply, so that it is read."""
-
-    def wrapped(config: Any) -> Any:
-        policy = load(config)
-        policy.end_ids = tuple(range(5, policy.vocabulary_size))
-        return policy
-
-    return wrapped
+    policy = load_policy(config)
+    policy.end_ids = tuple(range(5, policy.vocabulary_size))
+    return policy
 
 
 @pytest.fixture(scope="module")

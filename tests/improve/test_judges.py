@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,23 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         judge(endpoint(url, attempts=1), [candidate(number) for number in range(4)], tmp_path)
 
 
+def test_a_reply_that_comes_drop_by_drop_is_cut_off_and_asked_for_again(tmp_path: Path) -> None:
+    """A limit of silence alone would wait for the 200 drops; the time-out is of the whole request."""
+
+    def rule(item: str, number: int, _: dict[str, Any]) -> Answer:
+        return Answer(drip=0.1) if item == "1" and number == 0 else Answer()
+
+    began = time.monotonic()
+    with judge_server(rule) as server:
+        judged = judge(endpoint(server, timeout=0.4), [candidate(0), candidate(1)], tmp_path)
+        assert server.tries["1"] == 2
+        server.rule = lambda *_: Answer(drip=0.1)
+        never = judge(endpoint(server, timeout=0.4, attempts=1), [candidate(2)], tmp_path)
+    assert time.monotonic() - began < 10  # 20 s and more for all drops of one reply
+    assert [verdict.total for verdict in judged.verdicts] == [91.5] * 2
+    assert never.verdicts[0].failure == "no reply after 1 tries: time-out: no whole reply within 0.4 s"
+
+
 # How often it is asked
 
 
@@ -375,6 +393,21 @@ def test_a_budget_stops_it_and_a_higher_one_goes_on(tmp_path: Path) -> None:
         done = judge(endpoint(server, prices=PRICES, budget=90.0), wanted, tmp_path)
     assert len(server.requests) == 30
     assert done.account["cost"] == pytest.approx(9.0)
+
+
+def test_a_budget_counts_what_earlier_rounds_have_cost_once(tmp_path: Path) -> None:
+    """A verdict costs 0.3, and is asked for as long as another 4.52, the most one may cost, would not be too much."""
+    first = [candidate(number) for number in range(10)]
+    second = [candidate(number) for number in range(5, 25)]  # five of them were judged in the first round
+    with judge_server() as server:
+        small, enough = (endpoint(server, prices=PRICES, budget=budget, concurrency=1) for budget in (8.0, 11.8))
+        judge(small, first, tmp_path)
+        assert len(server.requests) == 10
+        with pytest.raises(JudgeError, match=r"the budget of 8 would be exceeded \(3\.60 spent"):
+            judge(small, second, tmp_path, before=first)
+        assert len(server.requests) == 12
+        judge(enough, second, tmp_path, before=first)  # 24 before the last: 7.2; the five counted twice would be 8.7
+    assert len(server.requests) == 25
 
 
 # What is refused before anything is asked

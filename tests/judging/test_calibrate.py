@@ -20,6 +20,7 @@ from curr_reft.judging.calibrate import LEAST_KEPT, PADDING, Plan, calibrate, pa
 from curr_reft.judging.page import calibration_page
 from curr_reft.judging.rows import Labelled
 from curr_reft.judging.statistics import auc, kappa, partial_spearman, ranks, spearman
+from curr_reft.policy.config import ModelConfig
 from curr_reft.questions.question import Question
 from curr_reft.rewards.grade import Grade, Status
 
@@ -138,6 +139,23 @@ def test_no_verdict_is_left_out_and_counted(calibrated: Callable[..., dict[str, 
     assert found["curve"][0]["keep_rate"] == 1
     with pytest.raises(UsageError, match=r"9 of 200 rows got a verdict .*'mood': 191"):
         calibrated(lambda row, *each: fair(row, *each) if row < 9 else None)
+
+
+def test_a_judge_in_this_process_is_loaded_once_for_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+
+    def load(config: ModelConfig) -> Any:
+        loads.append(config.path)
+        return len(loads)
+
+    def by_model(row: int, each: Candidate, place: Workplace) -> float:
+        assert place.load(ModelConfig(path="a-judge")) == 1  # type: ignore[comparison-overlap]
+        return fair(row, each, place)
+
+    monkeypatch.setitem(judges.JUDGES, "rules", lambda _, workplace: Toy(by_model, workplace))
+    place = Workplace(cache=Path("none"), say=print, load=load)
+    calibrate(JudgeConfig(), [labelled(n) for n in range(40)], place, Plan(threshold=85.0, resamples=50, repeats=2))
+    assert loads == ["a-judge"]
 
 
 def test_the_lowest_sure_threshold_is_recommended() -> None:

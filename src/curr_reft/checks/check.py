@@ -20,8 +20,10 @@ from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import write_json
 from curr_reft.improve.judges import require_judge
+from curr_reft.improve.judges.forecast import Forecast, forecast_judging, forecast_line
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.processor import ChatProcessor
+from curr_reft.prepare import query_pool
 from curr_reft.recipe import Recipe
 
 NOT_CHECKED = "tokens of prompts, time, memory and disk"
@@ -40,6 +42,7 @@ class Report:
 
     recipe: Recipe
     found: Findings
+    judging: Forecast | None = None
     facts: ModelFacts | None = None
     longest: Prompt | None = None
     steps: Steps | None = None
@@ -81,8 +84,9 @@ def examine(recipe: Recipe, *, with_model: bool = True, gpu_memory: int | None =
     frame = processor.frame if processor else BoxFrame("pixels" if box_frame == "auto" else box_frame)
     look_at_data(recipe, frame, processor, found)
     longest = _longest(found)
+    judging = _judging(recipe, found)
     if facts is None or longest is None:
-        return Report(recipe=recipe, found=found, facts=facts)
+        return Report(recipe=recipe, found=found, judging=judging, facts=facts)
     room, where = (gpu_memory, "--gpu-memory") if gpu_memory is not None else memory.present_memory()
     estimated = memory.estimate(recipe, facts, longest, on_gpu=not where.endswith("(no GPU)"))
     fits, impossible = memory.verdict(recipe, estimated, room, where)
@@ -95,6 +99,7 @@ def examine(recipe: Recipe, *, with_model: bool = True, gpu_memory: int | None =
     return Report(
         recipe=recipe,
         found=found,
+        judging=judging,
         facts=facts,
         longest=longest,
         steps=steps,
@@ -112,6 +117,14 @@ def _judge(recipe: Recipe) -> Iterator[tuple[str, str]]:
             require_judge(recipe.self_improvement.judge)
         except UsageError as error:
             yield "self_improvement.judge", str(error)
+
+
+def _judging(recipe: Recipe, found: Findings) -> Forecast | None:
+    """What a judge behind a server will be asked, where its queries could be drawn and it can begin."""
+    config = recipe.self_improvement
+    if config is None or found.prepared is None or found.of("questions") or found.of("judge"):
+        return None
+    return forecast_judging(config, query_pool(found.prepared), recipe.seed, recipe.sampling.max_new_tokens)
 
 
 def _model(config: ModelConfig, found: Findings) -> tuple[ChatProcessor, ModelFacts] | None:
@@ -154,6 +167,8 @@ def told(report: Report) -> Iterator[str]:
                 "the model's limit"
             )
     yield from _stages(report)
+    if report.judging is not None:
+        yield f"  {forecast_line(report.judging)}"
     if report.memory is not None:
         what = "a group" if recipe.rl.micro_batch_tokens == "auto" else f"{recipe.rl.micro_batch_tokens:,} tokens"
         yield f"  memory of one process, micro-batches of {what}: {report.fits}"
@@ -222,6 +237,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "questions": found.prepared.card["questions"] if found.prepared else None,
         "tokens": {"limit": report.facts.longest, **histogram.numbers(by_form)} if by_form and report.facts else None,
         "parameters": {"all": report.facts.parameters, "trained": report.facts.trained} if report.facts else None,
+        "judging": vars(report.judging) if report.judging else None,
         "steps": vars(report.steps) if report.steps else None,
         "seconds": report.seconds,
         "memory": {**report.memory.to_dict(), "verdict": report.fits} if report.memory else None,

@@ -6,10 +6,13 @@ again, so a command that was cut off, or ran out of its budget, goes on when it 
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curr_reft.commands.common import read_recipe
+from curr_reft.launch import joined
+from curr_reft.processes import on_main
 
 if TYPE_CHECKING:
     from curr_reft.judging.source import Source
@@ -30,12 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
+    with joined():  # one judge is enough: what several processes paid for would be the same
+        on_main(partial(_judge, arguments))
+
+
+def _judge(arguments: argparse.Namespace) -> None:
     source, recipe = source_and_recipe(arguments)
     from curr_reft.console import Console
     from curr_reft.errors import UsageError
     from curr_reft.files import write_json, write_jsonl
     from curr_reft.improve.judges import Workplace, judge_all, require_judge
-    from curr_reft.improve.phase import ACCOUNT, JUDGE, VERDICTS
+    from curr_reft.improve.phase import ACCOUNT, JUDGE, VERDICTS, cache_of
     from curr_reft.judging.source import answers, improvement_of
 
     config = improvement_of(recipe).judge
@@ -51,7 +59,7 @@ def execute(arguments: argparse.Namespace) -> None:
     candidates = [row.candidate for row in answers(source, recipe, labels=False)]
     out.mkdir(parents=True, exist_ok=True)
     say = Console().say
-    cache = Path(config.cache) if config.cache else out / "verdicts.sqlite"
+    cache = cache_of(config, out)
     judged = judge_all(config, candidates, Workplace(cache=cache, say=say, retry_failed=arguments.retry_failed))
     write_jsonl(out / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
     write_json(out / JUDGE, judged.account)

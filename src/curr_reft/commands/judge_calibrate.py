@@ -6,9 +6,13 @@ reverse order; what is in the cache is not asked again. Writes calibration.json 
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from curr_reft.commands.judge import source_and_recipe
+from curr_reft.errors import UsageError
+from curr_reft.launch import joined
+from curr_reft.processes import on_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    from curr_reft.errors import UsageError
-
     for flag, least in (("items", 1), ("repeats", 1)):
         value = getattr(arguments, flag)
         if value is not None and value < least:
             raise UsageError(f"--{flag} {value}: must be at least {least}")
     if not 0 < arguments.precision < 1:
         raise UsageError(f"--precision {arguments.precision}: must be between 0 and 1, as 0.95")
+    with joined():
+        on_main(partial(_calibrate, arguments))
+
+
+def _calibrate(arguments: argparse.Namespace) -> None:
     source, recipe = source_and_recipe(arguments)
     from curr_reft.console import Console
     from curr_reft.files import write_atomic, write_json

@@ -44,7 +44,9 @@ class EndpointConfig(Config):
     tokens_per_minute: float | None = Field(
         None, gt=0, description="counted before sending: prompt, images and max_tokens; null: no limit"
     )
-    timeout: float = Field(60.0, gt=0, description="seconds without a sign from the server")
+    timeout: float = Field(
+        60.0, gt=0, description="seconds for a whole request, from its start to the end of the reply"
+    )
     attempts: int = Field(
         6,
         ge=1,
@@ -56,7 +58,7 @@ class EndpointConfig(Config):
     )
     prices: PricesConfig | None = Field(None, description="for the estimate and the budget; null: nothing is counted")
     budget: float | None = Field(
-        None, gt=0, description="judging stops before it costs more, in the currency of prices; a resumed run counts on"
+        None, gt=0, description="judging stops before it costs more, in the currency of prices, over all rounds and resumes of a run"
     )
 
     @field_validator("base_url")

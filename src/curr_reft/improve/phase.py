@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curr_reft import processes
+from curr_reft import processes, rounds
 from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import UsageError
 from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
-from curr_reft.improve.config import SelfImprovementConfig
+from curr_reft.improve.config import JudgeConfig, SelfImprovementConfig
 from curr_reft.improve.findings import findings
 from curr_reft.improve.judges import Workplace, judge_all
 from curr_reft.improve.kept import KEPT, completion_of, write_kept
@@ -56,8 +56,8 @@ def keep_best_answers(
         candidates = sample_candidates(load, queries, folder, config, sampling, rewards, seed, weights_sha256, say)
 
         def judge_and_select() -> None:
-            cache = Path(config.judge.cache) if config.judge.cache else folder / "verdicts.sqlite"
-            judged = judge_all(config.judge, candidates, Workplace(cache=cache, say=say))
+            place = Workplace(cache=cache_of(config.judge, folder), say=say, before=judged_before(folder, questions))
+            judged = judge_all(config.judge, candidates, place)
             write_jsonl(folder / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
             write_json(folder / JUDGE, judged.account)
             keep_selected(candidates, judged.verdicts, folder, config, seed, frame, weights_sha256, say)
@@ -66,6 +66,16 @@ def keep_best_answers(
     account, rows = processes.on_main(lambda: (read_json(path), read_jsonl(folder / KEPT)))
     by_id = {question.id: question for question in questions}
     return [SftExample(question=by_id[row["id"]], completion=completion_of(row)) for row in rows], account
+
+
+def cache_of(judge: JudgeConfig, folder: Path) -> Path:
+    """The file of verdicts on the answers in ``folder``: one for all rounds of a run, beside those of the first."""
+    return Path(judge.cache) if judge.cache else [*rounds.earlier(folder), folder][0] / "verdicts.sqlite"
+
+
+def judged_before(folder: Path, questions: Sequence[Question]) -> list[Candidate]:
+    """The answers of the rounds before that of ``folder``."""
+    return [each for earlier in rounds.earlier(folder) for each in read_candidates(earlier, questions)]
 
 
 def keep_selected(

@@ -34,6 +34,8 @@ from curr_reft.judging.statistics import (
     spearman,
     with_interval,
 )
+from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.policy import Policy
 
 LEAST_KEPT = 20
 FEWEST = 10  # rows with a verdict below which nothing is said
@@ -61,6 +63,7 @@ def calibrate(config: JudgeConfig, rows: Sequence[Labelled], workplace: Workplac
     Raises what ``judge_all`` raises, and UsageError when too few rows got a verdict.
     """
     candidates = [row.candidate for row in rows]
+    workplace = replace(workplace, load=_once(workplace.load))
 
     def judge(asked: Sequence[Candidate], **changed: Any) -> Judged:
         return judge_all(config, asked, replace(workplace, **changed))
@@ -92,6 +95,18 @@ def calibrate(config: JudgeConfig, rows: Sequence[Labelled], workplace: Workplac
         "curve": curve,
         "recommended": recommend(curve, plan.precision),
     }
+
+
+def _once(load: Callable[[ModelConfig], Policy]) -> Callable[[ModelConfig], Policy]:
+    """``load``, for one model: a judge in this process is loaded for the first pass and serves all of them."""
+    held: list[Policy] = []
+
+    def loaded(config: ModelConfig) -> Policy:
+        if not held:
+            held.append(load(config))
+        return held[0]
+
+    return loaded
 
 
 def pad(completion: str) -> str:

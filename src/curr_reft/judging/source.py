@@ -66,7 +66,13 @@ def improvement_of(recipe: Recipe) -> SelfImprovementConfig:
 def answers(source: Source, recipe: Recipe, labels: bool) -> list[Labelled]:
     """All answers; with ``labels`` those that have one (of a run: the verifier's). Raises DataError, UsageError."""
     if source.is_rows:
-        return read_answers(source.path, labels)
+        rows = read_answers(source.path, labels)
+        if improvement_of(recipe).judge.kind == "rules":
+            raise UsageError(
+                "self_improvement.judge.kind: rules gives verdicts where there is a truth to verify by, and the rows "
+                f"of {source.path} have none; set kind to endpoint or local"
+            )
+        return rows
     frame = load_chat_processor(recipe.model).frame
     candidates = read_candidates(source.folder, query_pool(prepare(recipe, load_items(recipe), frame)))
     if not labels:

@@ -10,6 +10,7 @@ from curr_reft.improve.judges.endpoint import EndpointJudge, require_key
 from curr_reft.improve.judges.local import LocalJudge
 from curr_reft.improve.judges.rules import RulesJudge
 from curr_reft.improve.records import CRITERIA, Candidate, Verdict
+from curr_reft.improve.rubric import load_rubric
 
 __all__ = ["JUDGES", "Judge", "Judged", "Workplace", "judge_all", "require_judge"]
 
@@ -22,10 +23,12 @@ JUDGES: dict[str, Callable[[JudgeConfig, Workplace], Judge]] = {
 
 
 def require_judge(config: JudgeConfig) -> None:
-    """What can be known before anything is sampled: the key is in the environment, the client is installed.
+    """What can be known before anything is sampled: the rubric is there, so is the key, the client is installed.
 
     Raises UsageError.
     """
+    if config.kind != "rules":
+        load_rubric(config.rubric)
     if config.endpoint is not None and config.kind == "endpoint":
         require_key(config.endpoint)
 

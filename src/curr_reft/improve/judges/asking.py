@@ -1,7 +1,7 @@
 """What the judges that ask a model share: prompts and keys of candidates, and what is still to be asked."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ class Asking:
     cannot: Mapping[str, str]  # candidate id -> why
     known: dict[bytes, Entry]
     missing: Mapping[bytes, JudgePrompt]  # equal answers to one query are asked once
+    spent: float  # what all that is known has cost, of these candidates and of those of earlier rounds
     rubric: Rubric
     entries: dict[bytes, Entry] = field(default_factory=dict)  # of what was asked in this call
 
@@ -59,28 +60,33 @@ def open_asking(
     Raises UsageError for a file that is no cache.
     """
     contents: dict[str, str] = {}
+
+    def key_of(candidate: Candidate) -> tuple[JudgePrompt, bytes]:
+        """Raises DataError for an image that cannot be opened."""
+        prompt = rubric.prompt(candidate)
+        for image in prompt.images:
+            if image.key not in contents:
+                contents[image.key] = content_sha256(image)
+        return prompt, cache_key(
+            **identity,
+            rubric=[rubric.version, rubric.sha256],
+            prompt=prompt.prompt,
+            images=[contents[image.key] for image in prompt.images],
+            repeat=workplace.repeat,
+        )
+
     keys: list[bytes | None] = []
     cannot: dict[str, str] = {}
     known: dict[bytes, Entry] = {}
     missing: dict[bytes, JudgePrompt] = {}
     with VerdictCache(workplace.cache) as cache:
         for candidate in candidates:
-            prompt = rubric.prompt(candidate)
             try:
-                for image in prompt.images:
-                    if image.key not in contents:
-                        contents[image.key] = content_sha256(image)
+                prompt, key = key_of(candidate)
             except DataError as error:
                 cannot[candidate.id] = f"image: {error}"
                 keys.append(None)
                 continue
-            key = cache_key(
-                **identity,
-                rubric=[rubric.version, rubric.sha256],
-                prompt=prompt.prompt,
-                images=[contents[image.key] for image in prompt.images],
-                repeat=workplace.repeat,
-            )
             keys.append(key)
             if key in known or key in missing:
                 continue
@@ -89,12 +95,20 @@ def open_asking(
                 known[key] = entry
             if entry is None or (workplace.retry_failed and entry.failure is not None):
                 missing[key] = prompt
+        paid = dict(known)
+        for candidate in workplace.before:
+            with suppress(DataError):  # it could not be asked then either, and cost nothing
+                _, key = key_of(candidate)
+                entry = cache.read(key)
+                if entry is not None:
+                    paid[key] = entry
         asking = Asking(
             candidates=candidates,
             keys=keys,
             cannot=cannot,
             known=known,
             missing=missing,
+            spent=sum(entry.cost for entry in paid.values()),
             rubric=rubric,
         )
 

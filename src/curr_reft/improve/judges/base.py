@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from curr_reft.improve.records import CRITERIA, Candidate, Verdict
+from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.load import load_policy
+from curr_reft.policy.policy import Policy
 
 
 class Judge(Protocol):
@@ -31,6 +34,8 @@ class Workplace:
 
     cache: Path  # SQLite file of verdicts
     say: Callable[[str], None]  # takes a line on what is going on
+    before: Sequence[Candidate] = ()  # answers of earlier rounds: what they have cost counts against the budget too
+    load: Callable[[ModelConfig], Policy] = load_policy  # of a judge in this process
     repeat: int = 0  # the same question is judged anew under another number
     order: tuple[str, ...] = CRITERIA  # of the criteria in the rubric
     retry_failed: bool = False  # ask again for what is in the cache as a failure

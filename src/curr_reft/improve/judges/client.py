@@ -5,10 +5,12 @@ of it before it becomes part of a message, and no exception of the library trave
 request.
 """
 
+import asyncio
 import importlib.util
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,19 +74,28 @@ class Client:
 
         self._openai = openai
         self._config = config
-        self._client = openai.OpenAI(
+        self._client = openai.AsyncOpenAI(
             api_key=self._key,
             base_url=config.base_url,
             timeout=config.timeout,
             max_retries=0,  # we know our limits, our budget and when to stop
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),  # a key goes nowhere but to this address
+            # A key goes nowhere but to this address.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
         if self._key == NO_KEY:  # nor do the account's names, which the library takes from the environment
             self._client.organization = self._client.project = None
+        # The library's own limit is one of silence: a server that sends a blank every now and then, as some do while a
+        # request waits in their queue, would never meet it. A loop can end a request at any point.
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge-requests", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Close its connections."""
-        self._client.close()
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def ask(self, text: str, images: list[str], schema: Mapping[str, Any] | None) -> Reply | Trouble:
         """One user turn with ``images`` (data URLs), answered; under a JSON schema if one is given."""
@@ -100,15 +111,14 @@ class Client:
                 "json_schema": {"name": "verdict", "strict": True, "schema": dict(schema)},
             }
         openai = self._openai
+        request = self._client.chat.completions.with_raw_response.create(
+            model=config.model, messages=messages, **options
+        )
         try:
-            answer = self._client.chat.completions.with_raw_response.create(
-                model=config.model,
-                messages=messages,
-                **options,
-            )
-            body = answer.http_response.text
-        except openai.APITimeoutError:
-            return Trouble(kind="again", reason=f"time-out: no sign from the server for {config.timeout:g} s")
+            within = asyncio.wait_for(request, config.timeout)
+            body = asyncio.run_coroutine_threadsafe(within, self._loop).result().http_response.text
+        except (TimeoutError, openai.APITimeoutError):
+            return Trouble(kind="again", reason=f"time-out: no whole reply within {config.timeout:g} s")
         except openai.APIStatusError as error:
             return self._status(error.status_code, error.response.headers, error.response.text)
         except openai.APIConnectionError as error:

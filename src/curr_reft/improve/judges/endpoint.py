@@ -95,8 +95,7 @@ class _Session:
         self.keep = keep
         self.requests = 0
         self.with_schema: bool | None = None  # None until a server has shown whether it takes one
-        spent = sum(entry.cost for entry in asking.known.values())
-        self.budget = Budget(limit=self.config.budget, spent=spent)
+        self.budget = Budget(limit=self.config.budget, spent=asking.spent)
         self.requests_pacer = Pacer(self.config.requests_per_minute)
         self.tokens_pacer = Pacer(self.config.tokens_per_minute)
         self.pause = Pause()

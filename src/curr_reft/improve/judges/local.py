@@ -14,7 +14,7 @@ from curr_reft.improve.reply import UnusableReplyError, read_reply
 from curr_reft.improve.rubric import JudgePrompt, load_rubric
 from curr_reft.improve.verdict_cache import Entry
 from curr_reft.policy.config import SamplingConfig
-from curr_reft.policy.load import load_policy, model_folder
+from curr_reft.policy.load import model_folder
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.types import EncodedPrompt
@@ -44,7 +44,7 @@ class LocalJudge:
                 f"judge {config.model.path}: {len(asking.missing)} answers to judge, {len(asking.known)} known"
             )
             missing = iter(asking.missing.items())
-            policy = load_policy(config.model) if asking.missing else None
+            policy = self.workplace.load(config.model) if asking.missing else None
             while batch := list(islice(missing, config.batch)):
                 assert policy is not None
                 for key, entry in self._batch(policy, batch):

@@ -13,6 +13,7 @@ from typing import Any
 
 from curr_reft.improve.records import CRITERIA, Candidate, Verdict
 from curr_reft.rewards.format import answer_block
+from curr_reft.rewards.grade import Status
 
 MOST_WORDS = 400
 RUN = 4  # words in a row that count as repeated when they come again
@@ -33,6 +34,9 @@ class RulesJudge:
         return {}
 
     def _verdict(self, candidate: Candidate) -> Verdict:
+        if candidate.grade.status is Status.NO_TRUTH:
+            failure = "no truth: rules give a verdict only where the answer can be verified"
+            return Verdict(candidate_id=candidate.id, scores={}, total=None, failure=failure)
         if candidate.grade.correct is None:
             failure = f"no score: {candidate.grade.status} {candidate.grade.reason}".strip()
             return Verdict(candidate_id=candidate.id, scores={}, total=None, failure=failure)
