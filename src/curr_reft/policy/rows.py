@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from curr_reft import stopping
+from curr_reft.errors import TrainingError
 from curr_reft.policy.advance import Move
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.ended import Ended, looks_late
@@ -62,14 +63,20 @@ class Rows:
         return index_A
 
     def finish(self) -> list[Sampled]:
-        """All rows in order, each cut after its first end."""
+        """All rows in order, each cut after its first end. Raises TrainingError where the model gave no numbers."""
         tokens_NT, logprobs_NT = self.tokens_NT[:-1].cpu(), self.logprobs_NT[:-1].cpu()
         ends_NT = torch.isin(tokens_NT, self.ends.cpu())
         ended_N = ends_NT.any(1).tolist()
         first_N = ends_NT.int().argmax(1).tolist()
         T = tokens_NT.shape[1]
         lengths = [first + 1 if ended else T for first, ended in zip(first_N, ended_N, strict=True)]
-        return [
+        sampled = [
             Sampled(tokens_NT[row, :length].clone(), logprobs_NT[row, :length].clone(), not ended_N[row])
             for row, length in enumerate(lengths)
         ]
+        if not all(bool(each.logprobs_T.isfinite().all()) for each in sampled):
+            raise TrainingError(
+                "the model's probabilities are not numbers: a weight is NaN or infinite, or a value computed from one. "
+                "Where training did that, begin a new run (--output) with a lower optimizer.lr or model.dtype float32"
+            )
+        return sampled

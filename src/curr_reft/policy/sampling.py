@@ -30,7 +30,9 @@ def _choose(probabilities_AV: torch.Tensor, uniform_A: torch.Tensor) -> torch.Te
     total_A = cumulative_AV[:, -1]
     # Below the total even after rounding, so the chosen token is one whose probability is above 0.
     point_A = torch.minimum(uniform_A * total_A, torch.nextafter(total_A, torch.zeros_like(total_A)))
-    return torch.searchsorted(cumulative_AV, point_A[:, None], right=True)[:, 0]
+    tokens_A = torch.searchsorted(cumulative_AV, point_A[:, None], right=True)[:, 0]
+    # Of logits that are not numbers none is found; a token that there is lets the rollout end, and say so.
+    return tokens_A.clamp_max(cumulative_AV.shape[1] - 1)
 
 
 def _logprobs(logits_AV: torch.Tensor, tokens_A: torch.Tensor) -> torch.Tensor:
