@@ -56,6 +56,19 @@ def test_help_answers_at_once() -> None:
     assert seconds < 0.5
 
 
+def test_help_lists_every_command_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    listed = [line.strip() for line in said.partition("commands:\n")[2].partition("\n\n")[0].splitlines()]
+    assert [line.partition("  ")[0] for line in listed] == [" ".join(command.words) for command in COMMANDS]
+    assert [line.partition("  ")[2].strip() for line in listed] == [command.help for command in COMMANDS]
+    assert said.startswith("usage: curr-reft [-h] [--version] COMMAND ...\n")
+    with pytest.raises(SystemExit):
+        main(["judge", "--help"])
+    assert "judge calibrate  measure how far" in capsys.readouterr().out  # which argparse takes for another command
+
+
 def test_help_of_run_lists_the_keys_of_the_recipe() -> None:
     seconds, done = best_of(3, "run", "--help")
     assert done.returncode == 0

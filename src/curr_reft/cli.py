@@ -99,27 +99,31 @@ def parser() -> argparse.ArgumentParser:
     """The parser of everything but the flags that are keys of the recipe."""
     top = argparse.ArgumentParser(
         prog="curr-reft",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
-        epilog="Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space.",
+        epilog=f"commands:\n{_table(COMMANDS)}\n\nExit codes: 0 done, 1 failed, 2 refused input or use, 3 no space.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"curr-reft {__version__}")
     groups: dict[tuple[str, ...], argparse._SubParsersAction[argparse.ArgumentParser]] = {
-        (): top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        # Listed in the epilog instead, each by all its words: argparse knows the first one alone.
+        (): top.add_subparsers(prog="curr-reft", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     }
     for command in COMMANDS:
         group, name = command.words[:-1], command.words[-1]
         if len(_spoken(command)) == 1:
             group, name = (), " ".join(command.words)
         if group not in groups:
-            members = " and ".join(" ".join(each.words) for each in COMMANDS if each.words[:-1] == group)
-            parent = groups[()].add_parser(group[0], help=members, allow_abbrev=False)
+            parent = groups[()].add_parser(group[0], allow_abbrev=False)
             groups[group] = parent.add_subparsers(title="commands", metavar="COMMAND", required=True)
         module = importlib.import_module(f"curr_reft.commands.{command.module}")
+        below = [each for each in COMMANDS if each.words[:-1] == command.words]
         one = groups[group].add_parser(
             name,
             help=command.help,
             description=(module.__doc__ or "").strip(),
+            epilog=f"another command:\n{_table(below)}" if below else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             add_help=not command.recipe_flags,
@@ -129,6 +133,12 @@ def parser() -> argparse.ArgumentParser:
         module.add_arguments(one)
         one.set_defaults(execute=module.execute, overrides=[], parser=one)
     return top
+
+
+def _table(commands: Sequence[Command]) -> str:
+    """A line a command, with all its words."""
+    width = max(len(" ".join(command.words)) for command in commands)
+    return "\n".join(f"  {' '.join(command.words):{width}}  {command.help}" for command in commands)
 
 
 def _dispatch(words: list[str]) -> int:
