@@ -1,7 +1,7 @@
-"""What a model or a judge wrote is never carried out: hostile text through every reader, under an audit hook.
+"""T10: what a model or a judge wrote is never carried out: hostile text through every reader, under an audit hook.
 
-Grading by tasks and forms is watched in ``tests/rewards/test_properties.py``. Here: computer algebra, which runs in
-workers and builds its expressions from text; the replies of judges; and the worker processes as a whole.
+Grading by every task and form; computer algebra, which runs in workers and builds its expressions from text; and the
+replies of judges.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-HOSTILE: list[str] = json.loads((TESTS / "rewards" / "hostile_answers.json").read_text(encoding="utf-8"))
+HOSTILE: list[str] = json.loads(Path(__file__).with_name("hostile_answers.json").read_text(encoding="utf-8"))
 
 # The first pass loads what is loaded once; the second is watched. "exec" and "compile" are what eval would do.
 WATCH = """
@@ -65,6 +65,21 @@ def reply(text):
 """
 
 
+GRADING = f"""
+sys.path.insert(0, {str(TESTS / "rewards")!r})
+from test_properties import FORMS, TASKS, grade, question, say
+truths = {{"detection": (1.0, 2.0, 30.0, 40.0), "dense_detection": ((1.0, 2.0, 30.0, 40.0),),
+          "classification": ("dog",), "math": "isosceles", "points": "8 / (3 - 8 / 3) = 24"}}
+asked = [question(task, "open", truth) for task, truth in truths.items()]
+asked += [question(task, "binary", True) for task in truths]
+asked += [question(task, "choice", frozenset("A")) for task in truths]
+def graded(text):
+    for each in asked:
+        for completion in (text, say(text)):
+            assert not grade(each, completion).accuracy, completion
+"""
+
+
 def watched(prepare: str, read: str) -> list[str]:
     """The names of the forbidden events of the watched pass, in order."""
     script = WATCH.format(prepare=textwrap.dedent(prepare), read=read)
@@ -84,7 +99,9 @@ def test_there_are_fifty() -> None:
     assert len(set(HOSTILE)) == 50
 
 
-@pytest.mark.parametrize(("prepare", "read"), [(ALGEBRA, "verify(text)"), (REPLIES, "reply(text)")])
+@pytest.mark.parametrize(
+    ("prepare", "read"), [(GRADING, "graded(text)"), (ALGEBRA, "verify(text)"), (REPLIES, "reply(text)")]
+)
 def test_no_text_reaches_the_system(prepare: str, read: str) -> None:
     (alive,) = watched(prepare, read)
     assert alive.startswith("open: ('/dev/null'")  # the hook was at work, and saw nothing else

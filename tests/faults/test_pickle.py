@@ -59,7 +59,7 @@ def test_the_payload_runs_where_it_is_read(bait: Path) -> None:
     assert bait.is_dir()
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.safetensors"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.pth", "model.safetensors"])
 @pytest.mark.parametrize("torchs", [True, False], ids=["torch.save", "pickle"])
 def test_as_the_weights_of_a_model(
     name: str, torchs: bool, bait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -75,6 +75,13 @@ def test_as_the_weights_of_a_model(
     assert said in str(refused.value)
     assert main(["eval", str(folder), str(tiny_run.RECIPE), "--out", str(tmp_path / "out.json")]) in (1, 2)
     assert "error: " in capsys.readouterr().err
+    assert not bait.exists()
+
+
+def test_beside_the_weights_of_a_model(bait: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("embedded"), tmp_path / "model")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"lm_head.weight": Payload(bait)}))
+    load_policy(str(folder))
     assert not bait.exists()
 
 

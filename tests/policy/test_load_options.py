@@ -1,8 +1,6 @@
 """How a model is loaded: number type, attention, devices; and what is refused before its weights are read."""
 
-import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from pydantic import ValidationError
 
 from curr_reft.errors import UsageError
 from curr_reft.policy.config import ModelConfig
-from curr_reft.policy.load import Policy, load_chat_processor, load_policy, weights_dtype
+from curr_reft.policy.load import Policy, load_policy, weights_dtype
 from curr_reft.policy.logprobs import packed_logprobs
 from curr_reft.policy.packing import pack
 
@@ -66,88 +64,6 @@ def test_devices_that_are_not_there(fresh: Callable[..., Policy], monkeypatch: p
         ModelConfig(device_map="auto")
     with pytest.raises(ValidationError, match="leave out device 'cuda:0'"):
         ModelConfig(device_map="auto", packed=False, device="cuda:0")
-
-
-MARK = "remote_code_ran"
-REMOTE = f"""
-import pathlib
-pathlib.Path({MARK!r}).touch()
-from transformers import PretrainedConfig
-class OwnConfig(PretrainedConfig):
-    model_type = "own_vl"
-"""
-
-
-def with_remote_code(folder: Path, kind: str | None) -> Path:
-    """A model that brings ``own.py`` for its configuration, model, tokenizer and processors. ``kind``: its model_type,
-    if it is not one of transformers."""
-
-    def change(config: dict[str, Any]) -> None:
-        config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForImageTextToText": "own.OwnModel"}
-        if kind is not None:
-            config["model_type"] = kind
-
-    checkpoints.published_folder("qwen2_5_vl", folder, change)
-    (folder / "own.py").write_text(REMOTE)
-    for name, auto in (("tokenizer_config.json", "AutoTokenizer"), ("preprocessor_config.json", "AutoImageProcessor")):
-        content = json.loads((folder / name).read_text())
-        content["auto_map"] = {auto: ["own.Own", None] if auto == "AutoTokenizer" else "own.Own"}
-        (folder / name).write_text(json.dumps(content))
-    return folder
-
-
-@pytest.mark.parametrize("kind", ["own_vl", "internvl_chat"])
-def test_code_of_a_models_own_is_refused_and_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    folder = with_remote_code(tmp_path / "model", kind)
-    monkeypatch.chdir(tmp_path)
-    for load in (load_policy, load_chat_processor):
-        with pytest.raises(UsageError, match=r"brings Python code of its own.*which is not run;.*trust_remote_code"):
-            load(ModelConfig(path=str(folder)))
-    assert not (tmp_path / MARK).exists()
-    if kind == "internvl_chat":
-        with pytest.raises(UsageError, match="whose name ends in -hf"):
-            load_policy(ModelConfig(path=str(folder)))
-
-
-def test_code_beside_a_known_model_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where transformers has the classes itself they are taken, whatever the folder brings."""
-    folder = with_remote_code(tmp_path / "model", None)
-    monkeypatch.chdir(tmp_path)
-    policy = load_policy(ModelConfig(path=str(folder)))
-    assert type(policy.core).__module__.startswith("transformers.")
-    assert type(policy.processor.tokenizer).__module__.startswith("transformers.")
-    assert not (tmp_path / MARK).exists()
-    assert "own" not in sys.modules
-
-
-class Payload:
-    """Says when it is read."""
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (self.place,)
-
-
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.pth"])
-def test_pickled_weights_are_refused_unread(tmp_path: Path, name: str) -> None:
-    folder = checkpoints.published_folder("qwen2_vl", tmp_path / "model")
-    for file in (*folder.glob("*.safetensors"), folder / "model.safetensors.index.json"):
-        file.unlink()
-    (folder / name).write_bytes(pickle.dumps({"lm_head.weight": Payload(str(tmp_path / "ran"))}))
-    with pytest.raises(UsageError, match=rf"are pickled \({name}\); they are not read.*Convert them to safetensors"):
-        load_policy(ModelConfig(path=str(folder)))
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_pickle_beside_the_weights_is_left_alone(tmp_path: Path) -> None:
-    folder = checkpoints.published_folder("qwen2_vl", tmp_path / "model")
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(str(tmp_path / "ran"))))
-    load_policy(ModelConfig(path=str(folder)))
-    assert not (tmp_path / "ran").exists()
 
 
 BROKEN = "raise RuntimeError('operator torchvision::nms does not exist')\n"

@@ -1,13 +1,8 @@
 """Properties of grading over all tasks and forms: what is written is read back, the truth earns 1, nothing raises, and
 no input takes long."""
 
-import json
 import random
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,7 +160,6 @@ UNITS = [
     "option ", "=", "x=", "√", "√(", "\\frac{1}{2}", "9^", "1 ", "1/", "dog, ", "- ", "[1,1,2,2],", "{\"bbox_2d\":",
     "answer ", "is correct ", "\n", "!",
 ]  # fmt: skip
-HOSTILE: list[str] = json.loads((Path(__file__).parent / "hostile_answers.json").read_text(encoding="utf-8"))
 LONG, SECONDS = 100_000, 1.0  # characters; a hundredth would do, a quadratic reader needs minutes
 
 
@@ -187,44 +181,3 @@ def test_reading_takes_no_longer_than_the_text_is(unit: str) -> None:
                 compare("2\\sqrt{3}", text)
                 is_copied("42", text, text * 10)
             assert time.process_time() - started < SECONDS, (unit, length)
-
-
-def test_no_answer_reaches_the_system() -> None:
-    """Under an audit hook, no reader opens, imports, compiles, connects or starts anything for 50 hostile answers."""
-    script = textwrap.dedent(
-        """
-        import sys
-        from test_properties import FORMS, HOSTILE, TASKS, grade, question, say
-        truths = {"detection": (1.0, 2.0, 30.0, 40.0), "dense_detection": ((1.0, 2.0, 30.0, 40.0),),
-                  "classification": ("dog",), "math": "isosceles", "points": "8 / (3 - 8 / 3) = 24"}
-        asked = [question(task, "open", truth) for task, truth in truths.items()]
-        asked += [question(task, "binary", True) for task in truths]
-        asked += [question(task, "choice", frozenset("A")) for task in truths]
-        def all_graded():
-            return [grade(each, completion) for each in asked for text in HOSTILE for completion in (text, say(text))]
-        all_graded()  # what is imported or compiled once is not the answers' doing
-        events = []
-        FORBIDDEN = ("open", "import", "exec", "compile", "subprocess", "socket", "os.", "ctypes", "pickle", "code.")
-        watching = [True]
-        def hook(event, details):
-            if watching[0] and event.startswith(FORBIDDEN):
-                events.append((event, str(details)[:200]))
-        sys.addaudithook(hook)
-        grades = all_graded()
-        open("/dev/null").close()
-        watching[0] = False
-        assert [event for event, _ in events] == ["open"], events  # the hook is alive: it saw this very line
-        assert not [each for each in grades if each.accuracy], [each for each in grades if each.accuracy]
-        print(len(HOSTILE), len(grades))
-        """
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["50", str(50 * 15 * 2)]

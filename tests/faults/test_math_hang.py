@@ -1,4 +1,4 @@
-"""Answers that hang or fill a worker: a batch with them is scored in time, and nothing is left behind."""
+"""T11: answers that hang or fill a worker: a batch with them is scored in time, and nothing is left behind."""
 
 import contextlib
 import os
