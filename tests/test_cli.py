@@ -64,6 +64,7 @@ def test_help_lists_every_command_once(capsys: pytest.CaptureFixture[str]) -> No
     assert [line.partition("  ")[0] for line in listed] == [" ".join(command.words) for command in COMMANDS]
     assert [line.partition("  ")[2].strip() for line in listed] == [command.help for command in COMMANDS]
     assert said.startswith("usage: curr-reft [-h] [--version] COMMAND ...\n")
+    assert all(f"{code} " in said.partition("Exit codes:")[2] for code in (0, 1, 2, 3, 130))
     with pytest.raises(SystemExit):
         main(["judge", "--help"])
     assert "judge calibrate  measure how far" in capsys.readouterr().out  # which argparse takes for another command

@@ -66,6 +66,10 @@ COMMANDS = (
 )
 
 
+EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space, 130 interrupted by Ctrl-C
+(SIGTERM ends a run with 0: no finished step is lost, --resume goes on)."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 130 interrupted."""
     _log_to_stderr()
@@ -101,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         prog="curr-reft",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
-        epilog=f"commands:\n{_table(COMMANDS)}\n\nExit codes: 0 done, 1 failed, 2 refused input or use, 3 no space.",
+        epilog=f"commands:\n{_table(COMMANDS)}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
