@@ -60,8 +60,8 @@ def read_plan(path: Path) -> Planned:
             difficulty=data.get("difficulty") is not None,
             sft=data["sft"]["steps"] if data["sft"] is not None else None,
             self_improvement=phase_2["sft"]["steps"] if phase_2 is not None else None,
-            rounds=phase_2["rounds"] if phase_2 is not None else 0,
-            round_steps=phase_2["round_steps"] if phase_2 is not None else None,
+            rounds=phase_2.get("rounds", rounds.FIRST) if phase_2 is not None else 0,
+            round_steps=phase_2.get("round_steps") if phase_2 is not None else None,
         )
     except (KeyError, TypeError, pydantic.ValidationError) as error:
         raise UsageError(

@@ -144,11 +144,12 @@ def _run_of(path: Path) -> dict[str, Any]:
 def _last_save(path: Path) -> Save | None:
     found: list[tuple[float, str, int]] = []
     for folder in CHECKPOINTS:
-        for manifest in path.glob(f"{folder}/checkpoints/step-*/manifest.json"):
-            step = int(manifest.parent.name.removeprefix("step-"))
-            stage = manifest.parents[2].relative_to(path).as_posix()
+        # Not the manifest, which is written again when a training is over.
+        for state in path.glob(f"{folder}/checkpoints/step-*/state.json"):
+            step = int(state.parent.name.removeprefix("step-"))
+            stage = state.parents[2].relative_to(path).as_posix()
             with contextlib.suppress(FileNotFoundError):  # pruned since it was listed
-                found.append((manifest.stat().st_mtime, stage, step))
+                found.append((state.stat().st_mtime, stage, step))
     if not found:
         return None
     at, stage, step = max(found)
