@@ -221,12 +221,13 @@ ACTS = ("kill", "kill", "damage", "second_start", "other_recipe", "extend")
 
 
 def walk(folder: Path, seed: int, acts: Sequence[str], unbroken: Unbroken) -> Walk:
+    folder.mkdir(exist_ok=True)
     made = Walk(folder, seed)
     try:
         for act in acts:
             made.step(act)
         made.finish(unbroken)
-    except AssertionError as error:
+    except Exception as error:
         error.add_note(f"seed {seed}: " + "; ".join(made.story))
         raise
     return made
