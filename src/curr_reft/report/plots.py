@@ -240,9 +240,20 @@ def _mark_stages(axis: Any, curve: _Curve) -> None:
     for position, (start, stage) in enumerate(curve.starts):
         if position:
             axis.axvline(start - 0.5, color=_QUIET, linewidth=0.9, linestyle=(0, (3, 3)))
-        name = re.sub(r"^\d+-", "", stage)
-        axis.annotate(name, (start, 1), (2, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-                      fontsize=9, color=_QUIET)  # fmt: skip
+        axis.annotate(
+            _stage_label(stage),
+            (start, 1),
+            (2, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=9,
+            color=_QUIET,
+        )
+
+
+def _stage_label(stage: str) -> str:
+    name, number = rounds.parted(stage)
+    return f"round {number}" if number > rounds.FIRST else _RUN_LABELS.get(name, re.sub(r"^\d+-", "", stage))
 
 
 def _svg(figure: Figure, name: str, label: str) -> Markup:
