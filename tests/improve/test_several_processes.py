@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from curr_reft.files import read_json
 
+DDP = Path(__file__).parents[2] / "recipes" / "accelerate" / "ddp.yaml"
 PARTS = ("--self_improvement.save_every", "8")
 
 
@@ -46,14 +47,16 @@ def test_the_steps_alone(tmp_path: Path) -> None:
     one, two, log, recipe = tmp_path / "one", tmp_path / "two", tmp_path / "log", tiny_run.RECIPE
     accelerate = shutil.which("accelerate", path=str(tiny_run.PROGRAM.parent))
     assert accelerate is not None
-    launcher = [accelerate, "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", many.torchrun()[-1]]
+    launcher = [accelerate, "launch", "--config_file", str(DDP), "--num_processes", "2"]
+    launcher += ["--main_process_port", many.torchrun()[-1]]
 
     in_one("sample", "embedded", recipe, "--out", one, *PARTS, log=log)
     sampling = ("sample", "embedded", recipe, "--out", two, *PARTS)
     process = many.start(*sampling, log=log, launcher=launcher)
     many.until(process, lambda: any((two / "candidates").glob("part-*.parquet")), log)
-    for each in many.ranks(process).values():
+    ranks = many.ranks(process)
+    assert len(ranks) == 2
+    for each in ranks.values():
         os.kill(each, signal.SIGKILL)
     assert many.wait(process) != 0
     assert not (two / "candidates.parquet").exists(), "it was killed too late to tell anything"
