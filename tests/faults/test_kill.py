@@ -22,19 +22,25 @@ MOMENTS = {
     "a stage before its first save after a step": dying.Moment(
         there="stages/01-binary/checkpoints/step-000000", path="metrics.jsonl", number=2
     ),
-    "a model about to be put into its place": dying.Moment(operation="os.rename", path="stages/02-choice/.tmp-model-*"),
+    "a model about to be put into its place": dying.Moment(
+        operation="os.rename", path="stages/02-choice/.tmp-model-*[0-9]"
+    ),
     "a model in its place, its manifest not yet": dying.Moment(path="stages/02-choice/.manifest.json.*"),
-    "a save, its weights written": dying.Moment(path="stages/03-open/checkpoints/.tmp-step-000002-*/.state.json.*"),
+    "published, its checkpoints with their optimizers": dying.Moment(
+        there="stages/02-choice/manifest.json", path="stages/02-choice/checkpoints/*"
+    ),
+    "a stage's first save, its weights written": dying.Moment(
+        path="stages/03-open/checkpoints/.tmp-step-000000-*/.state.json.*"
+    ),
     "a save in its place, the older one half removed": dying.Moment(
         there="stages/03-open/checkpoints/step-000003", path="stages/03-open/checkpoints/.tmp-old-*"
     ),
     "a baseline, a step after a save": dying.Moment(
         there="baselines/rl/checkpoints/step-000004", path="metrics.jsonl", number=2
     ),
-    "evaluation": dying.Moment(there="eval/sft.predictions.jsonl"),
     "sampling": dying.Moment(path="self-improve/candidates/.part-*"),
     "fine-tuning": dying.Moment(there="self-improve/checkpoints/step-000000", path="metrics.jsonl", number=2),
-    "the last evaluation": dying.Moment(there="self-improve/manifest.json", path="eval/*"),
+    "evaluation": dying.Moment(there="eval/curr_reft.predictions.jsonl"),
     "the end": dying.Moment(there="summary.json"),
 }
 
