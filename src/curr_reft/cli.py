@@ -216,7 +216,7 @@ def _message(error: CurrReftError) -> str:
     """The error's text; the problems it holds besides the first follow, unless the text has them already."""
     text = str(error)
     others = error.problems[1:] if isinstance(error, DataError) else ()
-    if others and others[0][1] not in text:
+    if others and ": ".join(others[0]) not in text:  # its reason alone may be that of the first one too
         lines = [f"{source}: {reason}" for source, reason in others[:OTHER_PROBLEMS_SHOWN]]
         more = len(others) - len(lines)
         text = "\n".join([text, *lines, *([f"... and {more} more"] if more > 0 else [])])

@@ -73,10 +73,12 @@ def test_a_run_stops_before_the_step(name: str, tmp_path: Path) -> None:
     assert_clean(run, log, AT - 1)
 
 
-def test_weights_that_a_step_broke_are_not_saved(tmp_path: Path) -> None:
-    """Loss and gradient are numbers, and the step is too long for a float: the next answers show it."""
+@pytest.mark.parametrize("every", ["1", "50"])
+def test_weights_that_a_step_broke_are_not_saved(every: str, tmp_path: Path) -> None:
+    """Loss and gradient are numbers, and the step is too long for a float: the next answers show it, those of the
+    validation before a save, or those of the next step."""
     run, log = tmp_path / "run", tmp_path / "log"
-    flags = [*FLAGS, "--rl.optimizer", "{lr: 1.0e+38}"]
+    flags = [*FLAGS, "--checkpoint.every", every, "--rl.optimizer", "{lr: 1.0e+38}"]
     assert tiny_run.run("--output", run, *flags, log=log) == 1, log.read_text()
     assert "the model's probabilities are not numbers" in log.read_text()
     assert_clean(run, log, 0)

@@ -1,9 +1,10 @@
-"""A policy that wants to emit image and video tokens: they are never sampled, and the run goes on.
+"""T21: a policy that wants to emit image and video tokens: they are never sampled, and the run goes on.
 
 Its weights want it, so that whatever computes logits (packed or plain, rollout, training, greedy answers) meets it.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import tiny_run
 import torch
 from safetensors.torch import load_file, save_file
 
+from curr_reft.cli import main
 from curr_reft.errors import DataError
 from curr_reft.policy.config import ModelConfig, SamplingConfig
 from curr_reft.policy.load import load_policy, model_folder
@@ -79,6 +81,35 @@ def test_one_that_is_given_to_learn_is_refused(wanting: Path) -> None:
     mark = policy.processor.tokenizer.convert_ids_to_tokens(policy.core.config.image_token_id)
     with pytest.raises(DataError, match="the model never writes"):
         policy.completion_tokens(f"<answer> {mark} </answer>")
+
+
+def test_prompts_too_long_are_refused_by_row_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, bad in (("train", (2, 4)), ("validation", ()), ("test", (3,))):
+        questions = [f"what is {number} plus {len(split)} ?" for number in range(1, 5)]
+        rows = [
+            {"problem": question + " plus 1" * (3000 if place in bad else 0), "solution": "5", "task": "math"}
+            for place, question in enumerate(questions, start=1)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {split: [{"path": str(tmp_path / f"{split}.jsonl")}] for split in ("train", "validation", "test")}
+    flags = [
+        "--data.kind",
+        "files",
+        "--data.files",
+        json.dumps(files),
+        "--self_improvement",
+        "null",
+        "--evaluation.models",
+        "[curr_rl]",
+    ]
+    run = tmp_path / "run"
+    assert main(["run", str(tiny_run.RECIPE), "--output", str(run), *flags]) == 2
+    said = capsys.readouterr().err
+    told = re.findall(r"^(?:error: )?(\w+\.jsonl:\d+): .* tokens and the model takes", said, re.MULTILINE)
+    assert told == ["train.jsonl:2", "train.jsonl:4", "test.jsonl:3"]
+    assert not (run / "stages").exists()
 
 
 def test_a_run_with_such_a_policy_goes_through(wanting: Path, tmp_path: Path) -> None:
