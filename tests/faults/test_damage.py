@@ -1,11 +1,9 @@
-"""T4: a damaged newest checkpoint by the user's door. T8: a stage starts from what the one before published, or not."""
+"""T4: a damaged newest checkpoint by the user's door."""
 
-import json
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import many
 import pytest
@@ -85,24 +83,3 @@ def test_a_damaged_newest_checkpoint_costs_a_warning(
     assert f"{newest / name} " in warning
     assert "going back to step-" in warning
     tiny_run.assert_same(run, whole)  # with the optimizer of the checkpoint it went back to, or this would not hold
-
-
-def manifest(run: Path, stage: str) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((run / "stages" / stage / "manifest.json").read_text())
-    return record
-
-
-def test_a_stage_starts_from_what_the_one_before_published(whole: Path, tmp_path: Path) -> None:
-    assert manifest(whole, "02-two")["start_sha256"] == manifest(whole, "01-one")["weights_sha256"]
-    run, log = tmp_path / "run", tmp_path / "log"
-    shutil.copytree(whole, run)
-    shutil.rmtree(run / "stages" / "02-two")
-    record = json.loads((run / "run.json").read_text())
-    for phase in ("curr_rl/02-two", "report"):
-        del record["phases"][phase]
-    (run / "run.json").write_text(json.dumps(record))
-    flipped(run / "stages" / "01-one" / "model" / "model.safetensors")
-    assert tiny_run.run("--output", run, "--resume", *FLAGS, log=log) == 1
-    assert "the published model is damaged" in log.read_text()
-    assert str(run / "stages" / "01-one" / "model" / "model.safetensors") in log.read_text()
-    assert not (run / "stages" / "02-two").exists()
