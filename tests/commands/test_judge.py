@@ -125,6 +125,32 @@ def test_the_judge_of_a_run_is_calibrated_against_its_verifier(
     assert "| of the wrong answers kept | 0.00 | |" in page
 
 
+def test_a_budget_is_for_all_passes_of_a_calibration(recipe: Path, tmp_path: Path, capsys: Any) -> None:
+    """A verdict costs 0.3 and at most some 4.5; 12 rows and three passes cost 10.8."""
+    source = rows(tmp_path / "rows.jsonl", 12, correct=True)
+    words = [
+        "judge",
+        "calibrate",
+        str(source),
+        "--recipe",
+        str(recipe),
+        "--out",
+        str(tmp_path / "out"),
+        "--repeats",
+        "1",
+    ]
+    with judge_server() as server:
+        flags = endpoint(server.url)
+        prices = ["--self_improvement.judge.endpoint.prices", "{input: 1000, output: 10000}"]
+        budget = "--self_improvement.judge.endpoint.budget"
+        assert main([*words, *flags, *prices, budget, "9"]) == 1
+        assert "the budget of 9 would be exceeded" in capsys.readouterr().err
+        assert 12 < len(server.requests) < 24  # in the second pass
+        assert main([*words, *flags, *prices, budget, "16"]) == 0
+        assert len(server.requests) == 36
+    assert "3 passes over 12 answers" in capsys.readouterr().out
+
+
 def test_labelled_rows_calibrate_a_judge_behind_a_server(recipe: Path, tmp_path: Path) -> None:
     lines = [{"prompt": "?", "completion": f"<answer> {n} </answer>", "score": 95 if n % 2 else 20} for n in range(24)]
     source = tmp_path / "rows.jsonl"

@@ -58,7 +58,9 @@ class EndpointConfig(Config):
     )
     prices: PricesConfig | None = Field(None, description="for the estimate and the budget; null: nothing is counted")
     budget: float | None = Field(
-        None, gt=0, description="judging stops before it costs more, in the currency of prices, over all rounds and resumes of a run"
+        None,
+        gt=0,
+        description="judging stops before it costs more, in the currency of prices, over all rounds and resumes",
     )
 
     @field_validator("base_url")

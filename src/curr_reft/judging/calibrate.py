@@ -64,9 +64,13 @@ def calibrate(config: JudgeConfig, rows: Sequence[Labelled], workplace: Workplac
     """
     candidates = [row.candidate for row in rows]
     workplace = replace(workplace, load=_once(workplace.load))
+    costs = [0.0]  # of the passes so far: a budget is for all of them
+    workplace.say(f"{plan.repeats + 2} passes over {len(rows)} answers")
 
     def judge(asked: Sequence[Candidate], **changed: Any) -> Judged:
-        return judge_all(config, asked, replace(workplace, **changed))
+        judged = judge_all(config, asked, replace(workplace, spent=sum(costs), **changed))
+        costs.append(judged.account.get("cost") or 0.0)
+        return judged
 
     first = judge(candidates)
     totals = _totals(first)

@@ -22,7 +22,7 @@ class Asking:
     cannot: Mapping[str, str]  # candidate id -> why
     known: dict[bytes, Entry]
     missing: Mapping[bytes, JudgePrompt]  # equal answers to one query are asked once
-    spent: float  # what all that is known has cost, of these candidates and of those of earlier rounds
+    spent: float  # what all that is known has cost, of these candidates, of earlier rounds and other passes
     rubric: Rubric
     entries: dict[bytes, Entry] = field(default_factory=dict)  # of what was asked in this call
 
@@ -108,7 +108,7 @@ def open_asking(
             cannot=cannot,
             known=known,
             missing=missing,
-            spent=sum(entry.cost for entry in paid.values()),
+            spent=workplace.spent + sum(entry.cost for entry in paid.values()),
             rubric=rubric,
         )
 

@@ -35,6 +35,7 @@ class Workplace:
     cache: Path  # SQLite file of verdicts
     say: Callable[[str], None]  # takes a line on what is going on
     before: Sequence[Candidate] = ()  # answers of earlier rounds: what they have cost counts against the budget too
+    spent: float = 0.0  # what other passes over the answers have cost, which counts too
     load: Callable[[ModelConfig], Policy] = load_policy  # of a judge in this process
     repeat: int = 0  # the same question is judged anew under another number
     order: tuple[str, ...] = CRITERIA  # of the criteria in the rubric
