@@ -73,7 +73,7 @@ def test_a_run_stops_before_the_step(name: str, tmp_path: Path) -> None:
     assert_clean(run, log, AT - 1)
 
 
-@pytest.mark.parametrize("every", ["1", "50"])
+@pytest.mark.parametrize("every", [pytest.param("1", marks=pytest.mark.slow), "50"])
 def test_weights_that_a_step_broke_are_not_saved(every: str, tmp_path: Path) -> None:
     """Loss and gradient are numbers, and the step is too long for a float: the next answers show it, those of the
     validation before a save, or those of the next step."""

@@ -16,7 +16,7 @@ from curr_reft.status import read_status
 from curr_reft.train.losses import group_advantages
 from curr_reft.train.reward_faults import SHARE, WINDOW, RewardFaults
 
-FLAGS = (*many.SHORT, "--checkpoint.every", "50", "--rl.prompts_per_step", "5")
+FLAGS = (*many.SHORT, "--checkpoint.every", "50", "--rl.prompts_per_step", "5", "--evaluation.profile.samples", "1")
 COMPLETIONS = 20  # of a step: five groups of four
 
 # Each kind of fault comes in every fifth step, to one completion (and its equals) of the step's 20: that is 1 %.

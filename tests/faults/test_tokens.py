@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import many
 import pyarrow.parquet
 import pytest
 import tiny_run
@@ -113,17 +114,8 @@ def test_prompts_too_long_are_refused_by_row_before_training(
 
 
 def test_a_run_with_such_a_policy_goes_through(wanting: Path, tmp_path: Path) -> None:
-    flags = ["--model.path", wanting, "--evaluation.models", "[curr_rl]", "--curriculum.total_steps", "6"]
-    flags += [
-        "--questions.style",
-        "short",
-        "--self_improvement",
-        "null",
-        "--sft",
-        "null",
-        "--evaluation.profile",
-        "{items: 10, samples: 1}",
-    ]
+    flags = ["--model.path", wanting, "--questions.style", "short", "--sft", "null", *many.SHORT]
+    flags += ["--curriculum.total_steps", "4", "--checkpoint.every", "4"]
     log = tmp_path / "log"
     assert tiny_run.run("--output", tmp_path / "run", *flags, log=log) == 0, log.read_text()
     tokenizer = load_policy(str(wanting)).processor.tokenizer
@@ -134,7 +126,7 @@ def test_a_run_with_such_a_policy_goes_through(wanting: Path, tmp_path: Path) ->
         for file in (tmp_path / "run").rglob("rollouts/*.parquet")
         for row in pyarrow.parquet.read_table(file).to_pylist()
     ]
-    assert len(written) == 6 * 3 * 4
+    assert len(written) == 4 * 3 * 4
     assert not [row for row in written if any(mark in row["completion"] for mark in marks)]
     assert {row["status"] for row in written} <= {str(each) for each in Status}
     assert all(row["loss"] is not None for row in tiny_run.rows(tmp_path / "run") if row["kind"] == "train")
