@@ -1,10 +1,11 @@
 """Error rates of the leak check's eye: copies it misses, different pictures it takes for one.
 
-    python benchmarks/leaks.py [--scenes 3000] [--copies 400] [--json FILE]
+    python benchmarks/leaks.py [--scenes 3000] [--hands 400] [--copies 400] [--json FILE]
 
-Different pictures: scenes of the drawn world (84 x 84 pixels), half of them with another one made of it by changing one
-thing: its colour, shape, size or place, or taking it away. Copies, re-encoded and resized: of the same scenes, and of
-random crops (200 pixels and more) of the image files given with --photographs.
+Different pictures: scenes of the drawn world (84 x 84 pixels), half of them with another one made of it by changing
+one thing: its colour, shape, size or place, or taking it away; and hands of four cards (448 pixels wide) in each style,
+half of them another one with the rank or the suit of one card changed. Copies, re-encoded and resized: of the same
+scenes and hands, and of random crops (200 pixels and more) of the image files given with --photographs.
 """
 
 import argparse
@@ -14,10 +15,12 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from curr_reft.data.fingerprint import candidates, fingerprint, same_picture, thumbnail
+from curr_reft.data.cards import RANKS, STYLES, SUITS, Card, draw_cards
+from curr_reft.data.fingerprint import candidates, fingerprint, same_picture
 from curr_reft.data.shapes import COLOURS, DOMAINS, SHAPES, SIDE, SIZES, Scene, random_scene
 
 
@@ -71,6 +74,28 @@ def scenes(count: int, rng: random.Random) -> Iterator[Scene]:
             yield edited(scene, rng)
 
 
+def hands(count: int, rng: random.Random) -> set[tuple[Card, ...]]:
+    drawn = set()
+    for _ in range(count // 2):
+        hand = [Card(rng.randint(1, len(RANKS)), rng.choice(SUITS)) for _ in range(4)]
+        drawn.add(tuple(hand))
+        place = rng.randrange(4)
+        card = hand[place]
+        changes = [
+            replace(card, rank=card.rank % len(RANKS) + 1),
+            replace(card, suit=SUITS[SUITS.index(card.suit) - 1]),
+        ]
+        hand[place] = rng.choice(changes)
+        drawn.add(tuple(hand))
+    return drawn
+
+
+def taken_for_one(images: list[Image.Image]) -> tuple[int, int]:
+    """(pairs looked at, pairs that are taken for one picture) of different images."""
+    close = candidates([fingerprint(image) for image in images])
+    return len(close), sum(same_picture(images[first], images[second]) for first, second in close)
+
+
 def crop(path: Path, rng: random.Random) -> Image.Image:
     image = Image.open(path).convert("RGB")
     width, height = (rng.randint(min(200, side), side) for side in image.size)
@@ -80,12 +105,13 @@ def crop(path: Path, rng: random.Random) -> Image.Image:
 
 def found(image: Image.Image, copy: Image.Image) -> bool:
     close = candidates([fingerprint(image), fingerprint(copy)])
-    return bool(close) and same_picture(thumbnail(image), thumbnail(copy))
+    return bool(close) and same_picture(image, copy)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=3000)
+    parser.add_argument("--hands", type=int, default=400)
     parser.add_argument("--copies", type=int, default=400)
     parser.add_argument(
         "--photographs", type=Path, nargs="*", default=[], help="image files whose crops are copied too"
@@ -95,11 +121,22 @@ def main() -> None:
     rng = random.Random(0)
     different = list({scene.key: scene for scene in scenes(arguments.scenes, rng)}.values())
     images = [scene.open() for scene in different]
-    close = candidates([fingerprint(image) for image in images])
-    wrong = sum(same_picture(thumbnail(images[first]), thumbnail(images[second])) for first, second in close)
-    print(f"{len(images):,} different scenes: {len(close):,} pairs looked at, {wrong} taken for one picture")
-    facts = {"scenes": len(images), "looked_at": len(close), "taken_for_one": wrong, "copies": {}}
+    drawn = {"scenes": images}
+    for style in STYLES:
+        drawn[f"hands, {style}"] = [
+            draw_cards(hand, style, 448) for hand in sorted(hands(arguments.hands, rng), key=str)
+        ]
+    facts: dict[str, Any] = {"different": {}, "copies": {}}
+    for name, each in drawn.items():
+        looked_at, wrong = taken_for_one(each)
+        print(
+            f"{name}: {len(each):,} different pictures, {looked_at:,} pairs looked at, {wrong} taken for one",
+            flush=True,
+        )
+        facts["different"][name] = {"pictures": len(each), "looked_at": looked_at, "taken_for_one": wrong}
     sources = {"drawn, 84 x 84": rng.sample(images, arguments.copies)}
+    few = arguments.copies // len(STYLES)
+    sources["hands, 448 x 246"] = [image for style in STYLES for image in rng.sample(drawn[f"hands, {style}"], few)]
     if arguments.photographs:
         sources["crops of photographs"] = [crop(path, rng) for path in arguments.photographs for _ in range(100)]
     print("| copy | " + " | ".join(f"found of {len(each)}: {name}" for name, each in sources.items()) + " |")

@@ -125,9 +125,9 @@ def test_a_target_that_is_no_other_target_is_refused() -> None:
 
 
 def test_exported_hands_come_back_as_rows_of_files(tmp_path: Path) -> None:
-    drawn = [item for split in ("train", "test") for item in items(split, train=12, test=6, width=112)]
+    drawn = [item for split in ("train", "test") for item in items(split, train=12, test=6, width=224)]
     entries = {split: (FileEntry(path=str(path)),) for split, path in export_rows(drawn, tmp_path).items()}
-    config = DataConfig(kind="files", leaks="exact", files=FilesConfig(**entries, validation_fraction=0.2))
+    config = DataConfig(kind="files", files=FilesConfig(**entries, validation_fraction=0.2))
     back = load_data(config, lambda task, raw: TASKS[task].read_truth(raw)).items
     assert [(item.question, item.truth, item.domain) for item in back] == [
         (item.question, item.truth, item.domain) for item in drawn

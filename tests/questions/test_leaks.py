@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from curr_reft.data.cards import Card, draw_cards
 from curr_reft.data.frame import BoxFrame
 from curr_reft.data.images import FileImage
 from curr_reft.data.item import Item
@@ -215,6 +216,30 @@ def test_scenes_that_differ_in_one_small_thing_are_different(tmp_path: Path) -> 
         image = FileImage(tmp_path, f"edited{number}.png")
         edited.append(replace(items[number], id=f"test/{number}", split="test", images=(image,)))
     assert repeats([*items, *edited]).leaks == ()
+
+
+@pytest.mark.parametrize("style", ["pips", "corners"])
+def test_hands_of_cards_that_differ_in_one_sign_are_different(style: str, tmp_path: Path) -> None:
+    """The suit of one card, or its rank: of two such thumbnails nothing can be seen. A copy is still found."""
+    hand = [Card(10, "clubs"), Card(7, "hearts"), Card(6, "spades"), Card(2, "spades")]
+    others = [
+        [Card(10, "spades"), *hand[1:]],
+        [hand[0], Card(8, "hearts"), *hand[2:]],
+        [*hand[:3], Card(2, "clubs")],
+        [*hand[:3], Card(3, "spades")],
+    ]
+    template = with_images("hand", "q", (), "train")
+    pictures = [draw_cards(each, style, 224) for each in (hand, *others)]
+    pictures[0].resize((168, 92)).save(tmp_path / "copy.jpg", quality=60)
+    items = []
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+        split, image = "test" if number else "train", FileImage(tmp_path, f"{number}.png")
+        items.append(replace(template, id=f"{number}", source=f"{number}", split=split, images=(image,)))
+    assert repeats(items).leaks == ()
+    copy = replace(items[0], id="copy", source="copy", split="test", images=(FileImage(tmp_path, "copy.jpg"),))
+    (pair,) = repeats([*items, copy]).leaks
+    assert (pair.first, pair.second) == ("0", "copy")
 
 
 def test_drawn_worlds_are_told_apart_by_their_keys_alone() -> None:

@@ -1,14 +1,17 @@
 """Whether two files show the same picture: a re-encoded, resized or re-saved copy is found, an edited one is another.
 
-Two steps. ``Fingerprint`` (56 bytes) finds candidates without comparing all pairs: a perceptual hash (the signs of the
-63 lowest cosine coefficients of a small grey copy, about their median; "pHash", Zauner 2010) and a copy of 4 x 4
-pixels. ``same_picture`` decides on two thumbnails. It has to tell a copy from a picture that differs in one small
-object, as generated data sets hold thousands of those. What tells them apart: encoding and resizing leave small traces
-all over a picture, and an edit a large one in one place. The measured error rates stand in docs/data.md.
+Three steps, each dearer than the one before and taken for fewer pictures. ``Fingerprint`` (56 bytes) finds candidates
+without comparing all pairs: a perceptual hash (the signs of the 63 lowest cosine coefficients of a small grey copy,
+about their median; "pHash", Zauner 2010) and a copy of 4 x 4 pixels. ``same_thumbnail`` compares two thumbnails,
+colours too, and ``same_detail`` what is left in grey and in detail. Together they have to tell a copy from a picture
+that differs in one small object or sign, as generated data sets hold thousands of those. What tells them apart:
+encoding and resizing leave small traces all over a picture, and an edit a large one in one place. The measured error
+rates stand in docs/data.md.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -22,6 +25,9 @@ SIDE = 42  # pixels of a thumbnail
 UNSEEN = 10.0  # levels: so small a difference at its worst place is nobody's edit
 WORST = 48.0  # levels at the worst place beyond which no encoder would be in use
 TRACES = (0.5, 8.0)  # levels that three quarters of a copy's pixels stay below: not nothing, as after an edit
+DETAIL = 224  # most pixels of the longer side at which pictures are compared in detail: a sign of 7 pixels is seen
+WORST_DETAIL = 36.0  # levels at the worst place: copies were measured to 24, another suit on a card from 56 on
+AT_ONCE = 4096  # pairs compared in detail with one pass over the pictures: at most 400 MB of grey
 
 _ANGLES = np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64
 _COSINES = np.cos(_ANGLES)  # the first 8 rows of the discrete cosine transform of 32 samples
@@ -70,18 +76,43 @@ def _close(some: np.ndarray, others: np.ndarray, bits_N: np.ndarray, tiny_NC: np
 
 
 def verified_copies(
-    keys: Sequence[int], prints: list[Fingerprint], pictures: Iterable[tuple[int, ImageSource]]
+    keys: Sequence[int], prints: list[Fingerprint], pictures: Callable[[], Iterable[tuple[int, ImageSource]]]
 ) -> list[tuple[int, int]]:
     """Pairs of keys whose pictures are copies of each other, the picture of each key having its fingerprint in
-    ``prints``. ``pictures`` (key, picture) is gone through only if there are candidates, and only those are opened."""
+    ``prints``. ``pictures`` begins a pass over (key, picture), taken only if there are candidates; only those are
+    opened."""
     pairs = [(keys[first], keys[second]) for first, second in candidates(prints)]
+    pairs = _agreeing(pairs, pictures, thumbnail, same_thumbnail)
+    return [
+        pair
+        for start in range(0, len(pairs), AT_ONCE)
+        for pair in _agreeing(pairs[start : start + AT_ONCE], pictures, detail, same_detail)
+    ]
+
+
+_Pairs: TypeAlias = list[tuple[int, int]]
+_Look: TypeAlias = Callable[[Image.Image], np.ndarray]
+
+
+def _agreeing(
+    pairs: _Pairs,
+    pictures: Callable[[], Iterable[tuple[int, ImageSource]]],
+    look: _Look,
+    same: Callable[[np.ndarray, np.ndarray], bool],
+) -> _Pairs:
+    """The pairs that are the ``same`` by one ``look`` at each of their pictures."""
     wanted = {key for pair in pairs for key in pair}
-    thumbnails: dict[int, np.ndarray] = {}
+    seen: dict[int, np.ndarray] = {}
     if wanted:
-        for key, picture in pictures:
-            if key in wanted and key not in thumbnails:
-                thumbnails[key] = thumbnail(picture.open())
-    return [(first, second) for first, second in pairs if same_picture(thumbnails[first], thumbnails[second])]
+        for key, picture in pictures():
+            if key in wanted and key not in seen:
+                seen[key] = look(picture.open())
+    return [(first, second) for first, second in pairs if same(seen[first], seen[second])]
+
+
+def same_picture(first: Image.Image, second: Image.Image) -> bool:
+    """Whether two RGB images are copies of each other, given that they are candidates."""
+    return same_thumbnail(thumbnail(first), thumbnail(second)) and same_detail(detail(first), detail(second))
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
@@ -89,12 +120,37 @@ def thumbnail(image: Image.Image) -> np.ndarray:
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), dtype=np.uint8)
 
 
-def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two thumbnails show one picture."""
+def same_thumbnail(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two thumbnails may show one picture."""
     difference = _smooth(first.astype(np.float32) - second.astype(np.float32))
     levels = np.abs(difference).max(axis=2)
     worst, most = float(levels.max()), float(np.quantile(levels, 0.75))
     return worst <= UNSEEN or (worst <= WORST and TRACES[0] <= most <= TRACES[1])
+
+
+def detail(image: Image.Image) -> np.ndarray:
+    """(height, width) levels of grey of an RGB image, at most ``DETAIL`` to a side. Grey, as encoders store colours
+    coarsely: at the edges of coloured things they err as much as an edit does."""
+    return np.asarray(_at_most(image.convert("L"), DETAIL), dtype=np.uint8)
+
+
+def same_detail(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two pictures in detail are one, compared at the size of the smaller: it has lost what it has not."""
+    height, width = (min(sides) for sides in zip(first.shape, second.shape, strict=True))
+    one, other = (_resized(each, width, height).astype(np.float32) for each in (first, second))
+    return float(np.abs(_smooth((one - other)[:, :, None])).max()) <= WORST_DETAIL
+
+
+def _at_most(image: Image.Image, side: int) -> Image.Image:
+    scale = min(1.0, side / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _resized(grey: np.ndarray, width: int, height: int) -> np.ndarray:
+    if grey.shape == (height, width):
+        return grey
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _smooth(levels: np.ndarray) -> np.ndarray:

@@ -7,13 +7,13 @@ the split cannot leak into itself. Which ones move depends on their content and 
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from curr_reft.data.fingerprint import Fingerprint, verified_copies
 from curr_reft.data.images import StoredImage
-from curr_reft.data.item import Item
+from curr_reft.data.item import ImageSource, Item
 from curr_reft.seeding import derive_seed
 
 
@@ -24,7 +24,7 @@ class ValidationSplit:
     def __init__(
         self, items: Iterable[Item], fraction: float, seed: int, perceptual: bool = True, name: str = "validation"
     ) -> None:
-        """Goes through ``items`` once; once more if pictures look alike. Raises DataError for one it cannot open.
+        """Goes through ``items`` once; again if pictures look alike. Raises DataError for one it cannot open.
 
         ``name`` is that of the split, which names the draw."""
         self._seed = seed
@@ -44,7 +44,10 @@ class ValidationSplit:
             for key, image in zip((first, *others), item.images, strict=False):
                 if perceptual and isinstance(image, StoredImage) and key not in printed:
                     printed[key] = image.fingerprint
-        pictures = ((key, image) for item in items for key, image in zip(_names(item), item.images, strict=False))
+
+        def pictures() -> Iterator[tuple[int, ImageSource]]:
+            return ((key, image) for item in items for key, image in zip(_names(item), item.images, strict=False))
+
         for first, second in verified_copies(list(printed), list(printed.values()), pictures):
             self._link(first, second)
         self._moved = self._choose([self._group(first) for first in firsts], of_task, len(tasks), fraction)

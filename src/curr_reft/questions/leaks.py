@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curr_reft.data.fingerprint import verified_copies
-from curr_reft.data.item import Item
+from curr_reft.data.item import ImageSource, Item
 from curr_reft.errors import DataError
 from curr_reft.questions.survey import Survey, number_of
 
@@ -159,8 +159,10 @@ def _groups(keys_N: np.ndarray) -> Iterator[np.ndarray]:
 
 def _copies(survey: Survey, items: Iterable[Item]) -> dict[int, int]:
     """Key of a picture -> key of the picture that it is a copy of. Only candidates are opened."""
-    pictures = ((number_of(image.key), image) for item in items for image in item.images)
     copy_of: dict[int, int] = {}
+
+    def pictures() -> Iterator[tuple[int, ImageSource]]:
+        return ((number_of(image.key), image) for item in items for image in item.images)
 
     def original(key: int) -> int:
         while key in copy_of:
