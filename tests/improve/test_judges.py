@@ -301,13 +301,17 @@ def test_equal_answers_are_asked_once_and_repeats_anew(tmp_path: Path) -> None:
 def test_failures_are_asked_again_only_when_wanted(tmp_path: Path) -> None:
     wanted = [candidate(number) for number in range(3)]
     with judge_server(lambda item, *_: Answer(body=completion("no")) if item == "1" else Answer()) as server:
-        assert judge(endpoint(server), wanted, tmp_path).account["failures"] == {"no JSON verdict": 1}
+        first = judge(endpoint(server, prices=PRICES), wanted, tmp_path).account
+        assert first["failures"] == {"no JSON verdict": 1}
+        assert first["cost"] == pytest.approx(4 * 0.3)  # an unusable reply is asked for twice
         before = len(server.requests)
         server.rule = lambda *_: Answer()
         assert judge(endpoint(server), wanted, tmp_path).verdicts[1].failure is not None
         assert len(server.requests) == before
-        judged = judge(endpoint(server), wanted, tmp_path, retry_failed=True)
+        judged = judge(endpoint(server, prices=PRICES), wanted, tmp_path, retry_failed=True)
+        again = judge(endpoint(server, prices=PRICES), wanted, tmp_path)
     assert len(server.requests) == before + 1
+    assert judged.account["cost"] == again.account["cost"] == pytest.approx(5 * 0.3)  # the failure was paid too
     assert [verdict.total for verdict in judged.verdicts] == [91.5] * 3
 
 

@@ -82,7 +82,7 @@ class VerdictCache(SqliteCache):
         )
 
     def write(self, key: bytes, entry: Entry) -> None:
-        """Keep ``entry``; it is on the disk when this returns. Of a failure that was asked again the new one stays."""
+        """Keep ``entry``, in place of what was known; it is on the disk when this returns."""
         values = (
             key,
             json.dumps(dict(entry.scores)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from curr_reft.errors import DataError
@@ -113,6 +113,14 @@ def open_asking(
         )
 
         def keep(key: bytes, entry: Entry) -> None:
+            failed = known.get(key)
+            if failed is not None:  # it was asked again, and what the failure took was paid all the same
+                entry = replace(
+                    entry,
+                    prompt_tokens=failed.prompt_tokens + entry.prompt_tokens,
+                    completion_tokens=failed.completion_tokens + entry.completion_tokens,
+                    cost=failed.cost + entry.cost,
+                )
             cache.write(key, entry)
             asking.entries[key] = entry
 
