@@ -30,7 +30,7 @@ MOMENTS = {
         there="stages/02-choice/manifest.json", path="stages/02-choice/checkpoints/*"
     ),
     "a stage's first save, its weights written": dying.Moment(
-        path="stages/03-open/checkpoints/.tmp-step-000000-*/.state.json.*"
+        path="stages/03-open/checkpoints/*step-000000*/.state.json.*"
     ),
     "a save in its place, the older one half removed": dying.Moment(
         there="stages/03-open/checkpoints/step-000003", path="stages/03-open/checkpoints/.tmp-old-*"
