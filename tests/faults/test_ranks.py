@@ -24,6 +24,7 @@ if os.environ["RANK"] == sys.argv.pop(1):
     def fail(*arguments, **options):
         calls.append(0)
         if len(calls) == 3:
+            {before}
             raise {error}("a fault of " + "this process alone")
         return rollout(*arguments, **options)
     grpo.rollout = fail
@@ -89,7 +90,7 @@ def test_told_to_stop_all_leave_at_the_same_step(tmp_path: Path, told: tuple[int
 @pytest.mark.parametrize("error", ["ValueError", "RuntimeError"])
 def test_one_fails(tmp_path: Path, rank: str, sharded: bool, error: str) -> None:
     script, log = tmp_path / "faulty.py", tmp_path / "log"
-    script.write_text(FAULTY.format(error=error))
+    script.write_text(FAULTY.format(error=error, before=""))
     environment = many.FSDP2 if sharded else {}
     words = (rank, "run", tiny_run.RECIPE, "--output", tmp_path / "run", *FLAGS)
     process = many.start(*words, log=log, script=script, **environment)
@@ -100,6 +101,21 @@ def test_one_fails(tmp_path: Path, rank: str, sharded: bool, error: str) -> None
     assert log.read_text().count("a fault of this process alone") == 1
     assert "interrupted" not in log.read_text()
     assert "ended without saying why" not in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_fails_and_cannot_end(tmp_path: Path, rank: str) -> None:
+    """A thread of a library that nobody stops holds up the end of the process that failed; it is ended all the same."""
+    script, log = tmp_path / "faulty.py", tmp_path / "log"
+    stuck = "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()"
+    script.write_text(FAULTY.format(error="ValueError", before=stuck))
+    process = many.start(rank, "run", tiny_run.RECIPE, "--output", tmp_path / "run", *FLAGS, log=log, script=script)
+    many.until(process, lambda: "a fault of this process alone" in log.read_text(), log)
+    failed = time.monotonic()
+    assert many.wait(process) != 0
+    assert time.monotonic() - failed < SOON
+    assert log.read_text().count("a fault of this process alone") == 1
 
 
 def test_a_refusal_is_said_once(tmp_path: Path) -> None:
