@@ -29,8 +29,9 @@ from curr_reft.status import read_status
 from curr_reft.train import checkpoint as checkpoints
 
 FEW = "{detection: 2, classification: 2, math: 2}"
+SPLITS = ", ".join(f"{split}: {FEW}" for split in ("train", "validation", "test", "ood_test", "pool"))
 FLAGS = (
-    *("--data.shapes", f"{{train: {FEW}, validation: {FEW}, test: {FEW}, ood_test: {FEW}}}"),
+    *("--data.shapes", f"{{{SPLITS}, general: {{}}}}"),
     *("--model.lora", "{rank: 1}", "--sampling", "{group_size: 4, max_new_tokens: 24}", "--rl.prompts_per_step", "2"),
     *("--rl.optimizer", "{lr: 1e-2, schedule: constant}", "--self_improvement", "null"),
     *("--curriculum.stages", "[{name: one, forms: {binary: 1}, steps: 2}, {name: two, forms: {open: 1}, steps: rest}]"),
