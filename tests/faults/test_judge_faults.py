@@ -23,6 +23,7 @@ from curr_reft.recipe import load_recipe
 from curr_reft.rewards.grading import grade
 
 SECRET = "sk-planted-3b1f7c9a5d2e"
+AT_ONCE = 4  # requests under way, in the processes that are killed
 FAULTS = ("busy", "error", "silent", "bad json", "empty", "refusal", "no http body", "off the scale")
 
 
@@ -101,7 +102,7 @@ def test_every_item_is_a_verdict_or_a_stated_failure(
 
 def _judging(url: str, folder: str, count: int) -> None:
     endpoint_module.FIRST_WAIT = 0.02  # type: ignore[misc]
-    given = EndpointConfig(base_url=url, model="m", api_key_env=None, timeout=0.5, concurrency=4)
+    given = EndpointConfig(base_url=url, model="m", api_key_env=None, timeout=0.5, concurrency=AT_ONCE)
     judge(JudgeConfig(kind="endpoint", endpoint=given), candidates(count), Path(folder))
     os._exit(0)
 
@@ -140,10 +141,12 @@ def test_kills_lose_nothing(kills: int, count: int, tmp_path: Path) -> None:
             process.join()
             kept = stored(tmp_path)
             assert done_before.items() <= kept.items()
+            # Lost are at most the requests under way, of this process and (not asked again yet) of the one before.
+            assert len(server.tries) - len(kept) <= 2 * AT_ONCE
             assert len(kept) < count, "the kill came too late to tell anything"
             done_before = kept
         before_last = Counter(server.tries)
-        judged = judge(config(server, concurrency=4), candidates(count), tmp_path)
+        judged = judge(config(server, concurrency=AT_ONCE), candidates(count), tmp_path)
     assert_accounted(judged, count)
     assert judged.account["from_cache"] == len(done_before)
     assert judged.account["asked"] == count - len(done_before)
