@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from curr_reft import __version__, processes, recipe_changes, recipe_source
-from curr_reft.errors import RecipeError, UsageError
+from curr_reft.errors import CurrReftError, RecipeError, UsageError
 from curr_reft.files import (
     append_jsonl,
     read_json,
@@ -203,7 +203,7 @@ class RunDir:
         Input that was refused before anything was done leaves the directory free for the next try.
         """
         if kind is not None and self._writes:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(OSError, CurrReftError):  # a full disk, which the error may be about
                 if issubclass(kind, UsageError) and self._untouched():
                     (self.path / STATE).unlink()
                     (self.path / RECIPE).unlink()

@@ -34,6 +34,7 @@ def test_the_final_model_of_a_run_is_a_whole_folder(finished: "object", merged: 
     base = Path(model_folder("embedded"))
     assert layout(merged) == layout(base)
     assert {path.name for path in other_files(base)} == {path.name for path in other_files(merged)}
+    assert not (merged / "base.json").exists()  # the base's own card, whose hash of weights is no longer true
     settings = json.loads((merged / "config.json").read_text())
     assert "float32" in (settings.get("torch_dtype"), settings.get("dtype"))  # the run's, not the base's
 

@@ -153,7 +153,7 @@ def test_one_group_that_does_not_fit_is_a_message(fresh: Fresh, grpo: Grpo, tmp_
     objective = Small(grpo(policy), most=5).objective
     with pytest.raises(TrainingError, match=r"single group of \d+ tokens, a prompt of \d+ and 4 completions") as caught:
         train(policy, objective, tmp_path)
-    for words in ("rollout.group_size", "model.max_pixels", "gradient_checkpointing", "can't allocate memory"):
+    for words in ("sampling.group_size", "model.max_pixels", "gradient_checkpointing", "can't allocate memory"):
         assert words in str(caught.value)
     assert all(parameter.grad is None for parameter in policy.model.parameters())
 
@@ -250,7 +250,7 @@ def test_a_rollout_that_does_not_fit_is_decoded_in_halves(
         assert max(tried) <= most  # it is not tried again
     assert "rows are decoded at once from here on" in caplog.text
     decoding(0)
-    with pytest.raises(TrainingError, match=r"one completion of a prompt of \d+ tokens.*rollout.max_new_tokens"):
+    with pytest.raises(TrainingError, match=r"one completion of a prompt of \d+ tokens.*sampling.max_new_tokens"):
         rollout(policy, prompts, sampling, seed=3)
 
 

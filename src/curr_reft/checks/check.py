@@ -214,7 +214,8 @@ def _stages(report: Report) -> Iterator[str]:
     recipe, steps = report.recipe, report.steps
     for stage in recipe.curriculum.scheduled():
         forms = ", ".join(f"{form} {share:.0%}" for form, share in stage.shares([]).items())
-        yield f"  stage {stage.name}: {forms}; {stage.steps} updates, replay {stage.replay:.0%}"
+        updates = "the rest of the" if stage.steps == "rest" else f"{stage.steps}"
+        yield f"  stage {stage.name}: {forms}; {updates} updates, replay {stage.replay:.0%}"
     if steps is None:
         return
     yield (

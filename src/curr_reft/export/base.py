@@ -16,6 +16,7 @@ from curr_reft.files import read_json
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".index.json")
 CONFIG, CARD = "config.json", "README.md"
+ABOUT_BASE = (CARD, "base.json")  # cards: what they say of weights is not true of other ones
 IMAGES = ("preprocessor_config.json", "processor_config.json")
 
 _Layout = dict[str, tuple[int, ...]]
@@ -45,11 +46,14 @@ def base_folder(path: str, revision: str | None = None, *, weights: bool) -> Pat
 
 
 def other_files(folder: Path) -> list[Path]:
-    """The files of a model folder that are neither weights nor its card, in order. Folders inside are left alone."""
+    """The files of a model folder that are neither weights nor its cards, in order. Folders inside are left alone."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and path.name != CARD and not path.name.endswith(WEIGHTS)
+        if path.is_file()
+        and not path.name.startswith(".")
+        and path.name not in ABOUT_BASE
+        and not path.name.endswith(WEIGHTS)
     )
 
 

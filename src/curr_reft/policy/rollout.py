@@ -122,7 +122,7 @@ def _sampled(
         if P * G == 1:
             raise TrainingError(
                 f"out of memory for one completion of a prompt of {prompts[0].length} tokens: {why}. Lower "
-                "rollout.max_new_tokens or the pixels of the images (model.max_pixels)"
+                "sampling.max_new_tokens or the pixels of the images (model.max_pixels)"
             )
         policy.rows_that_fit = P * G // 2
         log.warning("out of memory (%s): %d rows are decoded at once from here on", why, policy.rows_that_fit)

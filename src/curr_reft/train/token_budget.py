@@ -109,8 +109,8 @@ def _too_large(group: Group, why: str, limit: int | None) -> str:
     budget = "" if limit is None else f" (micro_batch_tokens is {limit})"
     return (
         f"out of memory for a single group of {group_tokens(group)} tokens, a prompt of {group.prompt.length} and "
-        f"{len(group.completions)} completions of up to {longest}{budget}: {why}. Lower rollout.group_size or "
-        "rollout.max_new_tokens, or the pixels of the images (model.max_pixels), or set "
+        f"{len(group.completions)} completions of up to {longest}{budget}: {why}. Lower sampling.group_size or "
+        "sampling.max_new_tokens, or the pixels of the images (model.max_pixels), or set "
         "model.gradient_checkpointing: true"
     )
 
