@@ -55,7 +55,8 @@ def test_the_summary_has_the_promised_shape(finished: Any) -> None:
     """Tools read this file: a change here is to be announced."""
     summary = read(finished.path / "summary.json")
     assert set(summary) == {
-        "seconds", "model", "seed", "stages", "stages_left_out", "self_improvement", "rounds", "evaluation", "general"
+        "seconds", "model", "seed", "stages", "stages_left_out", "self_improvement", "rounds", "evaluation", "general",
+        "differences",
     }  # fmt: skip
     assert summary["seconds"] > 0
     assert (summary["model"], summary["seed"], summary["stages_left_out"]) == ("embedded", 0, [])
