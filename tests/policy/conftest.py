@@ -1,7 +1,11 @@
 """A tiny Qwen2.5-VL with random weights, on disk once a session, and groups to score."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -31,6 +35,19 @@ def model_folder(tmp_path_factory):
     model.save_pretrained(folder)
     image_processor = Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=112 * 112)
     ImageTextProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> Callable[[str], Path]:
+    """``folders(model_type)``: a tiny model of that family on disk, built when it is first asked for. Read only."""
+    built: dict[str, Path] = {}
+
+    def folder(model_type: str) -> Path:
+        if model_type not in built:
+            built[model_type] = tiny_models.build_folder(tmp_path_factory.mktemp(model_type), model_type)
+        return built[model_type]
+
     return folder
 
 

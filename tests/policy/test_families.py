@@ -4,7 +4,6 @@ Run with ``-s`` to see the largest differences, which docs/models.md quotes.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
+from scoring import scored
 from torch import nn
 
 from curr_reft.data.frame import keep_size
@@ -29,18 +29,6 @@ from curr_reft.policy.types import Completion, EncodedPrompt, Group
 exact = pytest.mark.parametrize("family_policy", tiny_models.EXACT, indirect=True)
 every = pytest.mark.parametrize("family_policy", tiny_models.CONFIGS, indirect=True)
 SAMPLING = SamplingConfig(group_size=3, max_new_tokens=8)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> Callable:
-    built = {}
-
-    def folder(model_type: str):
-        if model_type not in built:
-            built[model_type] = tiny_models.build_folder(tmp_path_factory.mktemp(model_type), model_type)
-        return built[model_type]
-
-    return folder
 
 
 @pytest.fixture
@@ -76,14 +64,6 @@ def make_groups(prompts: list[EncodedPrompt]) -> list[Group]:
         Group(prompt=prompt, completions=tuple(completion(length) for length in (6, 1, 3)[: 3 - n % 2]))
         for n, prompt in enumerate(prompts)
     ]
-
-
-def scored(policy: Policy, logprobs_S: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Values, and the gradient of one weighted sum of them."""
-    policy.model.zero_grad()
-    (logprobs_S * torch.linspace(-1, 2, len(logprobs_S))).sum().backward()
-    gradients = {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
-    return logprobs_S.detach(), gradients
 
 
 @exact

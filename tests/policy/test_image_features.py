@@ -1,11 +1,10 @@
 """Families whose features come of several modules: images pass tower and projector as seldom as for the others."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import tiny_models
 import torch
+from scoring import scored
 from torch import nn
 
 from curr_reft.policy.config import ModelConfig, SamplingConfig
@@ -18,18 +17,6 @@ from curr_reft.policy.rollout import rollout
 
 PROJECTED = ("idefics3", "internvl", "llava_next", "llava_onevision", "smolvlm")
 SAMPLING = SamplingConfig(group_size=2, max_new_tokens=5)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> Callable:
-    built = {}
-
-    def folder(model_type: str):
-        if model_type not in built:
-            built[model_type] = tiny_models.build_folder(tmp_path_factory.mktemp(model_type), model_type)
-        return built[model_type]
-
-    return folder
 
 
 @pytest.fixture(params=PROJECTED)
@@ -63,10 +50,7 @@ def ask(policy: Policy, picture):
 
 
 def gradients(policy: Policy, groups):
-    policy.model.zero_grad()
-    logprobs_S = packed_logprobs(policy, pack(groups, policy.family))
-    (logprobs_S * torch.linspace(-1, 2, len(logprobs_S))).sum().backward()
-    return logprobs_S.detach(), {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
+    return scored(policy, packed_logprobs(policy, pack(groups, policy.family)))
 
 
 def assert_same(ours, theirs):

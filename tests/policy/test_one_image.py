@@ -1,11 +1,11 @@
 """Several questions about one image: what their prompts share is computed once, and nothing changes."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import tiny_models
 import torch
+from scoring import scored
 from test_varlen import plain_kernel
 
 from curr_reft.errors import TrainingError
@@ -23,18 +23,6 @@ from curr_reft.policy.types import Completion, EncodedPrompt, Group
 exact = pytest.mark.parametrize("family_policy", tiny_models.EXACT, indirect=True)
 SAMPLING = SamplingConfig(group_size=3, max_new_tokens=7)
 QUESTIONS = ("find the red circle", "how many red", "list the objects")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> Callable:
-    built = {}
-
-    def folder(model_type: str):
-        if model_type not in built:
-            built[model_type] = tiny_models.build_folder(tmp_path_factory.mktemp(model_type), model_type)
-        return built[model_type]
-
-    return folder
 
 
 @pytest.fixture
@@ -74,12 +62,6 @@ def ragged(prompts: list[EncodedPrompt]) -> list[Group]:
         Group(prompt=prompt, completions=tuple(completion(length) for length in (5, 1, 3)[: 3 - n % 2]))
         for n, prompt in enumerate(prompts)
     ]
-
-
-def scored(policy: Policy, logprobs_S: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    policy.model.zero_grad()
-    (logprobs_S * torch.linspace(-1, 2, len(logprobs_S))).sum().backward()
-    return logprobs_S.detach(), {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
 
 
 def assert_same(ours, theirs):
