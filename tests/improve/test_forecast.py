@@ -55,7 +55,8 @@ def test_what_is_spent_stays_below_it(tmp_path: Any) -> None:
 
 
 def test_check_tells_it(capsys: pytest.CaptureFixture[str]) -> None:
-    section = {"base_url": "http://localhost:1/v1", "model": "m", "api_key_env": None, "max_tokens": 100}
+    section: dict[str, Any] = {"base_url": "http://localhost:1/v1", "model": "m", "max_tokens": 100}
+    section["api_key_env"] = None
     section["prices"] = {"input": 2.5, "output": 10}
     judge = json.dumps({"kind": "endpoint", "endpoint": section})
     words = ["check", str(tiny_run.RECIPE), "--no-model", "--self_improvement.judge", judge]
