@@ -47,6 +47,7 @@ def test_a_run_with_a_judge_behind_a_server(tmp_path: Path, monkeypatch: pytest.
                                    json.dumps(section))  # fmt: skip
         assert again.returncode == 0
         assert len(server.requests) == asked
+    assert "judge m: at most 288 answers, " in done.stdout.split("profiling")[0]  # 48 queries, 6 samples
     assert re.search(r"judge m: \d+ answers to judge, 0 known; about [\d,]+ tokens", done.stdout)
     verdicts = read_jsonl(out / "self-improve" / "verdicts.jsonl")
     judged = read_json(out / "self-improve" / "judge.json")
