@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import tiny_run
+from asking_judges import candidate
 from judge_server import judge_server
-from test_judges import candidate
 
 from curr_reft.cli import main
 from curr_reft.improve.config import EndpointConfig, JudgeConfig, PoolConfig, PricesConfig, SelfImprovementConfig

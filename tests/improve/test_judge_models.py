@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from asking_judges import candidate, endpoint, judge, picture
 from judge_models import VERDICT, build_judge
 from spelling_model import build_spelling_model
-from test_judges import candidate, endpoint, judge, picture
 
 from curr_reft.improve.config import JudgeConfig, LocalJudgeConfig
 from curr_reft.improve.judges import local as local_module
