@@ -1,4 +1,4 @@
-"""``base build`` from nothing, every phase cut to two steps: the folder loads, phases are kept and gone on from."""
+"""``base build`` from nothing, every phase cut to a step or two: the folder loads, phases are kept and gone on from."""
 
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from curr_reft.files import read_json, sha256_file
 from curr_reft.policy.load import load_policy
 
 SHIPPED = Path(str(resources.files("curr_reft") / "embedded" / "model"))
-SHORT = tuple(replace(phase, steps=2, rows=3) for phase in PLAN)
+SHORT = tuple(replace(phase, steps=2 if phase is PLAN[-1] else 1, rows=3) for phase in PLAN)
 
 
 def test_a_short_build_goes_through_and_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +38,7 @@ def test_a_short_build_goes_through_and_on(tmp_path: Path, monkeypatch: pytest.M
     for phase in PLAN[3:]:
         (tmp_path / "phases" / phase.name / WEIGHTS).unlink()
     said.clear()
+    monkeypatch.setattr(building, "measure", lambda _: {})  # what is measured of equal weights is equal
     again = build(tmp_path / "again", SHORT, said.append, tmp_path / "phases")
     assert sum("taken from" in line for line in said) == 3
     assert sha256_file(again / WEIGHTS) == sha256_file(whole / WEIGHTS)
