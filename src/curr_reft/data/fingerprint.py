@@ -26,7 +26,7 @@ UNSEEN = 10.0  # levels: so small a difference at its worst place is nobody's ed
 WORST = 48.0  # levels at the worst place beyond which no encoder would be in use
 TRACES = (0.5, 8.0)  # levels that three quarters of a copy's pixels stay below: not nothing, as after an edit
 DETAIL = 224  # most pixels of the longer side at which pictures are compared in detail: a sign of 7 pixels is seen
-WORST_DETAIL = 36.0  # levels at the worst place: copies were measured to 24, another suit on a card from 56 on
+WORST_DETAIL = 36.0  # levels at the worst place: copies were measured to 24, another suit on a card from 48 on
 AT_ONCE = 4096  # pairs compared in detail with one pass over the pictures: at most 400 MB of grey
 
 _ANGLES = np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64
