@@ -33,7 +33,7 @@ LEVELS = (
     ("data",),
     ("run_plan", "disk_plan"),
     ("run_dir",),
-    ("recipe_changes",),
+    ("recipe_changes", "run_lock"),
     ("planned",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py

@@ -1,19 +1,12 @@
-"""The folder of a run: who holds it, what made it, what is finished, its metrics.
+"""The folder of a run: what made it, what is finished, its metrics; one process at a time (``run_lock.py``).
 
-One process at a time: an flock, which the system drops with the process however it ends, with the holder's host and
-process in the file for the message. What a phase does, and the files inside its folder, are not known here.
+What a phase does, and the files inside its folder, are not known here.
 """
 
 import contextlib
-import errno
-import fcntl
 import importlib.metadata
-import json
 import logging
-import os
 import platform
-import socket
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +28,7 @@ from curr_reft.files import (
 )
 from curr_reft.recipe import Recipe, dump_recipe, load_recipe, recipe_sha256
 from curr_reft.recipe_changes import Change
+from curr_reft.run_lock import Lock
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +54,7 @@ class RunDir:
 
     path: Path
     run: dict[str, Any]  # the content of run.json
-    _lock: "_Lock | None" = field(repr=False)  # none: another process of this run holds it and does all the writing
+    _lock: "Lock | None" = field(repr=False)  # none: another process of this run holds it and does all the writing
 
     @classmethod
     def open(cls, path: Path, recipe: Recipe, resume: bool = False, extendable: bool = True) -> "RunDir":
@@ -90,7 +84,7 @@ class RunDir:
         if not (path / LOCK).exists():
             _require_usable(path, resume)  # before the first write into a folder that may not be ours
         path.mkdir(parents=True, exist_ok=True)
-        lock = _Lock.take(path / LOCK)
+        lock = Lock.take(path / LOCK)
         try:
             _require_usable(path, resume)
             remove_leftovers(path)
@@ -107,7 +101,7 @@ class RunDir:
     def require_free(path: Path, recipe: Recipe, resume: bool = False) -> None:
         """Raise what ``open`` would raise, and change nothing: for asking before the slow imports of a run."""
         if (path / LOCK).exists():
-            _Lock.take(path / LOCK).release()
+            Lock.take(path / LOCK).release()
         _require_usable(path, resume)
         if (path / STATE).is_file():
             _resumed(path, recipe, extendable=True, warn=False)
@@ -343,62 +337,3 @@ def _versions() -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class _Lock:
-    """An exclusive flock on a file that names its holder. The file stays; only the lock counts."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        _held.add(descriptor)
-
-    @classmethod
-    def take(cls, path: Path) -> "_Lock":
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = _holder(descriptor)
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UsageError(
-                    f"output {path.parent} is held by another run ({holder}); "
-                    "wait for it, stop it, or choose another --output"
-                ) from error
-            raise UsageError(
-                f"output {path.parent}: its file system offers no locks ({error.strerror}); "
-                "choose an --output on another one"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode(), 0)
-        return cls(descriptor)
-
-    def release(self) -> None:
-        if self._descriptor in _held:
-            _held.discard(self._descriptor)
-            os.ftruncate(self._descriptor, 0)
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that has not dropped its copy yet
-            os.close(self._descriptor)
-
-
-def _holder(descriptor: int) -> str:
-    for _ in range(10):  # the holder may be between taking the lock and writing its name
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            holder = json.loads(os.pread(descriptor, 4096, 0))
-            return f"process {holder['process']} on {holder['host']}"
-        time.sleep(0.05)
-    return "its process is not named in the lock file"
-
-
-_held: set[int] = set()
-
-
-def _drop_in_child() -> None:
-    # A forked worker that outlives a killed run would keep the lock: children close their copy of the descriptor.
-    for descriptor in _held:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_drop_in_child)
