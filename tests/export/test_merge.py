@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapted import Adapted, adapt, load
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -20,8 +21,6 @@ from curr_reft.export.source import find_source
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.families import family_of, image_marks
 from curr_reft.policy.load import load_chat_processor
-
-from conftest import Adapted, adapt, load  # isort: skip
 
 Folders = Callable[[str], Path]
 FAMILIES = ("qwen2_5_vl", "smolvlm")

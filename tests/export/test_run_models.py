@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import tiny_run
 import yaml
+from adapted import load
 
 from curr_reft.cli import main
 from curr_reft.export.base import layout, other_files
 from curr_reft.policy.load import model_folder
 
-from conftest import load  # isort: skip
 from fake_hub import TOKEN, Hub, running_hub  # isort: skip
 
 
