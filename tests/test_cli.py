@@ -151,7 +151,9 @@ def test_wrong_use_is_refused_with_code_2(recipe: Path, words: list[str], expect
     assert "Traceback" not in done.stderr
 
 
-def test_data_build_writes_rows_images_and_a_card(recipe: Path, tmp_path: Path) -> None:
+def test_data_build_writes_rows_images_and_a_card(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "rows"
     done = curr_reft("data", "build", "--data.shapes.train", "{math: 6}", recipe, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -163,14 +165,12 @@ def test_data_build_writes_rows_images_and_a_card(recipe: Path, tmp_path: Path) 
     card = json.loads((out / "card.json").read_text())
     assert card["items"]["train"] == {"math": 6}
     assert card["questions"]["leaks"] == 0
-    again = curr_reft("data", "build", recipe, "--out", out)
-    assert again.returncode == 2
-    assert "in use" in again.stderr
+    assert main(["data", "build", str(recipe), "--out", str(out)]) == 2
+    assert "in use" in capsys.readouterr().err
 
 
 def test_data_show_writes_a_page(recipe: Path, tmp_path: Path) -> None:
-    done = curr_reft("data", "show", recipe, "--out", tmp_path / "new" / "page.html")
-    assert done.returncode == 0, done.stderr
+    assert main(["data", "show", str(recipe), "--out", str(tmp_path / "new" / "page.html")]) == 0
     assert "<script" not in (tmp_path / "new" / "page.html").read_text()
 
 
