@@ -26,7 +26,7 @@ from curr_reft.prepare import Prepared
 from curr_reft.recipe import Recipe
 from curr_reft.run_dir import RunDir
 from curr_reft.seeding import derive_seed
-from curr_reft.train.config import OptimizerConfig, SftConfig
+from curr_reft.train.config import HandOn, OptimizerConfig, SftConfig
 from curr_reft.train.grpo import GrpoObjective
 from curr_reft.train.loop import Gate, Journal, Validation
 from curr_reft.train.objective import Objective
@@ -117,6 +117,7 @@ class Trainings:
             None,
             model=model,
             look=look,
+            hand_on=config.hand_on,
         )
 
     def _train(
@@ -134,10 +135,14 @@ class Trainings:
         account: Callable[[], Mapping[str, Any]] = dict,
         model: ModelConfig | None = None,
         look: Callable[..., Validation] = validate,
+        hand_on: HandOn | None = None,
     ) -> Published:
         """Train, validate on the same forms by ``look``, publish. ``model``: as the recipe has it, or other parts of it
         frozen."""
         recipe = self.recipe
+        checkpoint = recipe.checkpoint
+        if hand_on is not None:
+            checkpoint = checkpoint.model_copy(update={"hand_on": hand_on})
         self.console.begin(run, name, budget)
         asked = [
             question
@@ -157,7 +162,7 @@ class Trainings:
             objective=objective,
             budget=budget,
             optimizer=optimizer,
-            checkpoint=recipe.checkpoint,
+            checkpoint=checkpoint,
             seed=seed,
             validate=partial(look, questions=asked, sampling=recipe.sampling, rewards=recipe.rewards),
             journal=Journal(

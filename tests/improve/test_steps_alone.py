@@ -70,6 +70,13 @@ def test_the_rest_of_the_phase_by_its_commands(sampled: Path, tmp_path: Path) ->
     assert seen[0]["loss"] != seen[-1]["loss"]
     chosen = json.loads((out / "sft" / "manifest.json").read_text())["chosen_step"]
     assert chosen == max(seen, key=lambda row: (row["accuracy"], row["score"], -row["step"]))["step"]
+    ruinous = ("--self_improvement.sft.optimizer.lr", "0.1", "--self_improvement.sft.hand_on", "last")
+    carried_out(
+        "sft", "embedded", recipe, "--rows", sampled / "kept.jsonl", "--out", tmp_path / "last", *ruinous, log=log
+    )
+    first, *_, last = [row for row in tiny_run.rows(tmp_path / "last") if row["kind"] == "validation"]
+    assert (last["accuracy"], last["score"]) < (first["accuracy"], first["score"])
+    assert json.loads((tmp_path / "last" / "sft" / "manifest.json").read_text())["chosen_step"] == last["step"] > 0
 
 
 def test_answers_of_another_recipe_are_not_selected_from(sampled: Path, tmp_path: Path) -> None:

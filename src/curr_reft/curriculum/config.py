@@ -96,9 +96,7 @@ class DifficultyConfig(Config):
 class CurriculumConfig(Config):
     """Phase 1: the stages in their order (Curr-ReFT section 3.2)."""
 
-    stages: tuple[StageConfig, ...] = Field(
-        description="in order; each starts from the best checkpoint of the one before"
-    )
+    stages: tuple[StageConfig, ...] = Field(description="in order; each starts from what the one before handed on")
     schedule: Schedule = Field(
         "forward",
         description="an ablation of the same updates: forward (the stages as written), reversed, mixed (one stage of "

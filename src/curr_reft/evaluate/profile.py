@@ -50,9 +50,7 @@ def with_plan(cells: Sequence[Mapping[str, Any]], planned: Mapping[str, int]) ->
     told = []
     for cell in cells:
         of_task = planned.get(cell["form"], 0) / tasks[cell["form"]]
-        told.append(
-            {**cell, "planned_completions": round(of_task), "expected_successes": cell["pass_rate"] * of_task}
-        )
+        told.append({**cell, "planned_completions": round(of_task), "expected_successes": cell["pass_rate"] * of_task})
     return told
 
 

@@ -173,7 +173,7 @@ def _training(files: RunFiles) -> str:
             for row in stages
         ]
         header = ["stage", "form", "ended by", "steps", "chosen step", "validation accuracy", "weights"]
-        parts.append("Each stage starts from the best checkpoint of the one before.\n\n" + table(header, lines, 3))
+        parts.append("Each stage starts from what the one before handed on.\n\n" + table(header, lines, 3))
     for each in files.rounds:
         again = "" if each.number == rounds.FIRST else f", round {each.number}"
         account = views.account_view(each.account)["steps"]

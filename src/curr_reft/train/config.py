@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from curr_reft.config import Config
 from curr_reft.policy.config import Part
 
+HandOn: TypeAlias = Literal["best", "last"]
 TokenLimit: TypeAlias = Annotated[int, Field(ge=64)] | Literal["auto"]
 
 
@@ -101,6 +102,12 @@ class SftConfig(Config):
     micro_batch_tokens: TokenLimit = Field(
         16_384, description="tokens of packed rows of one forward; auto: as many as fit in free memory"
     )
+    hand_on: HandOn | None = Field(
+        None,
+        description="which checkpoint this training hands on; null: as checkpoint.hand_on says. Validation asks the "
+        "tasks of the curriculum: it does not see what became of answers to other queries, and where it is flat, best "
+        "is chance",
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
@@ -111,7 +118,7 @@ class CheckpointConfig(Config):
         20, ge=1, description="optimizer steps between two checkpoints; each is scored on the validation split"
     )
     keep_last: int = Field(2, ge=1, description="checkpoints kept besides the best one")
-    hand_on: Literal["best", "last"] = Field(
+    hand_on: HandOn = Field(
         "best",
         description="what a training hands on. best: the checkpoint with the highest validation accuracy, the start "
         "included; last: where it ended, whatever that did to validation",

@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +24,7 @@ from curr_reft.policy.policy import Policy
 from curr_reft.policy.sharding import is_shard, shard, whole
 from curr_reft.train import checkpoint as checkpoints
 from curr_reft.train.back_off import accumulate
-from curr_reft.train.config import CheckpointConfig, OptimizerConfig
+from curr_reft.train.config import CheckpointConfig, HandOn, OptimizerConfig
 from curr_reft.train.gradients import add_gradients
 from curr_reft.train.master_weights import MasterWeights
 from curr_reft.train.objective import Objective, StepBatch
@@ -352,7 +352,7 @@ def _whole_on_main(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     return kept
 
 
-def _best(validations: Sequence[Mapping[str, Any]], hand_on: Literal["best", "last"]) -> int:
+def _best(validations: Sequence[Mapping[str, Any]], hand_on: HandOn) -> int:
     """The step that is handed on: of the best validation by accuracy, then score, then the earlier one; or the last."""
     if hand_on == "last":
         return int(validations[-1]["step"])
