@@ -3,11 +3,9 @@
     python benchmarks/phase_2_evidence.py --seeds 0 1 2 --out runs/evidence [--json FILE]
 
 Goes on from finished runs of the demo in OUT/seed-N (``benchmarks/demo_evidence.py`` makes them) by the commands of the
-single steps; their files stand in OUT/seed-N-phase-2, and what is there is not made again. Told are
-
-* curr_reft: what the run handed on, the better of curr_rl and its fine-tuning by validation;
-* curr_rl + sft: the fine-tuned model, whatever validation says (``checkpoint.hand_on: last``);
-* base + phase 2: the base samples, its verified answers are kept and learned.
+single steps; their files stand in OUT/seed-N-phase-2, and what is there is not made again. Told are curr_reft, as the
+run made it, against curr_rl; and "base + phase 2" against the base: the base samples, its verified answers are kept and
+learned.
 """
 
 import argparse
@@ -26,7 +24,8 @@ from curr_reft.files import read_json, read_jsonl
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 SUITES = ("in_domain", "out_of_domain", GENERAL)
 RESAMPLES = 2000
-AFTER = {"curr_reft": "curr_rl", "curr_rl + sft": "curr_rl", "base + phase 2": "base"}  # model -> what it began as
+ALONE = "base + phase 2"
+AFTER = {"curr_reft": "curr_rl", ALONE: "base"}  # model -> what it began as
 
 
 def curr_reft(*words: object) -> None:
@@ -34,22 +33,18 @@ def curr_reft(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "curr_reft", *map(str, words)], check=True)
 
 
-def made(run: Path, seed: int, out: Path) -> None:
-    """The two models that a run of the demo does not make, and their answers."""
+def made(seed: int, out: Path) -> None:
+    """The model that a run of the demo does not make, and its answers."""
     (out / "answers").mkdir(parents=True, exist_ok=True)
-    curr_rl, kept = sorted((run / "stages").glob("*/model"))[-1], run / "self-improve" / "kept.jsonl"
-    if not (out / "answers" / "curr_rl + sft.json").is_file():
-        last = ("--checkpoint.hand_on", "last", "--resume")
-        curr_reft("sft", curr_rl, RECIPE, "--rows", kept, "--out", out / "last", "--seed", seed, *last)
-        evaluated(out / "last" / "sft" / "model", "curr_rl + sft", seed, out)
-    if not (out / "answers" / "base + phase 2.json").is_file():
-        base = out / "base"
-        curr_reft("sample", "embedded", RECIPE, "--out", base, "--seed", seed)
-        curr_reft("judge", base, "--recipe", RECIPE)
-        curr_reft("select", base, RECIPE, "--seed", seed)
-        words = ("--rows", base / "kept.jsonl", "--out", out / "from-base", "--seed", seed, "--resume")
-        curr_reft("sft", "embedded", RECIPE, *words)
-        evaluated(out / "from-base" / "sft" / "model", "base + phase 2", seed, out)
+    if (out / "answers" / f"{ALONE}.json").is_file():
+        return
+    base = out / "base"
+    curr_reft("sample", "embedded", RECIPE, "--out", base, "--seed", seed)
+    curr_reft("judge", base, "--recipe", RECIPE)
+    curr_reft("select", base, RECIPE, "--seed", seed)
+    words = ("--rows", base / "kept.jsonl", "--out", out / "from-base", "--seed", seed, "--resume")
+    curr_reft("sft", "embedded", RECIPE, *words)
+    evaluated(out / "from-base" / "sft" / "model", ALONE, seed, out)
 
 
 def evaluated(model: Path, name: str, seed: int, out: Path) -> None:
@@ -63,7 +58,7 @@ def evaluated(model: Path, name: str, seed: int, out: Path) -> None:
 
 def answers_of(model: str, run: Path, out: Path) -> list[dict[str, Any]]:
     """Rows of the test splits and of the general pool, whose cells become tasks of one suite."""
-    folder = out / "answers" if " + " in model else run / "eval"
+    folder = out / "answers" if model == ALONE else run / "eval"
     pool = read_jsonl(folder / f"{model}.general.jsonl")
     return [
         *read_jsonl(folder / f"{model}.predictions.jsonl"),
@@ -93,7 +88,7 @@ def main() -> None:
         run, out = arguments.out / f"seed-{seed}", arguments.out / f"seed-{seed}-phase-2"
         if not (run / "summary.json").is_file():
             sys.exit(f"{run} is no finished run; benchmarks/demo_evidence.py makes it")
-        made(run, seed, out)
+        made(seed, out)
         kept["curr_rl"].append(read_json(run / "self-improve" / "account.json")["kept"])
         kept["base"].append(read_json(out / "base" / "account.json")["kept"])
         rows = {model: answers_of(model, run, out) for model in (*dict.fromkeys(AFTER.values()), *AFTER)}
