@@ -7,6 +7,8 @@ ends the process as if nobody had listened: what is on the disk stands that, as 
 
 Several processes of one run must leave at the same place, so there a signal is noted too, and ``processes`` asks for
 it where all of them meet.
+
+A child that was forked of a process that listens hears the same, and is nobody's run: SIGTERM ends it as any process.
 """
 
 import os
@@ -32,6 +34,7 @@ class Stopped(KeyboardInterrupt):
         super().__init__(self.signal.name)
 
 
+_listener: int | None = None  # the process that listens; its forked children have other numbers
 _asked: int | None = None  # number of the first signal
 _asked_at = 0.0
 _held = False
@@ -41,8 +44,8 @@ _together = False  # several processes leave at their meetings
 
 def listen() -> None:
     """From here on SIGTERM and SIGINT ask this process to stop. Only the main thread may call this."""
-    global _asked
-    _asked = None
+    global _asked, _listener
+    _asked, _listener = None, os.getpid()
     for number in LISTENED:
         signal.signal(number, _hear)
 
@@ -102,11 +105,12 @@ def agreed(number: int | None) -> None:
 
 def _hear(number: int, _: FrameType | None) -> None:
     global _asked, _asked_at
-    if is_repeated():
+    forked = os.getpid() != _listener  # a user's reward may use a pool, and waits for it: Ctrl-C is its parent's affair
+    if is_repeated() or (forked and number == signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     if _asked is not None:
         return
     _asked, _asked_at = number, time.monotonic()
-    if not _held and not _together:
+    if not forked and not _held and not _together:
         raise Stopped(number)

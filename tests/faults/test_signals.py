@@ -141,3 +141,23 @@ def test_the_second_signal_ends_at_once_and_its_echo_does_not() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+POOL = """
+import multiprocessing, time
+from curr_reft import stopping
+stopping.listen()
+with stopping.held():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(20)
+    print(child.exitcode, stopping.asked())
+    child.kill()
+"""
+
+
+def test_a_process_that_a_reward_forked_can_be_ended() -> None:
+    """A pool ends its workers so: a child that only noted the signal would hold the reward up until its time limit."""
+    done = subprocess.run([sys.executable, "-c", POOL], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{-signal.SIGTERM} None\n"
