@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import shutil
 import signal
 from pathlib import Path
 
@@ -44,6 +46,19 @@ def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "no")
     with pytest.raises(DiskFullError), files.reporting_full_disk(tmp_path):
         raise RuntimeError("I/O error: No space left on device (os error 28)")  # as safetensors says it
+
+
+def test_a_folder_whose_copy_does_not_fit(tmp_path: Path) -> None:
+    """shutil says so with an exception of its own, without a number."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_bytes(bytes(1 << 20))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(DiskFullError), files.reporting_full_disk(tmp_path / "copy"):
+            shutil.copytree(tmp_path / "model", tmp_path / "copy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_space_is_asked_for_where_a_folder_will_be(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The run directory: one holder, one recipe, metrics that count no step twice."""
 
+import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from curr_reft.errors import DataError, UsageError
+from curr_reft.errors import DataError, DiskFullError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import Recipe, load_recipe
 from curr_reft.run_dir import RunDir
@@ -113,7 +115,40 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path: Path, recipe: R
     assert "seed" not in text
     RunDir.open(path, load_recipe(tmp_path / "recipe.yaml", ["--output", "elsewhere"]), resume=True).close()
     (path / "run.json").write_text("{")
-    assert "not readable" in refusal(path, recipe, resume=True)
+    assert re.search(r"not readable .*put it back as it was, or choose another --output", refusal(path, recipe, True))
+
+
+def test_where_nothing_can_be_written_is_refused_in_words(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot be written to (Not a directory: " in refusal(tmp_path / "file" / "run", recipe)
+    path = tmp_path / "run"
+    RunDir.open(path, recipe).close()
+
+    def read_only(name: Path, *_: int) -> int:  # whoever runs the tests may write anywhere
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(name))
+
+    monkeypatch.setattr("curr_reft.run_lock.os.open", read_only)
+    with pytest.raises(UsageError, match=r"cannot be written to \(Read-only file system: .*--output"):
+        RunDir.require_free(path, recipe, resume=True)
+    assert "Read-only file system" in refusal(path, recipe, resume=True)
+
+
+def test_no_room_for_the_name_of_the_owner_leaves_the_lock_free(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    RunDir.open(path, recipe).close()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("curr_reft.run_lock.os.pwrite", full)
+        with pytest.raises(DiskFullError, match=r"\.lock: .* needed, .* free; .*Make room"):
+            RunDir.open(path, recipe, resume=True)
+    RunDir.open(path, recipe, resume=True).close()
 
 
 def test_other_versions_are_said(tmp_path: Path, recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:

@@ -54,7 +54,8 @@ def require_space(path: Path, needed: int) -> None:
 def reporting_full_disk(path: Path, needed: int | None = None) -> Iterator[None]:
     """Turn a failure for lack of space inside the block into DiskFullError with ``needed`` and the free bytes.
 
-    Libraries written in other languages (safetensors) report it in the text of their own exceptions.
+    Libraries written in other languages (safetensors), and shutil where it copies folders, report it in the text of
+    their own exceptions.
     """
     try:
         yield
@@ -62,7 +63,9 @@ def reporting_full_disk(path: Path, needed: int | None = None) -> Iterator[None]
         raise
     except Exception as error:
         text = str(error)
-        if getattr(error, "errno", None) in NO_SPACE or any(f"(os error {code})" in text for code in NO_SPACE):
+        if getattr(error, "errno", None) in NO_SPACE or any(
+            f"(os error {code})" in text or f"[Errno {code}]" in text for code in NO_SPACE
+        ):
             raise DiskFullError(_no_space(path, needed, free_space(path))) from error
         raise
 

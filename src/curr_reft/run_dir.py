@@ -7,7 +7,7 @@ import contextlib
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 from curr_reft import __version__, processes, recipe_changes, recipe_source
 from curr_reft.errors import CurrReftError, RecipeError, UsageError
 from curr_reft.files import (
+    NO_SPACE,
     append_jsonl,
     read_json,
     read_jsonl,
@@ -81,10 +82,11 @@ class RunDir:
     def _take(cls, path: Path, recipe: Recipe, resume: bool, extendable: bool) -> "RunDir":
         if path.exists() and not path.is_dir():
             raise UsageError(f"output {path} is a file; choose another --output")
-        if not (path / LOCK).exists():
-            _require_usable(path, resume)  # before the first write into a folder that may not be ours
-        path.mkdir(parents=True, exist_ok=True)
-        lock = Lock.take(path / LOCK)
+        with _refusing_no_access(path):
+            if not (path / LOCK).exists():
+                _require_usable(path, resume)  # before the first write into a folder that may not be ours
+            path.mkdir(parents=True, exist_ok=True)
+            lock = Lock.take(path / LOCK)
         try:
             _require_usable(path, resume)
             remove_leftovers(path)
@@ -100,9 +102,10 @@ class RunDir:
     @staticmethod
     def require_free(path: Path, recipe: Recipe, resume: bool = False) -> None:
         """Raise what ``open`` would raise, and change nothing: for asking before the slow imports of a run."""
-        if (path / LOCK).exists():
-            Lock.take(path / LOCK).release()
-        _require_usable(path, resume)
+        with _refusing_no_access(path):
+            if (path / LOCK).exists():
+                Lock.take(path / LOCK).release()
+            _require_usable(path, resume)
         if (path / STATE).is_file():
             _resumed(path, recipe, extendable=True, warn=False)
 
@@ -237,6 +240,20 @@ def _require_usable(path: Path, resume: bool) -> None:
         )
 
 
+@contextlib.contextmanager
+def _refusing_no_access(path: Path) -> Iterator[None]:
+    """What the system does not let this user do in ``path`` is a wrong --output, not a failed run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
+        raise UsageError(
+            f"output {path} cannot be written to ({error.strerror}: {error.filename}); choose another --output, or "
+            "ask for the right to write there"
+        ) from error
+
+
 def _store(path: Path, recipe: Recipe) -> None:
     """Keep what the run is now made by: where budgets grew, and where the version that stored it had fewer keys."""
     with contextlib.suppress(RecipeError):
@@ -270,7 +287,10 @@ def _resumed(path: Path, recipe: Recipe, extendable: bool, warn: bool = True) ->
         before = load_recipe(path / RECIPE)  # keys that its version did not know have their defaults
         run["phases"], run["resumed"], run["versions"], run["state"]
     except (OSError, ValueError, RecipeError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error})") from error
+        raise UsageError(
+            f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error}); "
+            "put it back as it was, or choose another --output"
+        ) from error
     changes = recipe_changes.changes(before, recipe)
     if changes:
         run = _extended(path, run, before, recipe, changes, extendable)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from curr_reft.errors import UsageError
+from curr_reft.files import reporting_full_disk
 
 
 class Lock:
@@ -24,6 +25,7 @@ class Lock:
 
     @classmethod
     def take(cls, path: Path) -> "Lock":
+        """Raises UsageError where another process has it, DiskFullError, OSError where the file cannot be opened."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,8 +41,14 @@ class Lock:
                 f"output {path.parent}: its file system offers no locks ({error.strerror}); "
                 "choose an --output on another one"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode(), 0)
+        name = json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()
+        try:
+            with reporting_full_disk(path, len(name)):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, name, 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return cls(descriptor)
 
     def release(self) -> None:
