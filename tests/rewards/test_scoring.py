@@ -82,6 +82,24 @@ def waits(completions):
 def searches(completions):
     return [float(bool(re.match(r"(a+)+$", "a" * 40 + "b"))) for _ in completions]
 
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+def mute_error(completions):
+    raise Mute
+
+def mute_values(completions):
+    return [Mute() for _ in completions]
+
+def half_a_character(completions):
+    raise ValueError(chr(0xD800))
+
+def cancelled(completions):
+    raise asyncio.CancelledError
+
 async def waits_politely(completions):
     await asyncio.sleep(60)
 
@@ -170,6 +188,12 @@ def test_a_function_that_never_returns_is_cut_off(named: Any, name: str) -> None
         assert "timed out: its calls for one step took longer than its timeout of 0.2 s" in grade.reason
     assert scored(named("raises", timeout=0.2), {5})[0][4].parts["mine"] == 4.0  # the next call is not disturbed
     time.sleep(0.3)  # and no alarm is left
+
+
+@pytest.mark.parametrize("name", ["mute_error", "mute_values", "half_a_character", "cancelled"])
+def test_whatever_a_function_raises_or_returns_is_a_failure_in_words(named: Any, name: str) -> None:
+    found, _ = scored(named(name), set())
+    assert all(grade.failed == ("mine",) and grade.reason.encode() for grade in found)
 
 
 def test_an_async_function_that_holds_up_its_loop_stops_the_run_by_name(

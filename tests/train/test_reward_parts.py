@@ -24,7 +24,8 @@ def half(completions, log_metric, log_extra, **columns):
     log_extra("place", list(range(len(completions))))
     return [0.25 * (place % 4) for place in range(len(completions))]
 
-def breaks(completions, **columns):
+def breaks(completions, log_extra, **columns):
+    log_extra("odd", [{(1, 2): chr(0xD800)} for _ in completions])
     return [float("nan") if place % 4 == 1 else None if place % 4 == 2 else 1.0 for place in range(len(completions))]
 """
 
@@ -83,6 +84,8 @@ def test_a_reward_that_breaks_down_is_counted_and_costs_its_completions_only(ste
     assert [row["reward"] is None for row in taken.records] == [False, True, False, False] * 3
     assert [row["advantage"] is None for row in taken.records] == [False, True, False, False] * 3
     assert all("reward breaks returned a number that is not finite" in row["reason"] for row in taken.records[1::4])
+    # What JSON does not hold is logged as Python writes it, and costs nothing.
+    assert {row["logged"] for row in taken.records} == {json.dumps({"odd": "{(1, 2): '\\ud800'}"})}
     # The outcome is known all the same: what gates and curves read does not depend on the reward's mishap.
     assert taken.metrics["by_form"]["open"]["n"] == 12
     assert taken.metrics["parts"]["accuracy"]["n"] == 12

@@ -14,7 +14,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -66,7 +66,8 @@ def score_custom(
 ) -> dict[str, Scores]:
     """The scores of every function for one batch, by name. What calls that came through logged goes to ``logged``.
 
-    Raises TrainingError for an async function that cannot be cut off, and nothing else for what a function does.
+    Raises TrainingError for an async function that cannot be cut off, and nothing else for what a function does, but
+    for KeyboardInterrupt, which is the user's.
     """
     asked = [_Asked(reward, completed, grades, state, logged) for reward in rewards]
     everyone = range(len(completed))
@@ -119,7 +120,11 @@ class _Asked:
                 return _Answer(logged=logged, values=_listed(self.reward.function(**arguments)))
         except TimeLimitReached:
             return self._too_late(logged)
-        except (Exception, SystemExit) as error:  # the user's code: it costs a score, not the run
+        except (
+            Exception,
+            SystemExit,
+            asyncio.CancelledError,
+        ) as error:  # the user's code: it costs a score, not the run
             return _Answer(logged=logged, failure=_raised(error))
         finally:
             self.left -= time.monotonic() - started
@@ -216,7 +221,15 @@ def _listed(returned: Any) -> list[Any]:
 def _raised(error: BaseException) -> Failure:
     if isinstance(error, _UnusableError):
         return Failure(reason=str(error))
-    return Failure(reason=f"raised {type(error).__name__}: {error}"[:300])
+    return Failure(reason=f"raised {type(error).__name__}: {_told(error, str)}"[:300])
+
+
+def _told(value: Any, by: Callable[[Any], str] = repr) -> str:
+    """A user's object in words that can be written to a file, whatever its own way to words does."""
+    try:
+        return by(value).encode(errors="replace").decode()
+    except Exception:
+        return f"(a {type(value).__name__} that does not say what it is)"
 
 
 def _wrong_number(values: Sequence[Any], part: range) -> Failure:
@@ -235,9 +248,9 @@ def _number(value: Any) -> tuple[float | None, str]:
     if value is None:
         return None, ""
     if isinstance(value, str | bytes):
-        return None, f"returned text: {value!r}"[:120]
+        return None, f"returned text: {_told(value)}"[:120]
     try:
         number = float(value)
     except Exception:  # whatever the object does: a tensor of several numbers, a class of the user's
-        return None, f"returned no number: {value!r}"[:120]
+        return None, f"returned no number: {_told(value)}"[:120]
     return (number, "") if math.isfinite(number) else (None, f"returned a number that is not finite: {number}")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,5 +121,22 @@ def rollout_records(step: int, graded: Sequence[GradedGroup], logged: Logged | N
     ]
     for place, row in enumerate(rows):
         columns = {name: values[place] for name, values in extra.items()}
-        row["logged"] = json.dumps(columns, default=str, ensure_ascii=False) if columns else None
+        row["logged"] = _as_json(columns) if columns else None
     return rows
+
+
+def _as_json(columns: Mapping[str, Any]) -> str:
+    """What custom rewards logged for a completion; a value that JSON cannot hold as the text that Python has for it."""
+    try:
+        text = json.dumps(columns, default=str, ensure_ascii=False)
+        text.encode()
+    except Exception:  # keys that are no text, a list in itself, half a character, an object without words
+        return json.dumps({str(name): _in_words(value) for name, value in columns.items()})
+    return text
+
+
+def _in_words(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return f"({type(value).__name__})"
