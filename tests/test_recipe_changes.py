@@ -73,6 +73,8 @@ def test_what_reads_the_budget_of_a_stage(written: Path, flags: list[str], read_
 NEW: dict[str, Any] = {"phases": {}, "steps": {}}
 IN_ONE: dict[str, Any] = {"phases": {}, "steps": {"curr_rl/01-one": 2}}
 IN_TWO: dict[str, Any] = {"phases": {"curr_rl/01-one": {}}, "steps": {"curr_rl/01-one": 4, "curr_rl/02-two": 3}}
+GATED: dict[str, Any] = {"phases": {"curr_rl/01-one": {}}, "steps": {"curr_rl/01-one": 1, "curr_rl/02-two": 17}}
+GATED_ENDED: dict[str, Any] = {**GATED, "steps": {"curr_rl/01-one": 1, "curr_rl/02-two": 19}}
 ENDED: dict[str, Any] = {"phases": {}, "steps": {"curr_rl/01-one": 4, "curr_rl/02-two": 16}}
 LINEAR = ("--rl.optimizer.schedule", "linear")
 CASES: tuple[tuple[dict[str, Any], Sequence[str], Sequence[str], str | None], ...] = (
@@ -82,6 +84,8 @@ CASES: tuple[tuple[dict[str, Any], Sequence[str], Sequence[str], str | None], ..
     (IN_TWO, LINEAR, ("--curriculum.total_steps", "30"), "02-two: 16 -> 26 updates: 3 updates were made for a budget"),
     (IN_TWO, (), ("--curriculum.total_steps", "19"), "02-two: 16 -> 15 updates: a budget can only grow"),
     (ENDED, (), ("--curriculum.total_steps", "30"), "02-two: 16 -> 26 updates: it is over"),
+    (GATED, (), ("--curriculum.total_steps", "30"), None),  # the rest is more than was planned
+    (GATED_ENDED, (), ("--curriculum.total_steps", "30"), "02-two: 16 -> 26 updates: it is over"),
     (IN_ONE, (), ("--curriculum.stages.0.steps", "6", "--curriculum.total_steps", "22"), None),
     (IN_ONE, (), ("--curriculum.stages.0.steps", "6"), "02-two: 16 -> 14 updates: a budget can only grow"),
     (IN_TWO, (), ("--curriculum.stages.0.steps", "6", "--curriculum.total_steps", "22"), "01-one: 4 -> 6 .* is over"),

@@ -77,6 +77,11 @@ def _inexact(before: Recipe, now: Recipe, phases: Mapping[str, Any], steps: Mapp
     """Trainings that changed in a way by which their result would not be that of an unbroken run."""
     new = {training.name: training for training in planned_trainings(now)}
     planned = planned_trainings(before)
+    stages = before.curriculum.scheduled()
+    *earlier, last = planned[: len(stages)]
+    left = 0  # updates that gates, and stages that were left out, left to the last stage, where that takes the rest
+    if stages[-1].steps == "rest":
+        left = sum(each.budget - steps.get(each.name, 0) for each in earlier)
     begun = [place for place, old in enumerate(planned) if old.name in phases or steps.get(old.name, 0) > 0]
     for place, old in enumerate(planned):
         training = new.get(old.name)
@@ -87,7 +92,7 @@ def _inexact(before: Recipe, now: Recipe, phases: Mapping[str, Any], steps: Mapp
         what = f"{old.name}: {old.budget} -> {budget} updates"
         if budget < old.budget:
             yield f"{what}: a budget can only grow"
-        elif old.name in phases or step >= old.budget or place < max(begun, default=-1):
+        elif old.name in phases or step >= old.budget + (left if old is last else 0) or place < max(begun, default=-1):
             yield f"{what}: it is over, and what is published does not change; go on from its model in a new run"
         elif step > 0 and training is not None and training.asks != old.asks:
             yield f"{what}: {step} updates were made with other shares of the forms; an unbroken run would differ"
