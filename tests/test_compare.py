@@ -64,6 +64,20 @@ def test_models_over_seeds(tmp_path: Path) -> None:
     assert any(line.startswith("curr_rl - rl ") and "0.100 [0.100, 0.100]" in line for line in told)
 
 
+def test_a_split_that_the_recipe_does_not_have_is_no_column() -> None:
+    scores = {
+        model: {"in_domain": {"mean": {"score": spread([level, level]), "accuracy": spread([level, level])}}}
+        for model, level in (("rl", 0.5), ("curr_rl", 0.6))
+    }
+    updates, apart = {"rl": [8, 8], "curr_rl": [8, 8]}, {"curr_rl - rl": {"in_domain": spread([0.1, 0.1])}}
+    told = "\n".join(
+        lines({"recipe": "r", "seeds": [0, 1], "updates": updates, "models": scores, "differences": apart})
+    )
+    assert "In-domain" in told
+    assert "Out-of-domain" not in told
+    assert "nan" not in told
+
+
 def test_models_are_those_that_the_recipe_has_sections_for(tmp_path: Path) -> None:
     recipe = load_recipe(tiny_run.RECIPE, ["--evaluation.models", "[base]"])
     assert recipes_of(recipe, [0], tmp_path)[0].evaluation.models == tuple(LEVELS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curr_reft import recipe_source
 from curr_reft.errors import RecipeError
 from curr_reft.recipe import Recipe, dump_recipe, flatten, load_recipe, recipe_sha256
-from curr_reft.recipe_schema import keys, reference
+from curr_reft.recipe_schema import flags_help, keys, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -214,6 +214,17 @@ def test_flatten_names_every_value_once() -> None:
 
 def test_every_key_says_what_it_means() -> None:
     assert [info.path for info in keys(Recipe) if not info.description] == []
+
+
+def test_a_section_with_defaults_of_its_own_is_documented_with_them() -> None:
+    told = {info.path: (info.required, info.default) for info in keys(Recipe)}
+    assert told["self_improvement.sft.steps"] == (False, 2000)
+    assert told["self_improvement.sft.optimizer.lr"] == (False, 2e-7)
+    assert told["sft.steps"] == (True, None)
+    assert told["sft.optimizer.lr"] == (False, 1e-6)
+    _, table = reference(Recipe).split("## `self_improvement.sft.optimizer`")
+    assert "| `schedule` | `constant` or `linear` or `cosine` | `cosine` |" in table
+    assert "--self_improvement.sft.optimizer.lr (number > 0; default 2e-07)" in flags_help(Recipe)
 
 
 def test_the_documentation_holds_the_schema() -> None:

@@ -68,22 +68,22 @@ def _compared(recipes: Sequence[Recipe], out: Path) -> dict[str, Any]:
 def lines(found: Mapping[str, Any]) -> list[str]:
     """The comparison as a table of text."""
     models, seeds = found["models"], found["seeds"]
+    tested = [split for split in SPLITS if any(split in scores for scores in models.values())]
     width = max(12, *(len(name) + 2 for name in models), *(len(name) - UPDATES + 2 for name in found["differences"]))
     head = f"{'model':{width}}{'updates':>{UPDATES}}" + "".join(
-        f"{label + ' score':>30}{'accuracy':>10}" for label in SPLITS.values()
+        f"{SPLITS[split] + ' score':>30}{'accuracy':>10}" for split in tested
     )
     told = [f"{found['recipe']}: mean over {len(seeds)} seeds, 95 % interval of it (Student's t)", head]
     for name, scores in models.items():
         updates = sorted(set(found["updates"][name]))
         row = f"{name:{width}}{'-'.join(map(str, updates[:: max(1, len(updates) - 1)])):>{UPDATES}}"
-        for split in SPLITS:
-            mean = scores.get(split, {}).get("mean")
-            row += f"{_told(mean['score']) if mean else '-':>30}"
-            row += f"{mean['accuracy']['mean'] if mean else math.nan:>10.3f}"
+        for split in tested:
+            mean = scores[split]["mean"]
+            row += f"{_told(mean['score']):>30}{mean['accuracy']['mean']:>10.3f}"
         told.append(row)
     for name, splits in found["differences"].items():
         row = f"{name:{width + UPDATES}}"
-        told.append(row + "".join(f"{_told(splits[split]) if split in splits else '-':>30}{'':10}" for split in SPLITS))
+        told.append((row + "".join(f"{_told(splits[split]):>30}{'':10}" for split in tested)).rstrip())
     return told
 
 

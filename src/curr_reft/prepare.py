@@ -83,7 +83,7 @@ def truth_reader(recipe: Recipe) -> ReadTruth:
             question = Question(id="", origin="", task=name, form="open", prompt="", truth=truth)
             graded = grade(question, _well_written(question), config=recipe.rewards)
             if not _is_paid(graded):
-                raise ValueError(_unpaid(question, graded))
+                raise ValueError(_earned(question, graded))
         return truth
 
     return read
@@ -192,7 +192,7 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
     grades = grade_all([(question, _well_written(question), False) for question in asked], recipe.rewards)
     _refuse(
         [
-            (question.source or question.id, _unpaid(question, its))
+            (question.source or question.id, f"the truth of {question.task} ({question.form}) {_earned(question, its)}")
             for question, its in zip(asked, grades, strict=True)
             if not _is_paid(its)
         ]
@@ -207,12 +207,12 @@ def _is_paid(grade: Grade) -> bool:
     return grade.accuracy == 1 and grade.format == 1
 
 
-def _unpaid(question: Question, grade: Grade) -> str:
+def _earned(question: Question, grade: Grade) -> str:
+    """What is said of a truth that is not paid, after the words that name it."""
     state = f"{grade.status}: {grade.reason}" if grade.reason else str(grade.status)
     return (
-        f"the truth of {question.task} ({question.form}) {FORMS[question.form].write(question)[:120]!r} must earn "
-        f"accuracy 1 and format 1 by its own grader, and earns accuracy {grade.accuracy}, format {grade.format} "
-        f"({state}); correct the row or leave it out"
+        f"{FORMS[question.form].write(question)[:120]!r} must earn accuracy 1 and format 1 by its own grader, and "
+        f"earns accuracy {grade.accuracy}, format {grade.format} ({state}); correct the row or leave it out"
     )
 
 

@@ -34,23 +34,29 @@ class KeyInfo:
     default: Any  # plain data
     description: str
     section: type[Config] | None  # of a key that holds keys
+    unwritten: Config | None  # that section where the recipe writes none of its keys, if there is one
 
 
-def keys(section: type[Config], prefix: str = "") -> Iterator[KeyInfo]:
-    """Every key below ``section``, sections before what they hold."""
+def keys(section: type[Config], prefix: str = "", unwritten: Config | None = None) -> Iterator[KeyInfo]:
+    """Every key below ``section``, sections before what they hold. With ``unwritten``, one of its instances, the
+    defaults are what stands there, as ``complete`` fills them in."""
     for name, info in section.model_fields.items():
         kind, inner = _section_of(info.annotation)
         path = f"{prefix}{name}"
+        required = unwritten is None and info.is_required()
+        base = _base(info, name, unwritten)
+        held = base if inner and isinstance(base, inner) else None
         yield KeyInfo(
             path=path,
             value=_type_text(info),
-            required=info.is_required(),
-            default=_default(info),
+            required=required,
+            default=_plain(base),
             description=info.description or (_first_line(inner) if inner else ""),
             section=inner,
+            unwritten=held,
         )
         if inner:
-            yield from keys(inner, f"{path}{ {'one': '', 'list': '.N', 'dict': '.NAME'}[kind] }.")
+            yield from keys(inner, f"{path}{ {'one': '', 'list': '.N', 'dict': '.NAME'}[kind] }.", held)
 
 
 def complete(section: type[Config], data: dict[str, Any], default: Config | None = None) -> None:
@@ -112,7 +118,7 @@ def reference(root: type[Config]) -> str:
     blocks.append("## Top level\n\n" + _table(top))
     for info in keys(root):
         if info.section:
-            rows = [row for row in keys(info.section) if "." not in row.path]
+            rows = [row for row in keys(info.section, unwritten=info.unwritten) if "." not in row.path]
             prefix = _inside(info)
             blocks.append(f"## `{prefix}`\n\n{_documentation(info.section)}\n\n" + _table(rows))
     return "\n\n".join(blocks) + "\n"
@@ -168,11 +174,14 @@ def _plain(value: Any) -> Any:
     return pydantic_core.from_json(pydantic_core.to_json(value))
 
 
-def _default(info: FieldInfo) -> Any:
+def _base(info: FieldInfo, name: str, unwritten: Config | None) -> Any:
+    """The value of a key that is not written; None for one that must be."""
     if info.default_factory_takes_validated_data:  # computed from other keys; the words are for people
         assert isinstance(info.json_schema_extra, dict), "such a key says its default in words"
         return info.json_schema_extra["default"]
-    return None if info.is_required() else _plain(info.get_default(call_default_factory=True))
+    if unwritten is not None:
+        return getattr(unwritten, name)
+    return None if info.is_required() else info.get_default(call_default_factory=True)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

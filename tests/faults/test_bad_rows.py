@@ -35,7 +35,7 @@ BAD: dict[str, str] = {
     '{"problem": "what", "solution": "red circle", "task": "classification", "image": "../up.png"}': "holds ..",
     '{"problem": "\xff", "solution": "2", "task": "math"}': "not UTF-8",
     # A truth that can be read, and that its own grader would not pay: no answer with it could be right.
-    '{"problem": "what", "solution": ["and sofa"], "task": "classification"}': "must earn accuracy 1 and format 1",
+    '{"problem": "what", "solution": ["and sofa"], "task": "classification"}': "classification: 'and sofa' must earn",
 }
 
 

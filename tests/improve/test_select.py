@@ -73,7 +73,7 @@ def test_quotas_keep_the_highest_and_the_account_adds_up() -> None:
         assert sum(domain["fates"].values()) == domain["candidates"]
     assert domains["math"]["fates"]["over_quota"] == 2
     assert told_short(selected.account) == [
-        "arithmetic: 2 of 5 kept, 3 short; 2 of 3 queries have an answer that passes; of 3 answers 1 not above"
+        "arithmetic: 2 of 5 kept, 3 short; 2 of 3 queries have an answer that passes; of 3 answers 1 not above 85"
     ]
     # Equals at the quota's edge are drawn by the seed, not by their place.
     edge = {select(asked, found, chosen, seed=seed).kept[2].candidate.question.origin for seed in range(20)}

@@ -185,6 +185,7 @@ def test_the_page_says_what_was_found(calibrated: Callable[..., dict[str, Any]])
     assert "nan" not in page
     hopeless = calibration_page(calibrated(lambda *_: 50.0), "rows.jsonl")
     assert "No threshold is sure" in hopeless
+    assert f"Of those that keep at least {LEAST_KEPT} answers the surest is 0;" in hopeless
     assert "| a right answer scores above a wrong one (AUC) | 0.50 |" in hopeless
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from curr_reft.report.build import build_report
 from curr_reft.report.card import plain, write_card
 
 
@@ -30,6 +31,17 @@ def test_card(run: Path) -> None:
     assert "PLANTED-SECRET" not in text
     assert "I look at the picture" not in text
     assert text.count("\n\n\n") == 0
+
+
+def test_a_split_that_the_recipe_does_not_have_is_not_a_table_of_dashes(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    for scores in summary["evaluation"].values():
+        del scores["out_of_domain"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    for text in (write_card(run).read_text(), build_report(run).read_text()):
+        before_data, _, _ = text.partition("Answers, side by side")
+        assert "In-domain" in before_data
+        assert "Out-of-domain" not in before_data
 
 
 def test_card_of_an_unfinished_run(run: Path) -> None:

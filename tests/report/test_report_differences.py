@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curr_reft.report.differences import difference_view, not_shown
+from curr_reft.report.differences import LEAST_ITEMS, difference_view, not_shown
 from curr_reft.report.read import RunFiles
 
 
@@ -31,6 +31,20 @@ def test_a_difference_is_sure_where_its_interval_leaves_zero_out(tmp_path: Path)
     ]
 
 
+def test_a_handful_of_items_makes_no_difference_sure(tmp_path: Path) -> None:
+    """The bootstrap of two items that gained the same knows no doubt."""
+
+    def suite(items: int) -> dict[str, Any]:
+        cell = {"mean": 0.2, "low": 0.2, "high": 0.2}
+        return {"math": cell | {"n": items}, "detection": cell | {"n": 300}, "mean": cell}
+
+    found = files(tmp_path, {"curr_rl - rl": {"in_domain": suite(2), "general": suite(LEAST_ITEMS)}})
+    assert difference_view(found)["rows"] == [
+        ("Curr-RL − RL", [("+20.0 (+20.0 to +20.0)", sure) for sure in (False, True)])
+    ]
+    assert not_shown(found) == [f"In-domain, any difference: a task has 2 items, and an interval takes {LEAST_ITEMS}."]
+
+
 def test_a_run_without_differences_has_no_row(tmp_path: Path) -> None:
-    assert difference_view(files(tmp_path, {})) == {"suites": [], "rows": []}
+    assert difference_view(files(tmp_path, {}))["rows"] == []
     assert not_shown(files(tmp_path, {})) == []

@@ -169,11 +169,13 @@ def _quantiles(candidates: Sequence[Candidate]) -> list[float]:
 
 def told_short(account: Mapping[str, Any]) -> list[str]:
     """A line for each domain that kept less than its quota: what was short, and where the answers went."""
+    words_of = {fate: fate.replace("_", " ") for fate in FATES}
+    words_of |= {"not_above": f"not above {account['threshold']:g}", "not_best": "not the best of their query"}
     lines = []
     for domain, counts in account["by_domain"].items():
         if not counts["short"]:
             continue
-        lost = ", ".join(f"{n} {fate.replace('_', ' ')}" for fate, n in counts["fates"].items() if n and fate != "kept")
+        lost = ", ".join(f"{n} {words_of[fate]}" for fate, n in counts["fates"].items() if n and fate != "kept")
         lines.append(
             f"{domain}: {counts['kept']} of {counts['quota']} kept, {counts['short']} short; "
             f"{counts['queries_answered']} of {counts['queries']} queries have an answer that passes; "

@@ -141,9 +141,8 @@ def find_task(looked: Looked, given: str | None, choices: Choices) -> None:
     example = next(each.answer for each in looked.fields if each.task is None)
     if len(kinds) > 1 and not set(kinds) <= {"detection", "dense_detection"}:
         counts = ", ".join(f"{count} look like {kind}" for kind, count in kinds.most_common())
-        looked.task = choices.pick(
-            "--task", list(TASKS), "task", unclear=f"{looked.path.name}: its answers are of several kinds ({counts})"
-        )
+        told = f"its answers are of several kinds ({counts}), which a column named task would tell apart"
+        looked.task = choices.pick("--task", list(TASKS), "task", unclear=f"{looked.path.name}: {told}")
         choices.note("task", looked.task, "asked")
         return
     # Rows of one box and of several are all read as several.

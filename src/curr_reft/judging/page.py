@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from curr_reft.judging.calibrate import LEAST_KEPT
+
 
 def calibration_page(found: Mapping[str, Any], source: str) -> str:
     """The page. ``source`` says what was judged."""
@@ -67,15 +69,15 @@ def calibration_page(found: Mapping[str, Any], source: str) -> str:
 def _advice(recommended: Mapping[str, Any]) -> str:
     target = f"{recommended['target']:.0%}"
     if recommended["threshold"] is None:
-        return "**No threshold is recommended**: too few answers are above any."
+        return f"**No threshold is recommended**: none keeps {LEAST_KEPT} answers; label more rows."
     if recommended["reached"]:
         return (
             f"**Recommended threshold: {recommended['threshold']:g}**, the lowest at which at least {target} of what "
             "is kept is right, by the lower bound of Wilson's interval."
         )
     return (
-        f"**No threshold is sure to keep {target} right answers.** The surest is {recommended['threshold']:g}; label "
-        "more rows, or take another judge."
+        f"**No threshold is sure to keep {target} right answers.** Of those that keep at least "
+        f"{LEAST_KEPT} answers the surest is {recommended['threshold']:g}; label more rows, or take another judge."
     )
 
 

@@ -19,7 +19,7 @@ from curr_reft.report.differences import difference_view, not_shown
 from curr_reft.report.examples import gallery
 from curr_reft.report.phase2 import general_view, phase2_view
 from curr_reft.report.plots import score_charts, training_charts
-from curr_reft.report.read import SPLITS, Improvement, RunFiles, read_run
+from curr_reft.report.read import Improvement, RunFiles, read_run
 
 REPORT = "report.html"
 
@@ -56,7 +56,7 @@ def render(files: RunFiles) -> str:
         embedded=files.embedded,
         facts=_facts(files),
         versions=_versions(files.run),
-        splits=SPLITS,
+        splits=files.splits,
         columns=["mean", *files.tasks],
         results=views.result_rows(files),
         headlines=views.headlines(files),

@@ -11,7 +11,7 @@ from typing import Any
 from curr_reft import rounds
 from curr_reft.files import write_atomic
 from curr_reft.report import views
-from curr_reft.report.read import SPLITS, RunFiles, as_dict, label_of, read_run
+from curr_reft.report.read import RunFiles, as_dict, label_of, read_run
 
 CARD = "README.md"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -151,7 +151,7 @@ def _scores(files: RunFiles) -> str:
         "## Scores\n\nMean IoU (detection), Jaccard (classification) and verified answers (math, points), out of 100, "
         "with 95 % bootstrap intervals of the mean."
     ]
-    for split, label in SPLITS.items():
+    for split, label in files.splits.items():
         lines = [[row.label, *_score_cells(row.cells[split])] for row in rows]
         parts.append(f"{label}:\n\n" + table(["model", "mean", "strict accuracy", *map(plain, files.tasks)], lines))
     return "\n\n".join(parts)

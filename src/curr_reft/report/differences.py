@@ -7,14 +7,19 @@ from curr_reft.report.views import DASH, unresolved
 
 SUITES = {**SPLITS, "general": "General pool"}
 ABSENT = (DASH, False)
+LEAST_ITEMS = 20
+"""Of the smallest task. The bootstrap of a handful is too sure: where two items gained the same it knows no doubt."""
 
 
 def difference_view(files: RunFiles) -> dict[str, Any]:
-    """No rows for a run that did not note any. A cell is (text, whether its interval leaves zero out)."""
+    """No rows for a run that did not note any. A cell is (text, whether it is sure): its interval leaves zero out, and
+    its items are enough."""
     found = as_dict(files.summary.get("differences"))
     suites = [suite for suite in SUITES if any(suite in as_dict(own) for own in found.values())]
     return {
         "suites": [SUITES[suite] for suite in suites],
+        "least_items": LEAST_ITEMS,
+        "too_few": {SUITES[suite]: count for suite in suites if (count := _smallest(found, suite)) < LEAST_ITEMS},
         "rows": [
             (
                 " \N{MINUS SIGN} ".join(map(label_of, pair.split(" - "))),
@@ -26,13 +31,17 @@ def difference_view(files: RunFiles) -> dict[str, Any]:
 
 
 def not_shown(files: RunFiles) -> list[str]:
-    """A sentence a suite on what this run leaves open: the pairs whose interval holds zero; for a run that noted no
-    differences, the models whose own intervals overlap."""
+    """A sentence a suite on what this run leaves open: the pairs whose interval holds zero, all of them where items are
+    few; for a run that noted no differences, the models whose own intervals overlap."""
     view = difference_view(files)
     if not view["rows"]:
         return unresolved(files)
     sentences = []
     for place, suite in enumerate(view["suites"]):
+        if suite in view["too_few"]:
+            items = "1 item" if view["too_few"][suite] == 1 else f"{view['too_few'][suite]} items"
+            sentences.append(f"{suite}, any difference: a task has {items}, and an interval takes {LEAST_ITEMS}.")
+            continue
         pairs = [pair for pair, cells in view["rows"] if cells[place] != ABSENT and not cells[place][1]]
         if pairs:
             sentences.append(f"{suite}, the interval of the difference holds zero: {'; '.join(pairs)}.")
@@ -44,7 +53,18 @@ def _cell(suite: Any) -> tuple[str, bool]:
     centre, low, high = (number(mean.get(key)) for key in ("mean", "low", "high"))
     if centre is None or low is None or high is None:
         return ABSENT
-    return f"{_points(centre)} ({_points(low)} to {_points(high)})", low > 0 or high < 0
+    sure = (low > 0 or high < 0) and _items(suite) >= LEAST_ITEMS
+    return f"{_points(centre)} ({_points(low)} to {_points(high)})", sure
+
+
+def _smallest(found: dict[str, Any], suite: str) -> int:
+    return min(_items(as_dict(own).get(suite)) for own in found.values())
+
+
+def _items(suite: Any) -> int:
+    """Of the smallest task; as many as needed where none are noted."""
+    counts = (number(as_dict(cell).get("n")) for name, cell in as_dict(suite).items() if name != "mean")
+    return int(min((count for count in counts if count is not None), default=LEAST_ITEMS))
 
 
 def _points(value: float) -> str:

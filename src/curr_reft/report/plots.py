@@ -114,7 +114,7 @@ def training_charts(files: RunFiles) -> list[Chart]:
 
 def score_charts(files: RunFiles) -> list[Chart]:
     """Mean score of every model with its interval, a chart for each split."""
-    return [_scores(files, split) for split in SPLITS if any(split in scores for scores in files.evaluation.values())]
+    return [_scores(files, split) for split in files.splits]
 
 
 def _scores(files: RunFiles, split: str) -> Chart:

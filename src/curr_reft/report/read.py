@@ -65,6 +65,12 @@ class RunFiles:
         return list(dict.fromkeys(task for split in splits for task in split if task != "mean"))
 
     @property
+    def splits(self) -> dict[str, str]:
+        """The test splits that a model was evaluated on, with their names on the page."""
+        scores = self.evaluation.values()
+        return {split: label for split, label in SPLITS.items() if any(split in each for each in scores)}
+
+    @property
     def name(self) -> str:
         return str(self.run.get("name") or self.path.resolve().name)
 
