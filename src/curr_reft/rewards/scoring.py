@@ -120,11 +120,8 @@ class _Asked:
                 return _Answer(logged=logged, values=_listed(self.reward.function(**arguments)))
         except TimeLimitReached:
             return self._too_late(logged)
-        except (
-            Exception,
-            SystemExit,
-            asyncio.CancelledError,
-        ) as error:  # the user's code: it costs a score, not the run
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            # the user's code: it costs a score, not the run
             return _Answer(logged=logged, failure=_raised(error))
         finally:
             self.left -= time.monotonic() - started
