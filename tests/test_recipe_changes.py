@@ -11,9 +11,10 @@ import pytest
 from curr_reft.errors import UsageError
 from curr_reft.files import read_json
 from curr_reft.planned import planned_trainings
-from curr_reft.recipe import load_recipe
+from curr_reft.recipe import dump_recipe, load_recipe
 from curr_reft.recipe_changes import changes, refusals
 from curr_reft.run_dir import RunDir
+from curr_reft.run_plan import plan, read_plan
 
 RECIPE = """\
 name: tiny
@@ -53,6 +54,25 @@ def test_the_trainings_are_those_of_the_walk_with_their_budgets(written: Path) -
         "self_improvement_round_2/self_improvement_round_2": 5,
     }
     assert {training.read_by for training in planned} == {None, "self_improvement.sft.optimizer.schedule"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--curriculum.schedule", "reversed"],
+        ["--curriculum.schedule", "mixed", "--self_improvement.rounds", "2"],
+        ["--evaluation.models", "[base, sft, rl]", "--self_improvement.rounds", "3", "--self_improvement.round_steps", "7"],
+        ["--curriculum.stages.1.steps", "16", "--sft", "null", "--evaluation.models", "[base]", "--self_improvement", "null"],
+    ],
+)  # fmt: skip
+def test_status_which_reads_older_recipes_too_plans_the_same(written: Path, flags: list[str]) -> None:
+    """What may be changed, and the room it takes, go by one list of trainings, what is told of a run by another."""
+    recipe = load_recipe(written, flags)
+    written.write_text(dump_recipe(recipe))
+    _, trainings = plan(read_plan(written), {}, {})
+    planned = [(each.name, each.budget) for each in planned_trainings(recipe)]
+    assert [(f"{each.run}/{each.stage}", each.budget) for each in trainings] == planned
 
 
 @pytest.mark.parametrize(
