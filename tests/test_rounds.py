@@ -198,6 +198,27 @@ def test_answers_of_the_last_round_are_those_judged_and_calibrated_by_default(tw
     assert judging_source.recipe_of(judging_source.find_source(found.folder)) == twice / "recipe.yaml"
 
 
+def test_what_the_first_round_cost_counts_when_the_second_is_judged_alone(
+    twice: Path, tmp_path: Path, capsys: Any
+) -> None:
+    for name in ("recipe.yaml", "self-improve/candidates.parquet", "rounds/2/self-improve/candidates.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(twice / name, tmp_path / name)
+    with judge_server() as server:
+        section = {"base_url": server.url, "model": "m", "api_key_env": None, "prices": {"input": 1000, "output": 0}}
+
+        def judge(folder: Path, **more: float) -> int:
+            kind = json.dumps({"kind": "endpoint", "endpoint": section | more})
+            words = ["--recipe", str(tmp_path / "recipe.yaml"), "--self_improvement.judge", kind]
+            return main(["judge", str(folder), *words])
+
+        assert judge(tmp_path / "self-improve") == 0
+        spent, asked = read_json(tmp_path / "self-improve/judge.json")["cost"], len(server.requests)
+        assert judge(tmp_path, budget=spent) == 1
+        assert len(server.requests) == asked
+    assert f"the budget of {spent:g} would be exceeded ({spent:.2f} spent" in capsys.readouterr().err
+
+
 def test_compare_has_a_row_for_each_round_and_says_what_it_added(twice: Path, tmp_path: Path) -> None:
     given = load_recipe(twice / "recipe.yaml", ["--output", str(twice)])
     found = compare([given], tmp_path, lambda _: None)  # a finished run is only read

@@ -137,16 +137,16 @@ def test_what_is_a_near_duplicate(first: str, second: str, same: bool) -> None:
 
 
 def test_findings_compare_the_judge_with_the_truth() -> None:
-    asked = [candidate(question("a"), text, number) for number, text in enumerate((RIGHT, CLAIMED, LUCKY))]
+    asked = [candidate(question("a"), text, number) for number, text in enumerate((RIGHT, CLAIMED, LUCKY, CLAIMED))]
     asked.append(replace(ungraded("b", Status.NO_TRUTH), sample=9))
-    found = [verdict(each, total) for each, total in zip(asked, (100, 95, 0, None), strict=True)]
+    found = [verdict(each, total) for each, total in zip(asked, (100, 95, 5, None, None), strict=True)]
     selected = select(asked, found, config(), seed=0)
     facts = findings(asked, found, selected)
     assert facts["histograms"]["total"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
     assert facts["against_truth"] == {
         "above": {"right": 1, "wrong": 1},
         "not_above": {"right": 1, "wrong": 0},
-        "unknown": {"answers": 1},
+        "unknown": {"answers": 2},
     }
     (pair,) = facts["examples"]
     assert (pair["kept"]["completion"], pair["refused"]["completion"]) == (RIGHT, LUCKY)

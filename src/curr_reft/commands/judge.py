@@ -56,11 +56,12 @@ def _judge(arguments: argparse.Namespace) -> None:
         )
     if source.is_rows and arguments.out is None:
         raise UsageError(f"{source.path} is a file: say with --out in which folder the verdicts belong")
-    candidates = [row.candidate for row in answers(source, recipe, labels=False)]
+    candidates, before = answers(source, recipe)
     out.mkdir(parents=True, exist_ok=True)
     say = Console().say
     cache = cache_of(config, out)
-    judged = judge_all(config, candidates, Workplace(cache=cache, say=say, retry_failed=arguments.retry_failed))
+    place = Workplace(cache=cache, say=say, before=before, retry_failed=arguments.retry_failed)
+    judged = judge_all(config, candidates, place)
     write_jsonl(out / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
     write_json(out / JUDGE, judged.account)
     failed = len(judged.verdicts) - judged.account["verdicts"]

@@ -50,12 +50,12 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     from curr_reft.improve.judges import Workplace, require_judge
     from curr_reft.judging.calibrate import Plan, calibrate
     from curr_reft.judging.page import calibration_page
-    from curr_reft.judging.source import answers, improvement_of
+    from curr_reft.judging.source import improvement_of, labelled
     from curr_reft.seeding import stream
 
     config = improvement_of(recipe)
     require_judge(config.judge)
-    rows = answers(source, recipe, labels=True)
+    rows = labelled(source, recipe)
     if arguments.items is not None and arguments.items < len(rows):
         rows = stream(recipe.seed, "calibrate").sample(rows, arguments.items)
     out: Path = arguments.out

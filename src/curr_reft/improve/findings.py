@@ -1,5 +1,6 @@
 """What there is to see in judged candidates: how scores spread, the judge beside the truth, kept beside rejected."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,13 +48,14 @@ def against_truth(
 def examples(
     candidates: Sequence[Candidate], verdicts: Sequence[Verdict], selected: Selected, limit: int = EXAMPLES
 ) -> list[dict[str, Any]]:
-    """Kept answers beside the refused one of the same query with the lowest total; domains in turns."""
+    """Kept answers beside the refused one of the same query with the lowest total, one without a verdict where no
+    other is; domains in turns."""
     refused: dict[str, tuple[Candidate, Verdict]] = {}
     for candidate, verdict in zip(candidates, verdicts, strict=True):
         if selected.fates[candidate.id] in ("kept", "not_best"):
             continue
         held = refused.get(candidate.question.id)
-        if held is None or (verdict.total or 0.0) < (held[1].total or 0.0):
+        if held is None or _low(verdict) < _low(held[1]):
             refused[candidate.question.id] = candidate, verdict
     queues: dict[str, list[Kept]] = {}
     for entry in selected.kept:
@@ -71,6 +73,10 @@ def examples(
         }
         for entry in picked[:limit]
     ]
+
+
+def _low(verdict: Verdict) -> float:
+    return math.inf if verdict.total is None else verdict.total
 
 
 def _answer(candidate: Candidate, verdict: Verdict, fates: Mapping[str, str]) -> dict[str, Any]:

@@ -6,11 +6,13 @@ from pathlib import Path
 from curr_reft import rounds
 from curr_reft.errors import RecipeError, UsageError
 from curr_reft.improve.config import SelfImprovementConfig
-from curr_reft.improve.phase import read_candidates
+from curr_reft.improve.phase import judged_before, read_candidates
+from curr_reft.improve.records import Candidate
 from curr_reft.improve.sample import CANDIDATES
 from curr_reft.judging.rows import Labelled, labelled_by_truth, read_answers
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.prepare import load_items, prepare, query_pool
+from curr_reft.questions.question import Question
 from curr_reft.recipe import Recipe
 
 
@@ -63,21 +65,35 @@ def improvement_of(recipe: Recipe) -> SelfImprovementConfig:
     return recipe.self_improvement
 
 
-def answers(source: Source, recipe: Recipe, labels: bool) -> list[Labelled]:
-    """All answers; with ``labels`` those that have one (of a run: the verifier's). Raises DataError, UsageError."""
+def answers(source: Source, recipe: Recipe) -> tuple[list[Candidate], list[Candidate]]:
+    """(all answers, those of the rounds before, whose verdicts are paid by the same budget). Raises DataError,
+    UsageError."""
     if source.is_rows:
-        rows = read_answers(source.path, labels)
-        if improvement_of(recipe).judge.kind == "rules":
-            raise UsageError(
-                "self_improvement.judge.kind: rules gives verdicts where there is a truth to verify by, and the rows "
-                f"of {source.path} have none; set kind to endpoint or local"
-            )
-        return rows
-    frame = load_chat_processor(recipe.model).frame
-    candidates = read_candidates(source.folder, query_pool(prepare(recipe, load_items(recipe), frame)))
-    if not labels:
-        return [Labelled(candidate=candidate) for candidate in candidates]
-    found = labelled_by_truth(candidates)
+        return [row.candidate for row in _rows(source, recipe, labels=False)], []
+    pool = _pool(recipe)
+    return read_candidates(source.folder, pool), judged_before(source.folder, pool)
+
+
+def labelled(source: Source, recipe: Recipe) -> list[Labelled]:
+    """The answers that have a label (of a run: the verifier's). Raises DataError, UsageError."""
+    if source.is_rows:
+        return _rows(source, recipe, labels=True)
+    found = labelled_by_truth(read_candidates(source.folder, _pool(recipe)))
     if not found:
         raise UsageError(f"{source.path}: no answer there could be verified; give a JSONL file of labelled rows")
     return found
+
+
+def _rows(source: Source, recipe: Recipe, labels: bool) -> list[Labelled]:
+    rows = read_answers(source.path, labels)
+    if improvement_of(recipe).judge.kind == "rules":
+        raise UsageError(
+            "self_improvement.judge.kind: rules gives verdicts where there is a truth to verify by, and the rows "
+            f"of {source.path} have none; set kind to endpoint or local"
+        )
+    return rows
+
+
+def _pool(recipe: Recipe) -> list[Question]:
+    frame = load_chat_processor(recipe.model).frame
+    return query_pool(prepare(recipe, load_items(recipe), frame))
