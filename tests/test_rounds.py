@@ -187,6 +187,9 @@ def test_the_commands_take_a_model_of_a_run_by_its_name(twice: Path, tmp_path: P
     expected = read_json(twice / "summary.json")["evaluation"]["curr_rl_round_2"]["in_domain"]
     assert scores["evaluation"]["in_domain"]["mean"]["score"] == expected["mean"]["score"]
     assert scores["model"].endswith("rounds/2/open/model")
+    assert "Loading weights" not in capsys.readouterr().err
+    assert main(["eval", str(twice), str(twice / "recipe.yaml"), "--variant", "rll"]) == 2
+    assert "--variant rll: the models of a run are final, curr_reft, curr_rl, rl, sft, " in capsys.readouterr().err
     assert main(["eval", "embedded", str(twice / "recipe.yaml"), "--variant", "rl"]) == 2
     assert "--variant rl is for run directories" in capsys.readouterr().err
 

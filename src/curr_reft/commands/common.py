@@ -37,7 +37,7 @@ def model_of(arguments: argparse.Namespace) -> str:
         return str(arguments.model)
     from curr_reft.export.source import RunModel, find_source
 
-    found = find_source(path, arguments.variant)
+    found = find_source(path, arguments.variant, flag="--variant")
     assert isinstance(found, RunModel), "an adapter folder is no run"
     return str(found.weights)
 

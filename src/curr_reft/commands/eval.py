@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments)
+    from transformers.utils import logging as transformers_logging
+
     from curr_reft.errors import UsageError
     from curr_reft.evaluate.general import SPLIT as GENERAL
     from curr_reft.evaluate.general import answer_cells, general_scores, general_table
@@ -31,6 +33,7 @@ def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.policy.load import load_chat_processor, load_policy
     from curr_reft.prepare import load_items, prepare
 
+    transformers_logging.disable_progress_bar()
     folder = model_of(arguments)
     data = load_items(recipe)
     model = recipe.model.model_copy(update={"path": folder, "lora": None})

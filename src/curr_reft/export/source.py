@@ -39,35 +39,38 @@ class Adapter:
     settings: dict[str, Any]  # of adapter_config.json
 
 
-def find_source(path: Path, model: str | None = None, base: str | None = None) -> RunModel | Adapter:
+def find_source(
+    path: Path, model: str | None = None, base: str | None = None, flag: str = "--model"
+) -> RunModel | Adapter:
     """What ``path`` holds; ``model`` names one of a run's models, ``base`` a base model in place of the noted one.
+    ``flag`` is the one by which users say ``model``.
 
     Raises UsageError for what is neither, CheckpointError for a published model whose files were changed.
     """
     if (path / ADAPTER_CONFIG).is_file():
         if model is not None:
-            raise UsageError(f"--model {model} is for run directories; {path} is an adapter, leave it out")
+            raise UsageError(f"{flag} {model} is for run directories; {path} is an adapter, leave it out")
         return _adapter(path, base)
     if (path / STATE).is_file() and (path / RECIPE).is_file():
-        return _run_model(path, model or FINAL, base)
+        return _run_model(path, model or FINAL, base, flag)
     raise UsageError(
         f"{path} is neither a run directory ({STATE}, {RECIPE}) nor an adapter ({ADAPTER_CONFIG}); a model folder that "
         "is whole needs no merging"
     )
 
 
-def _run_model(run: Path, model: str, base: str | None) -> RunModel:
+def _run_model(run: Path, model: str, base: str | None, flag: str) -> RunModel:
     published = _published(run)
     if model == FINAL:
         if read_json(run / STATE).get("state") != "done":
             raise UsageError(
-                f"{run} is not finished, so it has no final model yet; go on with --resume, or name one with --model "
+                f"{run} is not finished, so it has no final model yet; go on with --resume, or name one with {flag} "
                 f"({', '.join(published) or 'none is published yet'})"
             )
         model = next(iter(published))
     if model not in (*published, *MODELS) and rounds.parted(model)[1] == rounds.FIRST:
         known = dict.fromkeys((*MODELS, *published))
-        raise UsageError(f"--model {model}: the models of a run are {', '.join(known)}")
+        raise UsageError(f"{flag} {model}: the models of a run are {', '.join(known)}")
     found = read_published(published[model]) if model in published else None
     if found is None:
         there = ", ".join(published) or "none"

@@ -1,7 +1,8 @@
 """What a judge behind a server will be asked, and cost at most: told before anything is sampled.
 
 Every sampled answer is counted at its longest and every reply too, and no answer is taken for a near-duplicate or known
-already. So it is a bound, as far as the estimate of tokens is (``spending.py``).
+already. So it is a bound, as far as the estimate of tokens is (``spending.py``) and the judge keeps to its form: an
+unusable reply is asked for once more, and that comes on top.
 """
 
 from collections.abc import Sequence
