@@ -62,10 +62,10 @@ def test_the_trainings_are_those_of_the_walk_with_their_budgets(written: Path) -
         [],
         ["--curriculum.schedule", "reversed"],
         ["--curriculum.schedule", "mixed", "--self_improvement.rounds", "2"],
-        ["--evaluation.models", "[base, sft, rl]", "--self_improvement.rounds", "3", "--self_improvement.round_steps", "7"],
-        ["--curriculum.stages.1.steps", "16", "--sft", "null", "--evaluation.models", "[base]", "--self_improvement", "null"],
+        ["--self_improvement.rounds", "3", "--self_improvement.round_steps", "7", "--evaluation.models", "[sft, rl]"],
+        ["--curriculum.stages.1.steps", "16", "--self_improvement", "null", "--evaluation.models", "[base]"],
     ],
-)  # fmt: skip
+)
 def test_status_which_reads_older_recipes_too_plans_the_same(written: Path, flags: list[str]) -> None:
     """What may be changed, and the room it takes, go by one list of trainings, what is told of a run by another."""
     recipe = load_recipe(written, flags)

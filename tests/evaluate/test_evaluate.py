@@ -222,6 +222,9 @@ def test_a_variant_is_evaluated_once_for_its_weights(monkeypatch: pytest.MonkeyP
     (tmp_path / "base.json").unlink()  # killed before it was written: the predictions alone do not count
     assert scores("y") == first
     assert len(loads) == 3
+    (tmp_path / "base.predictions.jsonl").unlink()  # and neither do the scores: the report reads both
+    assert scores("y") == first
+    assert len((tmp_path / "base.predictions.jsonl").read_text().splitlines()) == 2
 
 
 def test_first_of_each_task() -> None:

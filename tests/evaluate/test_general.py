@@ -97,3 +97,7 @@ def test_a_model_is_asked_once_for_its_weights(
     evaluated("b")
     assert model.calls == 4
     assert len(read_jsonl(tmp_path / "curr_rl.general.jsonl")) == 40
+    (tmp_path / "curr_rl.general.jsonl").unlink()  # the report reads both
+    evaluated("b")
+    assert model.calls == 6
+    assert len(read_jsonl(tmp_path / "curr_rl.general.jsonl")) == 40

@@ -146,10 +146,11 @@ def test_the_files_of_the_phase_and_what_is_not_made_again(monkeypatch: pytest.M
     assert completion_of(row) == RIGHT
     assert keep("x") == (examples, account)
     assert model.loads == 1
-    # Killed before the account was written: judged and selected again, but not sampled.
-    (tmp_path / "account.json").unlink()
-    assert keep("x") == (examples, account)
-    assert model.loads == 1
+    # Killed before the account was written, or removed since: judged and selected again, but not sampled.
+    for name in ("account.json", "kept.jsonl"):
+        (tmp_path / name).unlink()
+        assert keep("x") == (examples, account)
+        assert model.loads == 1
     # Kept from the answers of other weights: all is made again.
     assert keep("y")[1]["weights_sha256"] == "y" == read_json(tmp_path / "account.json")["weights_sha256"]
     assert model.loads == 2

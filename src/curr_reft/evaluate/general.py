@@ -67,8 +67,8 @@ def evaluate_general(
 ) -> dict[str, Any]:
     """The scores, written as ``NAME.general.json`` with every answer in ``NAME.general.jsonl``. What was evaluated
     before with the same weights is read; else ``load`` gives the policy. ``cells`` is not empty."""
-    path = folder / f"{name}.general.json"
-    record = processes.on_main(lambda: read_json(path) if path.is_file() else None)
+    path, told = folder / f"{name}.general.json", folder / f"{name}.general.jsonl"
+    record = processes.on_main(lambda: read_json(path) if path.is_file() and told.is_file() else None)
     if record is not None and record["weights_sha256"] == weights_sha256:
         return dict(record["cells"])
     policy = load()
@@ -77,7 +77,7 @@ def evaluate_general(
 
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_jsonl(folder / f"{name}.general.jsonl", prediction_rows(answers, {}, policy.frame))
+        write_jsonl(told, prediction_rows(answers, {}, policy.frame))
         write_json(path, {"model": name, "weights_sha256": weights_sha256, "cells": scores})
 
     processes.on_main(write)

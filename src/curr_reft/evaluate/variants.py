@@ -41,8 +41,8 @@ def evaluate_variant(
     ``tests`` holds the open questions by split. A variant that was evaluated before, with the same weights, is read;
     else ``load`` gives its policy.
     """
-    path = folder / f"{name}.json"
-    record = processes.on_main(lambda: read_json(path) if path.is_file() else None)
+    path, told = folder / f"{name}.json", folder / f"{name}.predictions.jsonl"
+    record = processes.on_main(lambda: read_json(path) if path.is_file() and told.is_file() else None)
     if record is not None and record["weights_sha256"] == weights_sha256:
         return dict(record["splits"])
     policy = load()
@@ -53,7 +53,7 @@ def evaluate_variant(
         images: dict[str, str] = {}
         for suite, asked in suites.items():
             images.update(save_images(asked, config.gallery, folder / "images", suite))
-        write_jsonl(folder / f"{name}.predictions.jsonl", prediction_rows(answers, images, policy.frame))
+        write_jsonl(told, prediction_rows(answers, images, policy.frame))
         write_json(path, {"model": name, "weights_sha256": weights_sha256, "splits": scores})
 
     processes.on_main(write)

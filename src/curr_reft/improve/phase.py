@@ -51,7 +51,12 @@ def keep_best_answers(
     pool that is too small, JudgeError when judging stops.
     """
     path = folder / ACCOUNT
-    if not processes.on_main(lambda: path.is_file() and read_json(path).get("weights_sha256") == weights_sha256):
+
+    def is_kept() -> bool:
+        whole = path.is_file() and (folder / KEPT).is_file()
+        return whole and read_json(path).get("weights_sha256") == weights_sha256
+
+    if not processes.on_main(is_kept):
         queries = draw_queries(questions, config.pools, seed, turn)
         candidates = sample_candidates(load, queries, folder, config, sampling, rewards, seed, weights_sha256, say)
 
