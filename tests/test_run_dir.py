@@ -151,6 +151,20 @@ def test_no_room_for_the_name_of_the_owner_leaves_the_lock_free(
     RunDir.open(path, recipe, resume=True).close()
 
 
+def test_the_recipe_of_a_run_that_was_moved_names_it_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    before, after = (
+        load_recipe(tmp_path / "recipe.yaml", ["--output", str(tmp_path / name)]) for name in ("before", "after")
+    )
+    RunDir.open(before.output, before).close()
+    before.output.rename(after.output)
+    RunDir.open(after.output, after, resume=True).close()
+    assert load_recipe(after.output / "recipe.yaml") == after
+    written = (after.output / "recipe.yaml").stat().st_mtime_ns
+    RunDir.open(after.output, load_recipe(after.output / "recipe.yaml"), resume=True).close()
+    assert (after.output / "recipe.yaml").stat().st_mtime_ns == written
+
+
 def test_other_versions_are_said(tmp_path: Path, recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "run"
     RunDir.open(path, recipe).close()

@@ -255,10 +255,10 @@ def _refusing_no_access(path: Path) -> Iterator[None]:
 
 
 def _store(path: Path, recipe: Recipe) -> None:
-    """Keep what the run is now made by: where budgets grew, and where the version that stored it had fewer keys."""
+    """Keep what the run is now made by: where budgets grew, where the version that stored it had fewer keys, and where
+    it was moved, so that the stored recipe names the run beside it and not a new one."""
     with contextlib.suppress(RecipeError):
-        data = recipe.model_dump(mode="json")
-        if {**recipe_source.read(path).data, "output": None} == {**data, "output": None}:
+        if recipe_source.read(path).data == recipe.model_dump(mode="json"):
             return
     write_atomic(path, dump_recipe(recipe))
 
