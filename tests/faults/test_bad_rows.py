@@ -36,6 +36,7 @@ BAD: dict[str, str] = {
     '{"problem": "\xff", "solution": "2", "task": "math"}': "not UTF-8",
     # A truth that can be read, and that its own grader would not pay: no answer with it could be right.
     '{"problem": "what", "solution": ["and sofa"], "task": "classification"}': "classification: 'and sofa' must earn",
+    '{"problem": "what", "solution": "sofa", "task": "classification", "distractors": [["and sofa"]]}': "distractor of",
 }
 
 

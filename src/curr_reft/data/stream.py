@@ -195,7 +195,8 @@ class ItemStream:
         task = fields.task or entry.task
         if task is None:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
-        truths = [self._truth(task, raw) for raw in (fields.answer, *fields.distractors)]
+        truths = [self._truth(task, fields.answer)]
+        truths += [self._truth(task, raw, "distractor") for raw in fields.distractors]
         images = tuple(self._image(root, _without_prefix(image, entry), row.source) for image in fields.images)
         if fields.image_size and images and images[0].size != fields.image_size:
             raise ValueError(
@@ -223,7 +224,7 @@ class ItemStream:
             distractors=tuple(truths[1:]),
         )
 
-    def _truth(self, task: str, raw: Any) -> Truth:
+    def _truth(self, task: str, raw: Any, what: str = "truth") -> Truth:
         try:
             return self.read_truth(task, raw)
         except KeyError:
@@ -231,7 +232,7 @@ class ItemStream:
                 f"task {task!r} is not known; docs/grading.md lists the tasks, and the recipe's key tasks names yours"
             ) from None
         except ValueError as error:
-            raise ValueError(f"truth of {task}: {error}") from error
+            raise ValueError(f"{what} of {task}: {error}") from error
 
     def _image(self, root: Path, image: str | StoredImage, source: str) -> StoredImage:
         """Shared between rows, so that each image is checked and hashed once."""
