@@ -222,6 +222,16 @@ def test_what_the_first_round_cost_counts_when_the_second_is_judged_alone(
     assert f"the budget of {spent:g} would be exceeded ({spent:.2f} spent" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_single_kept_answer_is_learned_and_none_is_held_out(tmp_path: Path) -> None:
+    words = (*SMALL[: SMALL.index("--self_improvement.pools")], "--self_improvement.sft.validation_share", "0.5")
+    pool = ("--self_improvement.pools", "{math: {queries: 12, quota: 1}}")
+    assert tiny_run.run("--output", tmp_path / "run", *words, *pool, log=tmp_path / "log") == 0
+    assert read_json(tmp_path / "run/self-improve/account.json")["kept"] == 1
+    assert "the one answer kept is learned" in (tmp_path / "log").read_text()
+    assert read_json(tmp_path / "run/self-improve/manifest.json")["steps"] > 0
+
+
 def test_compare_has_a_row_for_each_round_and_says_what_it_added(twice: Path, tmp_path: Path) -> None:
     given = load_recipe(twice / "recipe.yaml", ["--output", str(twice)])
     found = compare([given], tmp_path, lambda _: None)  # a finished run is only read

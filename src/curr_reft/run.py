@@ -279,11 +279,15 @@ class Run:
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
         if not examples:
             self.console.say(
-                f"no answer passed the threshold {config.threshold} of judge {config.judge.kind}: nothing to learn, "
-                f"curr_reft is curr_rl (see {folder / 'verdicts.jsonl'})"
+                f"nothing to learn: {rounds.named('curr_reft', number)} is {rounds.named('curr_rl', number)} "
+                f"({folder / 'account.json'} says what became of the answers)"
             )
             return curr_rl, account
-        return self.trainings.sft(run, folder, examples, config.sft, start), account
+        sft = config.sft
+        if len(examples) == 1 and sft.validation_share:  # not a reason to end a run that came so far
+            self.console.say("the one answer kept is learned; none is left for self_improvement.sft.validation_share")
+            sft = sft.model_copy(update={"validation_share": 0.0})
+        return self.trainings.sft(run, folder, examples, sft, start), account
 
     def evaluate_published(self, name: str, published: Published) -> None:
         self.evaluate(name, partial(self.trainings.load, Start.of_published(published)), published.weights_sha256)
