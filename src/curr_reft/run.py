@@ -279,7 +279,7 @@ class Run:
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
         if not examples:
             self.console.say(
-                f"nothing to learn: {rounds.named('curr_reft', number)} is {rounds.named('curr_rl', number)} "
+                f"nothing to learn, {rounds.named('curr_reft', number)} is {rounds.named('curr_rl', number)} "
                 f"({folder / 'account.json'} says what became of the answers)"
             )
             return curr_rl, account
