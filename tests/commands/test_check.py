@@ -136,8 +136,7 @@ def test_a_truth_that_does_not_grade_is_named_by_row(folder: Path, refuse: Any, 
 
     monkeypatch.setattr(TASKS["math"], "score", lambda *_, **__: 0.25, raising=True)
     text = refuse()
-    assert "train.jsonl:1: " in text
-    assert "the truth of math (open)" in text
+    assert "train.jsonl:1: truth of math: '1' must earn accuracy 1 and format 1" in text
     assert "earns accuracy 0.25" in text
     assert "correct the row or leave it out" in text
 
