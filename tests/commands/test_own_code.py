@@ -216,8 +216,5 @@ def test_a_grader_that_does_not_pay_its_truth_is_told_with_the_rule(
         file.write("\n    def nothing(self): ...\n\nRoughCount.well_formed = lambda self, text: '.' in text\n")
     assert main(["check", str(folder / "recipe.yaml")]) == 2
     told = capsys.readouterr().err
-    assert (
-        "train.jsonl:1: the truth of rough_count (open) '10' must earn accuracy 1 and format 1 by its own grader"
-        in told
-    )
+    assert "train.jsonl:1: truth of rough_count: '10' must earn accuracy 1 and format 1 by its own grader" in told
     assert "earns accuracy 1.0, format 0.0 (ok); correct the row or leave it out" in told
