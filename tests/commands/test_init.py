@@ -205,6 +205,17 @@ def test_boxes_that_do_not_fit_their_pictures_are_thousandths(
     told("check", tmp_path / "own.yaml")
 
 
+def test_a_single_box_outside_of_its_picture_does_not_turn_all_others(
+    model: Path, tmp_path: Path, refused: Callable[..., str], told: Callable[..., str]
+) -> None:
+    data, out = write_trl(tmp_path), tmp_path / "own.yaml"
+    first, rest = data.read_text().split("\n", 1)
+    data.write_text(json.dumps({**json.loads(first), "solution": "[10, 10, 900, 40]"}) + "\n" + rest)
+    words = ("init", "--data", data, "--model", model, "--out", out)
+    assert "39 lie inside it as pixels, and numbers go up to 900; give --boxes" in refused(*words)
+    assert "boxes: pixels: --boxes says so" in told(*words, "--boxes", "pixels")
+
+
 def test_boxes_that_could_be_either_are_said_to_be(model: Path, tmp_path: Path, told: Callable[..., str]) -> None:
     data = write_trl(tmp_path, size=(1200, 1000), scale=(0.8, 0.8), count=14)
     printed = told("init", "--data", data, "--model", model, "--out", tmp_path / "own.yaml")

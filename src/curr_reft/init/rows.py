@@ -35,6 +35,7 @@ ASKED_OF = {"coco": _OBJECTS, "voc": _OBJECTS, "refcoco": ("detection", "its exp
 """Format -> the task, why, and what else it could be, for formats that do not say what is asked."""
 
 LONGEST_NAME = 60  # characters of a category's name
+FEW_OUTSIDE = 10  # times as many boxes inside: then those outside of their pictures do not tell the unit of all
 
 
 @dataclass(kw_only=True)
@@ -189,10 +190,11 @@ def find_boxes(looked: Looked, given: str | None, choices: Choices) -> None:
         return
     outside, inside, small = _against_pictures(looked, boxes)
     told = f"of {outside + inside} boxes whose picture was looked at, {inside} lie inside it as pixels"
-    if outside and largest <= 1000:
+    few = 0 < outside * FEW_OUTSIDE < inside  # mistakes of the annotators, or large pictures
+    if outside and largest <= 1000 and not few:
         share = f"{told}, {outside} do not, and no number is above 1000"
         looked.boxes = choices.note("boxes", "thousand", share, "pixels (--boxes)")
-    elif outside > inside:
+    elif outside > inside or (few and largest <= 1000):
         looked.boxes = choices.pick(
             "--boxes",
             ("pixels", "thousand", "unit"),
