@@ -1,5 +1,6 @@
 """Whom a breakdown of a custom reward costs its score, how many calls that takes, and where a call is cut off."""
 
+import os
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ QUESTION = Question(id="a/open", origin="a", task="math", form="open", prompt="h
 ROWS = [Completed(QUESTION, f"<think>x</think><answer>{place}</answer>") for place in range(COUNT)]
 
 SOURCE = """\
-import asyncio, re, time
+import asyncio, os, re, time
 
 calls = []
 bad = set()
@@ -81,6 +82,12 @@ def waits(completions):
 
 def searches(completions):
     return [float(bool(re.match(r"(a+)+$", "a" * 40 + "b"))) for _ in completions]
+
+def forks(completions):
+    child = os.fork()
+    if child == 0:
+        raise RuntimeError("nobody ends this one")
+    return [float(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))] * len(completions)
 
 class Mute(Exception):
     def __str__(self):
@@ -194,6 +201,14 @@ def test_a_function_that_never_returns_is_cut_off(named: Any, name: str) -> None
 def test_whatever_a_function_raises_or_returns_is_a_failure_in_words(named: Any, name: str) -> None:
     found, _ = scored(named(name), set())
     assert all(grade.failed == ("mine",) and grade.reason.encode() for grade in found)
+
+
+def test_a_child_that_a_function_forked_does_not_go_on_with_the_run(named: Any, tmp_path: Path) -> None:
+    found, _ = scored(named("forks"), set())
+    with open(tmp_path / "survivors", "a") as file:
+        file.write(f"{os.getpid()}\n")
+    assert len((tmp_path / "survivors").read_text().splitlines()) == 1
+    assert {grade.parts["mine"] for grade in found} == {1.0}
 
 
 def test_an_async_function_that_holds_up_its_loop_stops_the_run_by_name(

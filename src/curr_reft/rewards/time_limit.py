@@ -10,6 +10,7 @@ Alarms reach the main thread alone. In another thread only the watchdog is at wo
 """
 
 import faulthandler
+import os
 import signal
 import threading
 import time
@@ -32,6 +33,7 @@ def limited(seconds: float) -> Iterator[None]:
 
     An alarm that was set before (a test runner's) goes on after the block, with the time that is left of it.
     """
+    process = os.getpid()
     faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=_STDERR)
     try:
         if threading.current_thread() is threading.main_thread():
@@ -40,6 +42,8 @@ def limited(seconds: float) -> Iterator[None]:
         else:
             yield
     finally:
+        if os.getpid() != process:  # a child that the function forked and did not end: it would go on with the run
+            os._exit(1)
         faulthandler.cancel_dump_traceback_later()
 
 
