@@ -8,11 +8,13 @@ ends the process as if nobody had listened: what is on the disk stands that, as 
 Several processes of one run must leave at the same place, so there a signal is noted too, and ``processes`` asks for
 it where all of them meet.
 
-A child that was forked of a process that listens hears the same, and is nobody's run: SIGTERM ends it as any process.
+A child that was forked of a process that listens is nobody's run: SIGTERM ends it as any process. (A user's reward may
+use a pool, and waits for it.) Of Ctrl-C, which a terminal sends to all, it leaves the answer to its parent.
 """
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,8 @@ _together = False  # several processes leave at their meetings
 def listen() -> None:
     """From here on SIGTERM and SIGINT ask this process to stop. Only the main thread may call this."""
     global _asked, _listener
+    if _listener is None:
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)
     _asked, _listener = None, os.getpid()
     for number in LISTENED:
         signal.signal(number, _hear)
@@ -105,12 +109,30 @@ def agreed(number: int | None) -> None:
 
 def _hear(number: int, _: FrameType | None) -> None:
     global _asked, _asked_at
-    forked = os.getpid() != _listener  # a user's reward may use a pool, and waits for it: Ctrl-C is its parent's affair
-    if is_repeated() or (forked and number == signal.SIGTERM):
+    if is_repeated():
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     if _asked is not None:
         return
     _asked, _asked_at = number, time.monotonic()
-    if not forked and not _held and not _together:
+    if os.getpid() == _listener and not _held and not _together:
         raise Stopped(number)
+
+
+_forking = threading.local()  # .mask: the signals that the thread had blocked before it forked
+
+
+def _before_fork() -> None:
+    # Python forgets the signals that a child gets inside of fork itself, and one on a busy machine is told to end
+    # before it has begun to run: blocked, SIGTERM waits until the child is ready for it.
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _begin_child() -> None:
+    if signal.getsignal(signal.SIGTERM) is _hear:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _after_fork()

@@ -227,6 +227,7 @@ def test_nothing_is_left_open(photos):
 
 SCRIPT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests were started in the background
 from curr_reft.policy.image_pool import image_pool
 worker = image_pool()._worker()
 image_pool()._idle.put(worker)
