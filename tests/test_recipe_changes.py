@@ -184,3 +184,15 @@ def test_a_finished_run_whose_budget_grew_is_gone_on_with(tmp_path: Path, writte
     assert [entry["changes"] for entry in record["extended"]] == [["self_improvement.rounds: 1 -> 2"]]
     assert load_recipe(path / "recipe.yaml") == more
     assert record["recipe_sha256"] != json.loads(before["run.json"])["recipe_sha256"]
+
+
+def test_no_budget_grows_where_nobody_knows_how_far_the_training_is(tmp_path: Path, written: Path) -> None:
+    path = tmp_path / "run"
+    RunDir.open(path, load_recipe(written)).close()
+    (path / "stages" / "01-one" / "checkpoints" / "step-000002").mkdir(parents=True)
+    more = load_recipe(written, ["--self_improvement.rounds", "2"])
+    with pytest.raises(UsageError, match=r"metrics\.jsonl is not there.*put the file back"):
+        RunDir.open(path, more, resume=True)
+    RunDir.open(path, load_recipe(written), resume=True).close()
+    (path / "metrics.jsonl").touch()
+    RunDir.open(path, more, resume=True).close()

@@ -26,9 +26,18 @@ from curr_reft.evaluate.profile import profile, stages_at_chance, with_plan
 from curr_reft.evaluate.suites import SUITES
 from curr_reft.evaluate.summary import summarise, table
 from curr_reft.evaluate.variants import evaluate_variant
-from curr_reft.files import folder_size, read_json, reporting_full_disk, require_space, sync_tree, write_json
+from curr_reft.files import (
+    folder_size,
+    read_json,
+    reporting_full_disk,
+    require_space,
+    sha256_file,
+    sync_tree,
+    write_json,
+)
 from curr_reft.improve.judges import require_judge
 from curr_reft.improve.judges.forecast import forecast_judging, forecast_line
+from curr_reft.improve.kept import KEPT
 from curr_reft.improve.phase import keep_best_answers
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
@@ -283,6 +292,9 @@ class Run:
                 f"({folder / 'account.json'} says what became of the answers)"
             )
             return curr_rl, account
+        if not self.directory.phase_done(f"{run}/{run}"):
+            rows = processes.on_main(partial(sha256_file, folder / KEPT))
+            self.directory.require_same(f"the kept answers ({folder / KEPT})", f"{run}_rows_sha256", rows)
         sft = config.sft
         if len(examples) == 1 and sft.validation_share:  # not a reason to end a run that came so far
             self.console.say("the one answer kept is learned; none is left for self_improvement.sft.validation_share")

@@ -322,6 +322,11 @@ def _extended(
 ) -> dict[str, Any]:
     """``run`` with budgets that grew, noted, and no longer finished. Raises UsageError for any other difference."""
     lines = [str(change) for change in changes]
+    if not (path / METRICS).is_file() and any(path.rglob("checkpoints/step-*")):
+        raise UsageError(
+            f"{path / METRICS} is not there, and it says how far the trainings are: without it the run goes on by its "
+            f"stored recipe ({path / RECIPE}) alone; put the file back, or give that recipe to --resume"
+        )
     reasons = recipe_changes.refusals(before, now, run["phases"], _last_steps(path / METRICS))
     if reasons or not extendable:
         why = "".join(f"  {reason}\n" for reason in reasons if reason not in lines)

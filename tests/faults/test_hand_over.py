@@ -184,3 +184,22 @@ def test_weights_that_change_while_the_run_works_are_not_handed_out(unbroken: Un
     assert code == 1
     assert str(run / SECOND / "model") in said
     assert not (run / "model").exists()
+
+
+def test_kept_answers_that_change_between_two_kills_are_not_gone_on_with(finished: Any, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    exact_runs.back_to(finished.path, run, "self_improvement/self_improvement", "eval/curr_reft")
+    for name in ("model", "checkpoints"):
+        shutil.rmtree(run / "self-improve" / name)
+    (run / "self-improve" / "manifest.json").unlink()
+    kept = run / "self-improve" / "kept.jsonl"
+    rows = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join(rows[1:]))
+    assert tiny_run.run("--output", run, "--resume", log=log) == 2, log.read_text()
+    assert f"the kept answers ({kept}) changed since this run began" in log.read_text()
+    assert not (run / "self-improve" / "model").exists()
+    kept.write_text("".join(rows))
+    assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
+    weights = Path("self-improve", "model", "model.safetensors")
+    assert (run / weights).read_bytes() == (finished.path / weights).read_bytes()
+    assert tiny_run.untimed_summary(run) == tiny_run.untimed_summary(finished.path)
