@@ -139,13 +139,15 @@ class Walk:
         """While one process holds the run, another is refused by the name of the first, with --resume and without."""
         owner = start(self.folder, self.total, "--resume").process
         assert owner.pid is not None
-        lock, limit = self.run / ".lock", time.monotonic() + tiny_run.LIMIT
+        limit = time.monotonic() + tiny_run.LIMIT
         while owner.is_alive() and time.monotonic() < limit:
-            with contextlib.suppress(OSError, ValueError):
-                if json.loads(lock.read_text())["process"] == owner.pid:
+            if self.holder() == owner.pid:
+                os.kill(owner.pid, signal.SIGSTOP)
+                time.sleep(0.01)  # a signal takes a moment to arrive
+                if self.holder() == owner.pid:
                     break
+                os.kill(owner.pid, signal.SIGCONT)  # it was giving the lock back, after asking whether it is free
             time.sleep(0.001)
-        os.kill(owner.pid, signal.SIGSTOP)
         try:
             if self.done or not owner.is_alive():  # a run that is finished is not held
                 self.story.append("a second start met nobody")
@@ -159,6 +161,12 @@ class Walk:
             owner.kill()
             tiny_run.wait(owner)
         self.hurt = False  # the first may have looked at it
+
+    def holder(self) -> int | None:
+        """The process that is named in the lock file."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads((self.run / ".lock").read_text())["process"])
+        return None
 
     def refused(self, total: int, *more: str) -> tuple[int, str]:
         log = self.folder / "refusal"
