@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curr_reft import __version__
+from curr_reft import __version__, stopping
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
@@ -97,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: no space left: {error}", file=sys.stderr)
             return DiskFullError.exit_code
         raise
+    finally:
+        stopping.finish()
 
 
 def parser() -> argparse.ArgumentParser:

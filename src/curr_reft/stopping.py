@@ -42,16 +42,23 @@ _asked_at = 0.0
 _held = False
 _released = False  # inside a ``held`` block, where points are
 _together = False  # several processes leave at their meetings
+_over = False
 
 
 def listen() -> None:
     """From here on SIGTERM and SIGINT ask this process to stop. Only the main thread may call this."""
-    global _asked, _listener
+    global _asked, _listener, _over
     if _listener is None:
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)
-    _asked, _listener = None, os.getpid()
+    _asked, _listener, _over = None, os.getpid(), False
     for number in LISTENED:
         signal.signal(number, _hear)
+
+
+def finish() -> None:
+    """The command is over, whatever came of it: SIGTERM has nothing to stop any more, and the exit code stands."""
+    global _over
+    _over = True
 
 
 def asked() -> int | None:
@@ -115,6 +122,8 @@ def _hear(number: int, _: FrameType | None) -> None:
     if _asked is not None:
         return
     _asked, _asked_at = number, time.monotonic()
+    if _over and number == signal.SIGTERM:
+        return
     if os.getpid() == _listener and not _held and not _together:
         raise Stopped(number)
 

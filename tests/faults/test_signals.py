@@ -143,6 +143,24 @@ def test_the_second_signal_ends_at_once_and_its_echo_does_not() -> None:
         process.wait()
 
 
+OVER = """
+import os, signal, sys
+from curr_reft import cli, stopping
+stopping.listen()
+print(cli.main(["status", sys.argv[1]]), flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+print("still here", flush=True)
+"""
+
+
+def test_a_command_that_is_over_is_not_ended_by_a_late_signal(tmp_path: Path) -> None:
+    """Between its last word and the end of the process: the exit code is what became of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", OVER, str(tmp_path / "none")], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "2\nstill here\n"
+
+
 # On one processor the child has not begun to run when it is told to end: the signal meets it inside of fork.
 POOL = """
 import multiprocessing, os, time
