@@ -14,11 +14,14 @@ use a pool, and waits for it.) Of Ctrl-C, which a terminal sends to all, it leav
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
 LISTENED = (signal.SIGTERM, signal.SIGINT)
 ECHO = 1.0
@@ -50,6 +53,7 @@ def listen() -> None:
     global _asked, _listener, _over
     if _listener is None:
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)
+        sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
     _asked, _listener, _over = None, os.getpid(), False
     for number in LISTENED:
         signal.signal(number, _hear)
@@ -126,6 +130,13 @@ def _hear(number: int, _: FrameType | None) -> None:
         return
     if os.getpid() == _listener and not _held and not _together:
         raise Stopped(number)
+
+
+def _unraisable(before: Callable[[Any], object], lost: Any) -> None:
+    """Python drops what is raised while it cleans up an object, and prints a traceback. A Stopped is not lost by that:
+    the signal is noted, and met at the next point."""
+    if not isinstance(lost.exc_value, Stopped):
+        before(lost)
 
 
 _forking = threading.local()  # .mask: the signals that the thread had blocked before it forked

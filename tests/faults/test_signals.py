@@ -161,6 +161,30 @@ def test_a_command_that_is_over_is_not_ended_by_a_late_signal(tmp_path: Path) ->
     assert done.stdout == "2\nstill here\n"
 
 
+CLEANING = """
+import os, signal, weakref
+from curr_reft import stopping
+
+class Thing:
+    pass
+
+stopping.listen()
+thing = Thing()
+reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+del thing  # in this callback Python drops whatever is raised
+print(stopping.asked(), flush=True)
+try:
+    stopping.point()
+except stopping.Stopped as stopped:
+    print(stopped.exit_code)
+"""
+
+
+def test_a_signal_that_comes_while_an_object_is_cleaned_up_is_met_at_the_next_point() -> None:
+    done = subprocess.run([sys.executable, "-c", CLEANING], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == (f"{int(signal.SIGTERM)}\n0\n", "")
+
+
 # On one processor the child has not begun to run when it is told to end: the signal meets it inside of fork.
 POOL = """
 import multiprocessing, os, time
