@@ -31,7 +31,8 @@ test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS) </dev/null
 	$(BIN)/python -m pytest tests/rewards tests/tasks -m "not slow" --hypothesis-profile=slow $(ARGS) </dev/null
 
-FAULTS := tests/faults tests/train/test_checkpoint.py tests/train/test_loop.py
+FAULTS := tests/faults tests/train/test_checkpoint.py tests/train/test_cut_off_saves.py tests/train/test_publish.py \
+	tests/train/test_loop.py
 test-faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(FAULTS) $(ARGS) </dev/null
 

@@ -1,23 +1,15 @@
-"""Checkpoints and published models: bit for bit, whole or not there, whatever is killed, damaged or full."""
+"""Checkpoints: what is saved comes back bit for bit, what is damaged is passed over, what is no longer needed goes."""
 
-import json
 import logging
 import os
-import random
-import resource
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from saved_steps import assert_is, flip, swap, tensors, truncate, zero
 
-from curr_reft.errors import CheckpointError, DiskFullError
+from curr_reft.errors import CheckpointError
 from curr_reft.train.checkpoint import (
     at_step,
     file_table,
@@ -30,62 +22,10 @@ from curr_reft.train.checkpoint import (
     write_manifest,
 )
 from curr_reft.train.optimizer_state import optimizer_tensors, restore_optimizer
-from curr_reft.train.publish import publish, read_published, weights_hash
-
-
-def tensors(step: int, size: int = 64) -> dict[str, dict[str, torch.Tensor]]:
-    return {
-        "model": {"weight": torch.full((size,), float(step)), "half": torch.full((3,), step, dtype=torch.bfloat16)},
-        "optimizer": {"weight.exp_avg": torch.full((size,), step / 3)},
-    }
 
 
 def raw(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.detach().contiguous().view(-1).view(torch.uint8).tolist())
-
-
-def assert_is(folder: Path, step: int) -> None:
-    """The newest whole checkpoint of ``folder`` is that of ``step``, with its content."""
-    found = last_complete(folder)
-    assert found is not None
-    assert found.step == step
-    loaded = load(found)
-    assert loaded.state == {"step": step}
-    for name, group in tensors(step).items():
-        for key, value in group.items():
-            assert torch.equal(loaded.tensors[name][key], value)
-            assert loaded.tensors[name][key].dtype == value.dtype
-
-
-def in_child(work: Callable[[], None], kill_after: float | None = None) -> int:
-    """The exit code of ``work`` in a forked child, which is killed (-9) after ``kill_after`` seconds."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(1 if sys.exc_info()[0] else 0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def kill_at_file_event(number: int) -> None:
-    """Kill this process (-9) at its ``number``-th file operation from now."""
-    count = 0
-
-    def hook(event: str, _: object) -> None:
-        nonlocal count
-        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "os.scandir"):
-            count += 1
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-
-
-# What is saved
 
 
 def test_tensors_and_state_come_back_bit_for_bit(tmp_path: Path) -> None:
@@ -194,24 +134,6 @@ def test_adamw_goes_on_bit_for_bit(tmp_path: Path) -> None:
 # Damage
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-2])
-
-
-def zero(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def swap(path: Path) -> None:
-    shutil.copy(path.parent.parent / "step-000001" / path.name, path)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1  # in a manifest, a digit of a hash
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize("hurt", [truncate, Path.unlink, zero, swap, flip], ids=lambda hurt: hurt.__name__)
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
 def test_a_damaged_newest_checkpoint_is_passed_over(
@@ -253,178 +175,3 @@ def test_nothing_pickled_is_read(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(at_step(tmp_path, 1))
     assert not bait.exists()
-
-
-# Kills
-
-
-def test_a_kill_at_every_file_operation_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    """Step 1 is there; the child replaces it, saves step 2 and prunes, and is killed at its n-th operation."""
-    number = 0
-    code = -signal.SIGKILL
-    seen = set()
-    while code != 0:
-        number += 1
-        folder = tmp_path / str(number)
-        save_checkpoint(folder, 1, tensors(1), {"step": 1})
-
-        def work(folder: Path = folder, number: int = number) -> None:
-            kill_at_file_event(number)
-            save_checkpoint(folder, 1, tensors(1), {"step": 1})
-            save_checkpoint(folder, 2, tensors(2), {"step": 2})
-            prune(folder, keep_last=1)
-
-        code = in_child(work)
-        assert code in (0, -signal.SIGKILL)
-        found = last_complete(folder)
-        assert found is not None
-        assert_is(folder, found.step)
-        assert [name for name in os.listdir(folder) if not name.startswith("step-")] == []
-        seen.add(found.step)
-        save_checkpoint(folder, 3, tensors(3), {"step": 3})
-        assert_is(folder, 3)
-    assert seen == {1, 2}
-    assert number > 20
-
-
-def test_kills_at_random_moments_leave_a_whole_checkpoint(tmp_path: Path) -> None:
-    """The child goes on from the last whole checkpoint, as a run does, and is killed again and again."""
-    rng = random.Random(0)
-
-    def work() -> None:
-        found = last_complete(tmp_path)
-        step = found.step if found else 0
-        while True:
-            step += 1
-            save_checkpoint(tmp_path, step, tensors(step, size=200_000), {"step": step})
-            prune(tmp_path, keep_last=2)
-
-    before = 0
-    for _ in range(25):
-        assert in_child(work, kill_after=rng.uniform(0.02, 0.12)) == -signal.SIGKILL
-        found = last_complete(tmp_path)
-        reached = found.step if found else 0
-        assert reached >= before
-        if found:
-            assert torch.equal(load(found).tensors["model"]["weight"], torch.full((200_000,), float(reached)))
-        before = reached
-    assert before > 1
-
-
-# Space
-
-
-def test_a_full_disk_is_reported_and_the_last_checkpoint_is_whole(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, tensors(1), {"step": 1})
-    report = tmp_path / "report"
-
-    def work() -> None:
-        # A limit of the process makes the writes of any file fail beyond it, as a full disk does.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-        try:
-            save_checkpoint(tmp_path, 2, tensors(2, size=100_000), {"step": 2})
-        except DiskFullError as error:
-            report.write_text(str(error))
-
-    assert in_child(work) == 0
-    message = report.read_text()
-    assert "step-000002: 865.5 kB needed" in message
-    assert "free" in message
-    assert "--resume" in message
-    report.unlink()
-    assert os.listdir(tmp_path) == ["step-000001"]
-    assert_is(tmp_path, 1)
-    save_checkpoint(tmp_path, 2, tensors(2), {"step": 2})
-    assert_is(tmp_path, 2)
-
-
-def test_a_small_file_system_fills_up(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("no right to mount a small file system here")
-    try:
-        for step in range(1, 4):  # 512 kB each
-            save_checkpoint(disk, step, tensors(step, size=64_000), {"step": step})
-        last = 3
-        with pytest.raises(DiskFullError, match=r"needed, .* free"):
-            save_checkpoint(disk, 4, tensors(4, size=64_000), {"step": 4})
-        found = last_complete(disk)
-        assert found is not None
-        assert found.step == last
-        prune(disk, keep_last=1)
-        save_checkpoint(disk, last + 1, tensors(last + 1, size=64_000), {"step": last + 1})
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
-# Published models
-
-
-def save_model(value: float) -> Callable[[Path], None]:
-    def save(path: Path) -> None:
-        save_file({"weight": torch.full((4,), value)}, path / "model.safetensors")
-        (path / "config.json").write_text("{}")
-        (path / "tokenizer").mkdir()
-        (path / "tokenizer" / "vocab.json").write_text("{}")
-
-    return save
-
-
-def test_a_published_model_is_read_with_its_record_and_hash(tmp_path: Path) -> None:
-    assert read_published(tmp_path) is None
-    published = publish(tmp_path, save_model(1), {"chosen_step": 60, "validation_accuracy": 0.1 + 0.2})
-    assert read_published(tmp_path) == published
-    assert published.record == {"chosen_step": 60, "validation_accuracy": 0.1 + 0.2}
-    assert published.weights_sha256 == weights_hash(published.model)
-    again = publish(tmp_path, save_model(2), {"chosen_step": 80})
-    assert again.weights_sha256 != published.weights_sha256
-    assert read_published(tmp_path) == again
-    assert sorted(os.listdir(tmp_path)) == ["manifest.json", "model"]
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer/vocab.json"])
-@pytest.mark.parametrize("hurt", [truncate, Path.unlink, zero, flip], ids=lambda hurt: hurt.__name__)
-def test_a_changed_published_model_is_refused(tmp_path: Path, hurt: Callable[[Path], None], name: str) -> None:
-    publish(tmp_path, save_model(1), {})
-    hurt(tmp_path / "model" / name)
-    with pytest.raises(CheckpointError, match=name):
-        read_published(tmp_path)
-
-
-def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    publish(tmp_path, save_model(1), {})
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    for change in ({"weights_sha256": "0" * 64}, {"files": None}):
-        (tmp_path / "manifest.json").write_text(json.dumps({**manifest, **change}))
-        with pytest.raises(CheckpointError, match=r"manifest\.json"):
-            read_published(tmp_path)
-
-
-def test_a_model_without_weights_is_not_published(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no safetensors"):
-        publish(tmp_path, lambda path: (path / "pytorch_model.bin").touch(), {})
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_kill_at_every_file_operation_of_publishing(tmp_path: Path) -> None:
-    """Nothing, or a whole model: the old, then none, then the new one."""
-    number = 0
-    code = -signal.SIGKILL
-    seen = set()
-    while code != 0:
-        number += 1
-        folder = tmp_path / str(number)
-        publish(folder, save_model(1), {"value": 1})
-
-        def work(folder: Path = folder, number: int = number) -> None:
-            kill_at_file_event(number)
-            publish(folder, save_model(2), {"value": 2})
-
-        code = in_child(work)
-        published = read_published(folder)
-        seen.add(published.record["value"] if published else None)
-        assert publish(folder, save_model(3), {"value": 3}) == read_published(folder)
-        assert sorted(os.listdir(folder)) == ["manifest.json", "model"]
-    assert seen == {1, None, 2}
