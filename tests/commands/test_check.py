@@ -192,6 +192,12 @@ def test_a_folder_without_a_model_is_refused(
     assert not (folder / "run" / "run.json").exists()
 
 
+def test_a_family_that_is_not_known_is_said_by_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "config.json").write_text('{"model_type": "blip-2"}')
+    assert main(["check", str(folder / "recipe.yaml"), "--model.path", str(folder)]) == 2
+    assert "model: model family 'blip-2' is not supported; supported are" in capsys.readouterr().err
+
+
 def test_the_frame_of_check_is_that_of_the_run(folder: Path) -> None:
     """Pixel bounds of the recipe move boxes and tokens; both are told before weights are read."""
     from curr_reft.policy.config import ModelConfig

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+from checkpoints import published_folder
 from PIL import Image, ImageDraw
 from spelling_model import build_spelling_model
 
@@ -195,6 +198,32 @@ def test_what_is_written_passes_check(name: str, model: Path, tmp_path: Path, to
     assert sum(len(stage.forms) for stage in recipe.curriculum.stages) >= 1
 
 
+def test_a_model_of_another_family_gets_no_bounds_on_pixels(tmp_path: Path, told: Callable[..., str]) -> None:
+    model = published_folder("smolvlm", tmp_path / "SmolVLM")
+    words = ("--data", write_folders(tmp_path), "--model", model, "--gpu-memory", "24GB")
+    out = tmp_path / "mine too" / "zählen.yaml"
+    out.parent.mkdir()
+    assert f"next: curr-reft check '{out}'" in told("init", *words, "--out", out)
+    assert load_recipe(out).model.max_pixels is None
+    assert load_recipe(out).name == "zahlen"
+    told("check", out)
+
+
+def test_columns_of_parquet_whose_names_are_half_of_a_known_style(
+    model: Path, tmp_path: Path, told: Callable[..., str]
+) -> None:
+    rows = []
+    for number in range(ROWS):
+        colour, _ = photo(tmp_path / "photo.png", number)
+        picture = {"bytes": (tmp_path / "photo.png").read_bytes(), "path": None}
+        rows.append({"image": picture, "query": "Which colour is the box?", "label": colour})
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
+    told("init", "--data", tmp_path / "train.parquet", "--model", model, "--out", tmp_path / "own.yaml")
+    (entry,) = load_recipe(tmp_path / "own.yaml").data.files.train
+    assert entry.columns == {"question": "query", "answer": "label"}
+    told("check", tmp_path / "own.yaml")
+
+
 def test_boxes_that_do_not_fit_their_pictures_are_thousandths(
     model: Path, tmp_path: Path, told: Callable[..., str]
 ) -> None:
@@ -252,6 +281,10 @@ def of_no_format(rows: list[Any]) -> list[Any]:
     return [{"Frage": "Where?", "Bild": row["images"][0], "Kasten": row["solution"]} for row in rows]
 
 
+def of_no_question(rows: list[Any]) -> list[Any]:
+    return [{"Frage": "Where?", "image": row["images"][0], "answer": row["solution"]} for row in rows]
+
+
 def of_two_tasks(rows: list[Any]) -> list[Any]:
     return [{**row, "solution": "red" if number % 2 else row["solution"]} for number, row in enumerate(rows)]
 
@@ -262,7 +295,12 @@ def without_pictures(rows: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("change", "flag"),
-    [(of_no_format, "--column answer=NAME"), (of_two_tasks, "--task"), (without_pictures, "--image-root")],
+    [
+        (of_no_format, "--column answer=NAME"),
+        (of_no_question, '--column question=NAME, or --option "question=..."'),
+        (of_two_tasks, "--task"),
+        (without_pictures, "--image-root"),
+    ],
 )
 def test_what_cannot_be_told_names_the_flag(
     change: Callable[[list[Any]], list[Any]], flag: str, model: Path, tmp_path: Path, refused: Callable[..., str]

@@ -131,8 +131,8 @@ def _model(config: ModelConfig, found: Findings) -> tuple[ChatProcessor, ModelFa
     try:
         return describe_model(config)
     except (UsageError, CheckpointError) as error:
-        place, _, reason = str(error).partition(": ")
-        found.add("model", [(place, reason)])
+        place, colon, reason = str(error).partition(": ")
+        found.add("model", [(place, reason) if colon else ("model", place)])
         return None
 
 

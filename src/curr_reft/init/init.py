@@ -4,6 +4,8 @@ What cannot be told is asked where somebody is there, else refused with the flag
 """
 
 import re
+import shlex
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,9 @@ from curr_reft.init.choices import Choices
 from curr_reft.init.page import Draft, recipe_text
 from curr_reft.init.rows import Looked
 from curr_reft.init.settings import Settings, fit
-from curr_reft.policy.config import EMBEDDED
+from curr_reft.policy.config import EMBEDDED, ModelConfig
+from curr_reft.policy.families import family_of
+from curr_reft.policy.load import load_config
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import load_recipe
 
@@ -66,11 +70,13 @@ def init(wanted: Wanted, choices: Choices) -> Path:
         model = str(Path(model).expanduser().absolute())
     draft = Draft(
         name=_name(out.stem),
+        file=shlex.quote(out.name),
         model=model,
         settings=Settings(dtype="float32" if model == EMBEDDED else "bfloat16"),
         train=rows.entry_of(seen, out.parent),
         test=None if test is None else rows.entry_of(test, out.parent),
         forms=tuple(FORMS),
+        bounds_pixels=_bounds_pixels(model),
     )
     room, where = _room(wanted, choices)
     draft, report = _fitted(draft, out, room, where, choices)
@@ -84,7 +90,7 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     if not path.exists():
         raise UsageError(f"{path} does not exist")
     name = layout.find_format(path, wanted.format, choices)
-    columns = layout.find_columns(path, name, wanted.columns, choices)
+    columns = layout.find_columns(path, name, wanted.columns, wanted.options, choices)
     seen = Looked(path=path, format=name, columns=columns, options=dict(wanted.options), task=wanted.task)
     if name in rows.ASKED_OF and seen.task is None:
         seen.task = choices.note("task", *rows.ASKED_OF[name])
@@ -94,6 +100,14 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
         rows.find_task(seen, wanted.task, choices)
     rows.find_boxes(seen, wanted.boxes, choices)
     return seen
+
+
+def _bounds_pixels(model: str) -> bool:
+    """Whether the model's family knows ``model.max_pixels``; of a model that cannot be read here its name must tell."""
+    try:
+        return family_of(load_config(ModelConfig(path=model))).bounds_pixels
+    except UsageError:  # the check of the draft says so
+        return "qwen" in model.casefold()
 
 
 def _room(wanted: Wanted, choices: Choices) -> tuple[int, str]:
@@ -184,6 +198,7 @@ def _examined(draft: Draft, out: Path, *, with_model: bool) -> Report:
 
 
 def _tell(out: Path, choices: Choices, report: Report) -> None:
+    command = f"curr-reft check {shlex.quote(str(out))}"
     for choice in choices.made:
         instead = f" (instead: {choice.instead})" if choice.instead else ""
         print(f"{choice.what}: {choice.value}: {choice.why}{instead}")
@@ -195,8 +210,8 @@ def _tell(out: Path, choices: Choices, report: Report) -> None:
         print(f"{len(wrong)} problems of the rows, which a run refuses:")
         for problem in wrong[:SHOWN]:
             print(f"  {problem.place}: {problem.reason}")
-        print(f"  curr-reft check {out} lists all; repair them, or set data.bad_rows: skip for rows")
-    print(f"recipe: {out}; next: curr-reft check {out}")
+        print(f"  {command} lists all; repair them, or set data.bad_rows: skip for rows")
+    print(f"recipe: {out}; next: {command}")
 
 
 def _problems(report: Report, most: int) -> str:
@@ -204,4 +219,6 @@ def _problems(report: Report, most: int) -> str:
 
 
 def _name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "own"
+    """A name of a run, which is a folder too: letters with signs lose these (ä: a), all others become a dash."""
+    plain = "".join(each for each in unicodedata.normalize("NFKD", text) if not unicodedata.combining(each))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "own"

@@ -9,6 +9,7 @@ from typing import Any
 from curr_reft.data.loaders import COLUMNS, LOADERS, LoaderEntry, auto, imagefolder, nearest, parquet, table
 from curr_reft.data.loaders.by_keys import STYLES
 from curr_reft.data.rows import Row, rows_of
+from curr_reft.data.styles import read_fields
 from curr_reft.errors import DataError, UsageError
 from curr_reft.init.choices import Choices
 
@@ -83,14 +84,17 @@ def _is_instances(path: Path) -> bool:
     return not wanted
 
 
-def find_columns(path: Path, name: str, given: Mapping[str, str], choices: Choices) -> dict[str, str]:
-    """Our name -> the column, for what is not called so already. Raises UsageError for an answer that is not found."""
+def find_columns(
+    path: Path, name: str, given: Mapping[str, str], options: Mapping[str, str], choices: Choices
+) -> dict[str, str]:
+    """Our name -> the column, for what is not called so already. Raises UsageError where answers or questions are not
+    found."""
     stored = _stored(path, name, given)
     if stored is None:
         return dict(given)
     cells = [row.fields for row in stored]
     header = list(dict.fromkeys(key for row in cells for key in row))
-    if name == "parquet" and not given and any(style.claims(cells[0]) for style in STYLES.values() if cells):
+    if name == "parquet" and not given and any(_read_by_its_keys(row, path) for row in stored):
         return {}
     found = dict(given)
     free = [column for column in header if column not in given.values()]
@@ -106,6 +110,12 @@ def find_columns(path: Path, name: str, given: Mapping[str, str], choices: Choic
     if "answer" not in found:
         column = choices.pick("--column answer=NAME", free, "column with the answers", unclear=_no("answers", header))
         found["answer"] = column
+        free.remove(column)
+    if "question" not in found and "question" not in options and name in ("table", "parquet"):
+        flags = '--column question=NAME, or --option "question=..." for one question of all rows'
+        column = choices.pick(flags, free, "column with the questions", unclear=_no("questions", header))
+        found["question"] = column
+        free.remove(column)
     for ours, column in found.items():
         why = "--column says so" if given.get(ours) == column else "its name, or what it holds"
         others = " or ".join(each for each in free if each)
@@ -114,6 +124,19 @@ def find_columns(path: Path, name: str, given: Mapping[str, str], choices: Choic
     if name == "imagefolder":
         kept.pop("image", None)  # the format knows it
     return kept
+
+
+def _read_by_its_keys(row: Row, path: Path) -> bool:
+    """Whether the names of the columns are those of a known style of rows, and all that it needs is there."""
+    entry = LoaderEntry(path=path, name=path.name)
+    for style in STYLES.values():
+        if style.claims(row.fields):
+            try:
+                read_fields(style.convert(row, entry).fields)
+            except ValueError:  # what it lacks may stand in other columns
+                continue
+            return True
+    return False
 
 
 def _no(what: str, header: Sequence[str]) -> str:

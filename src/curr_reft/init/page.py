@@ -16,11 +16,13 @@ class Draft:
     """All that a recipe is written of."""
 
     name: str
+    file: str  # the recipe, as a shell takes it
     model: str
     settings: Settings
     train: Mapping[str, Any]  # an entry
     test: Mapping[str, Any] | None  # an entry; None: split off train
     forms: Sequence[str]  # that questions can be made in
+    bounds_pixels: bool = False  # whether the model's family knows max_pixels
     left_out: Mapping[str, str] = field(default_factory=dict)  # form -> why it has no stage
     steps: int = 100  # of a stage
     prompts_per_step: int = 8
@@ -32,7 +34,7 @@ def recipe_text(draft: Draft) -> str:
     small = draft.settings.dtype == "float32"
     lora = draft.settings.lora
     blocks = [
-        *_comment(f"Written by curr-reft init. Next: curr-reft check {draft.name}.yaml"),
+        *_comment(f"Written by curr-reft init. Next: curr-reft check {draft.file}"),
         f"name: {_value(draft.name)}",
         "seed: 0",
         f"output: {_value(f'runs/{draft.name}')}",
@@ -44,7 +46,7 @@ def recipe_text(draft: Draft) -> str:
         *(["  lora: {rank: 16, alpha: 32}"] if lora else []),
         *(["  quantize: nf4"] if draft.settings.quantize else []),
         f"  gradient_checkpointing: {str(draft.settings.gradient_checkpointing).lower()}",
-        *([] if small else ["  max_pixels: 401408           # of the Qwen families; fewer: faster, coarser"]),
+        *(["  max_pixels: 401408           # fewer: faster, coarser"] if draft.bounds_pixels and not small else []),
         "",
         "data:",
         "  kind: files",

@@ -45,6 +45,11 @@ class Family:
     image_options: Mapping[str, Any] = field(default_factory=dict)  # of the image processor
     lora_targets: tuple[str, ...] = TEXT_LAYERS  # linear layers of the language model that get an adapter by default
 
+    @property
+    def bounds_pixels(self) -> bool:
+        """Whether its image processor resizes between two numbers of pixels: model.min_pixels and model.max_pixels."""
+        return "image_grid_thw" in self.pixel_axes
+
 
 _QWEN: dict[str, Any] = {
     "look": look_resized,

@@ -182,9 +182,11 @@ def limit_pixels(image_processor: Any, family: Family, config: ModelConfig) -> N
     """Sets the bounds of the image processor; what is saved with the model carries them on."""
     if config.min_pixels is None and config.max_pixels is None:
         return
-    if "image_grid_thw" not in family.pixel_axes:
+    if not family.bounds_pixels:
+        given = [f"model.{key}" for key in ("min_pixels", "max_pixels") if getattr(config, key) is not None]
         raise UsageError(
-            "model.min_pixels and model.max_pixels are for the Qwen families; leave them out for this model"
+            f"{' and '.join(given)}: only the Qwen families resize between numbers of pixels; leave it out for "
+            f"{config.path}"
         )
     size = image_processor.size
     low = config.min_pixels or size["shortest_edge"]
