@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from curr_reft.errors import DataError, DiskFullError, UsageError
+from curr_reft.errors import DataError, DiskFullError, LostLockError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import Recipe, load_recipe
 from curr_reft.run_dir import RunDir
+from curr_reft.run_lock import began_ticks
 
 RECIPE = """\
 name: tiny
@@ -179,6 +181,7 @@ HOLD = """
 import sys, time
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
+from curr_reft.run_lock import began_ticks
 with RunDir.open(sys.argv[1], load_recipe(sys.argv[2])) as run:
     run.append_metrics([{"run": "a", "stage": "b", "step": 1}])
     print("held", flush=True)
@@ -213,6 +216,7 @@ FORK = """
 import os, sys, time
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
+from curr_reft.run_lock import began_ticks
 with RunDir.open(sys.argv[1], load_recipe(sys.argv[2])):
     if os.fork() == 0:
         print(os.getpid(), flush=True)
@@ -263,3 +267,75 @@ def test_metrics_after_a_step_are_dropped_for_that_stage_only(tmp_path: Path, re
         rows = [(row["run"], row["stage"], row["step"]) for row in run.metrics()]
     expected = [("curr_rl", "binary", step) for step in range(5)] + [("curr_rl", "open", step) for step in range(3)]
     assert rows == [*expected, *(("rl", "open", step) for step in range(5)), ("curr_rl", "open", 3)]
+
+
+def remove(lock: Path) -> None:
+    lock.unlink()
+
+
+def replace(lock: Path) -> None:
+    content = lock.read_bytes()
+    lock.unlink()
+    lock.write_bytes(content)
+
+
+def write_over(lock: Path) -> None:
+    """As a host does that a network file system's locks do not reach."""
+    lock.write_text(json.dumps({"host": "elsewhere", "process": 1}))
+
+
+@pytest.mark.parametrize("hurt", [remove, replace, write_over], ids=lambda hurt: hurt.__name__)
+def test_who_lost_the_lock_writes_nothing_more(tmp_path: Path, recipe: Recipe, hurt: Callable[[Path], None]) -> None:
+    path = tmp_path / "run"
+    run = RunDir.open(path, recipe)
+    run.append_metrics([{"run": "a", "stage": "b", "step": 1, "kind": "train"}])
+    hurt(path / ".lock")
+    before = {each.name: each.read_bytes() for each in path.iterdir()}
+    for write in (
+        run.sync_metrics,
+        lambda: run.append_metrics([{}]),
+        lambda: run.note_seconds(3),
+        lambda: run.mark_done("eval/base", {}),
+        lambda: run.truncate_after("a", "b", 0),
+    ):
+        with pytest.raises(LostLockError, match=r"\.lock was .* while this run worked, .* go on with --resume"):
+            write()
+    with pytest.raises(LostLockError), run:
+        run.set_state("done")
+    assert {each.name: each.read_bytes() for each in path.iterdir()} == before  # nor is it marked failed
+    (path / ".lock").unlink(missing_ok=True)
+    with RunDir.open(path, recipe, resume=True) as run:
+        assert run.run["owner"] == json.loads((path / ".lock").read_text())
+
+
+def test_without_its_lock_file_a_run_is_found_by_the_process_it_names(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    RunDir.open(path, recipe).close()
+    state = read_json(path / "run.json")
+    sleeper = subprocess.Popen(["sleep", "600"])
+    try:
+        lives = {"host": socket.gethostname(), "process": sleeper.pid, "began": began_ticks(sleeper.pid), "lock": "x"}
+        for owner, held in (
+            (lives, True),
+            ({**lives, "began": 1}, False),  # its number was given away again
+            ({**lives, "host": "elsewhere"}, False),
+            ({**lives, "process": os.getpid()}, False),
+            ({**lives, "began": None}, False),
+            ("nobody", False),
+            (None, False),
+        ):
+            (path / ".lock").unlink(missing_ok=True)
+            (path / "run.json").write_text(json.dumps({**state, "owner": owner}))
+            if held:
+                assert f"(process {sleeper.pid} on {socket.gethostname()})" in refusal(path, recipe, resume=True)
+                with pytest.raises(UsageError, match=r"though its \.lock was removed"):
+                    RunDir.require_free(path, recipe, resume=True)
+                assert not (path / ".lock").exists()
+            else:
+                RunDir.open(path, recipe, resume=True).close()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    (path / "run.json").write_text(json.dumps({**state, "owner": lives}))  # dead, and collected
+    (path / ".lock").unlink()
+    RunDir.open(path, recipe, resume=True).close()

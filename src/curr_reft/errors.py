@@ -55,6 +55,10 @@ class DiskFullError(CurrReftError):
     exit_code = 3
 
 
+class LostLockError(CurrReftError):
+    """The run directory is no longer held by this process alone."""
+
+
 class ProcessError(CurrReftError):
     """One of the processes of a run was lost."""
 

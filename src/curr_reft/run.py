@@ -191,7 +191,7 @@ class Run:
     def measure_difficulty(self, base: Policy) -> None:
         """From here on training asks the questions that the section difficulty leaves, in its order."""
         selection = training_questions(
-            self.recipe, self.prepared, lambda: base, self.folder / "difficulty", self.console.say
+            self.recipe, self.prepared, lambda: base, self.folder / "difficulty", self.say_held
         )
         self.trainings = replace(self.trainings, selection=selection)
         self.write("data/card.json", {**self.prepared.card, "difficulty": selection.account})
@@ -270,7 +270,7 @@ class Run:
         assert config is not None
         run, folder = rounds.named("self_improvement", number), rounds.improve_folder(self.folder, number)
         processes.on_main(partial(folder.mkdir, parents=True, exist_ok=True))
-        self.console.say("self-improvement: sampling, judging, selecting")
+        self.say_held("self-improvement: sampling, judging, selecting")
         start = Start.of_published(curr_rl)
         examples, account = keep_best_answers(
             partial(self.trainings.load, start),
@@ -282,7 +282,7 @@ class Run:
             self.recipe.seed,
             start.sha256,
             self.frame,
-            self.console.say,
+            self.say_held,
             number,
         )
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
@@ -307,7 +307,7 @@ class Run:
     def evaluate(self, name: str, load: Callable[[], Policy], sha256: str | None) -> None:
         """Greedy answers to both test splits and to the general pool; a variant evaluated before is read, and its
         weights are not."""
-        self.console.say(f"evaluating {name}")
+        self.say_held(f"evaluating {name}")
         recipe, load = self.recipe, cache(load)
         self.evaluation[name] = evaluate_variant(
             name,
@@ -335,6 +335,7 @@ class Run:
 
     def finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
         """The final model, the summary, the report, the card: by one process for all."""
+        self.directory.require_held()
         Start.of_published(last).require_unchanged()
         return processes.on_main(partial(self._finish, stages, left_out, last))
 
@@ -364,6 +365,7 @@ class Run:
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """A JSON file of the run directory, whole when this returns."""
+        self.directory.require_held()
 
         def write() -> None:
             path = self.folder / name
@@ -371,6 +373,11 @@ class Run:
             write_json(path, value)
 
         processes.on_main(write)
+
+    def say_held(self, line: str) -> None:
+        """Say a line of work that writes files on its way, if the directory is still this run's alone."""
+        self.directory.require_held()
+        self.console.say(line)
 
     def elapsed(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started

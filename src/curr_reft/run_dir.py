@@ -29,7 +29,7 @@ from curr_reft.files import (
 )
 from curr_reft.recipe import Recipe, dump_recipe, load_recipe, recipe_sha256
 from curr_reft.recipe_changes import Change
-from curr_reft.run_lock import Lock
+from curr_reft.run_lock import Lock, living_owner
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +85,14 @@ class RunDir:
         with _refusing_no_access(path):
             if not (path / LOCK).exists():
                 _require_usable(path, resume)  # before the first write into a folder that may not be ours
+                _require_no_owner(path)
             path.mkdir(parents=True, exist_ok=True)
             lock = Lock.take(path / LOCK)
         try:
             _require_usable(path, resume)
             remove_leftovers(path)
             run = _resumed(path, recipe, extendable) if (path / STATE).is_file() else _started(path, recipe)
+            run["owner"] = lock.owner
             if not _is_finished(run):
                 write_json(path / STATE, run)  # before the recipe: one that says "finished" would end an extended run
                 _store(path / RECIPE, recipe)
@@ -106,6 +108,8 @@ class RunDir:
             if (path / LOCK).exists():
                 Lock.take(path / LOCK).release()
             _require_usable(path, resume)
+            if not (path / LOCK).exists():
+                _require_no_owner(path)
         if (path / STATE).is_file():
             _resumed(path, recipe, extendable=True, warn=False)
 
@@ -156,12 +160,15 @@ class RunDir:
         self._write({**self.run, "state": state, "finished": _now() if state == "done" else None})
 
     def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to metrics.jsonl; each has ``run``, ``stage`` and ``step``."""
+        """Append rows to metrics.jsonl; each has ``run``, ``stage`` and ``step``. Raises LostLockError."""
+        self.require_held()
         if self._writes:
             append_jsonl(self.path / METRICS, rows)
 
     def sync_metrics(self) -> None:
-        """Force the metrics to the disk; to be called before a checkpoint, which must not be ahead of them."""
+        """Force the metrics to the disk; to be called before a checkpoint, which must not be ahead of them. Raises
+        LostLockError."""
+        self.require_held()
         if self._writes and (self.path / METRICS).exists():
             sync_file(self.path / METRICS)
 
@@ -172,6 +179,7 @@ class RunDir:
     def truncate_after(self, run: str, stage: str, step: int, validated: bool = True) -> None:
         """Drop the rows of ``run`` and ``stage`` after ``step``: a resumed stage writes those steps again. The
         validation of ``step`` itself goes too where it is to be ``validated`` again."""
+        self.require_held()
         if not self._writes:
             return
         rows = self.metrics()
@@ -183,6 +191,12 @@ class RunDir:
         ]
         if len(kept) < len(rows):
             write_jsonl(self.path / METRICS, kept)
+
+    def require_held(self) -> None:
+        """To be asked before a write into the directory. Raises LostLockError where another process may write there
+        too, because the lock file was removed; the processes that do no writing ask nothing."""
+        if self._lock is not None:
+            self._lock.require_held()
 
     def close(self) -> None:
         """Give the directory back."""
@@ -200,7 +214,8 @@ class RunDir:
         Input that was refused before anything was done leaves the directory free for the next try.
         """
         if kind is not None and self._writes:
-            with contextlib.suppress(OSError, CurrReftError):  # a full disk, which the error may be about
+            with contextlib.suppress(OSError, CurrReftError):  # a full disk or a lost lock, which the error is about
+                self.require_held()
                 if issubclass(kind, UsageError) and self._untouched():
                     (self.path / STATE).unlink()
                     (self.path / RECIPE).unlink()
@@ -213,6 +228,7 @@ class RunDir:
         return not self.run["phases"] and not self.run["resumed"] and entries <= {LOCK, RECIPE, STATE}
 
     def _write(self, run: dict[str, Any]) -> None:
+        self.require_held()
         if self._writes:
             write_json(self.path / STATE, run)
         self.run = run
@@ -237,6 +253,20 @@ def _require_usable(path: Path, resume: bool) -> None:
         raise UsageError(
             f"output {path} is in use: it holds {what}. Three ways out: go on with that run (--resume), "
             f"choose another directory (--output DIR), or remove it (rm -r {path})"
+        )
+
+
+def _require_no_owner(path: Path) -> None:
+    """Where there is no lock file, the process that the run names may live all the same: somebody removed the file."""
+    try:
+        run = read_json(path / STATE)
+    except (OSError, ValueError):  # no run yet, or one that is refused by the words of its own
+        return
+    owner = living_owner(run.get("owner")) if isinstance(run, dict) and run.get("state") == "running" else None
+    if owner is not None:
+        raise UsageError(
+            f"output {path} is held by another run ({owner}), though its {LOCK} was removed; wait for it, stop it, or "
+            "choose another --output"
         )
 
 

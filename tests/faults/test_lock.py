@@ -11,7 +11,7 @@ import many
 import tiny_run
 
 FLAGS = (*many.SHORT, "--curriculum.total_steps", "2")
-REFUSED = 2  # exit code
+FAILED, REFUSED = 1, 2  # exit codes
 AT_ONCE = 2.0  # seconds of a processor: how long it waits for one on a busy machine is not the program's doing
 
 
@@ -44,4 +44,31 @@ def test_of_two_runs_in_one_directory_exactly_one_runs_until_it_is_killed(tmp_pa
     finally:
         owner.kill()
     assert tiny_run.wait(owner) == -signal.SIGKILL
+    assert tiny_run.run("--output", run, "--resume", *FLAGS, log=log) == 0, log.read_text()
+
+
+def test_a_lock_file_that_is_removed_while_its_run_lives_lets_no_second_one_in(tmp_path: Path) -> None:
+    """The run that goes on meanwhile stops before its next write, and leaves what it saved."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    owner = tiny_run.start("--output", run, *FLAGS, log=log)
+    limit = time.monotonic() + tiny_run.LIMIT
+    while not list(run.glob("stages/*/checkpoints/step-*")) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert owner.pid is not None
+    os.kill(owner.pid, signal.SIGSTOP)
+    try:
+        saved = sorted(run.rglob("*"))
+        (run / ".lock").unlink()
+        for words in ((), ("--resume",)):
+            other = tmp_path / f"other{len(words)}"
+            assert tiny_run.run("--output", run, *FLAGS, *words, log=other) == REFUSED
+            if words:
+                told = f"is held by another run (process {owner.pid} on {socket.gethostname()}), though its .lock was"
+                assert told in other.read_text()
+        assert sorted(run.rglob("*")) == [path for path in saved if path.name != ".lock"]
+    finally:
+        os.kill(owner.pid, signal.SIGCONT)
+    assert tiny_run.wait(owner) == FAILED
+    assert f"{run / '.lock'} was removed while this run worked" in log.read_text()
+    assert "go on with --resume" in log.read_text()
     assert tiny_run.run("--output", run, "--resume", *FLAGS, log=log) == 0, log.read_text()

@@ -128,6 +128,8 @@ def run_training(training: Training) -> Published:
     def save(path: Path) -> None:
         save_policy(policy if policy.sharding is None else _best(training, progress), path)
 
+    training.journal.sync()  # which also asks whether the run directory is still this run's
+
     def hand_on() -> Published:
         needed = sum(parameter.nbytes for parameter in policy.core.parameters())
         published = publish(training.folder, save, record, needed)
