@@ -22,9 +22,9 @@ def plain_kernel(query, key, value, query_bounds, key_bounds, longest_query, lon
     repeats = query.shape[1] // key.shape[1]
     out = []
     for q, k, v in zip(
-        query.tensor_split(query_bounds[1:-1].long()),
-        key.tensor_split(key_bounds[1:-1].long()),
-        value.tensor_split(key_bounds[1:-1].long()),
+        query.tensor_split(query_bounds[1:-1].long().cpu()),
+        key.tensor_split(key_bounds[1:-1].long().cpu()),
+        value.tensor_split(key_bounds[1:-1].long().cpu()),
         strict=True,
     ):
         for number in range(len(q)):
@@ -114,12 +114,42 @@ def test_the_kernels_are_handed_what_they_ask_for(monkeypatch):
     assert varlen._flash_attn(query, key, key, "q", "k", 3, 4, 0.5).unique().tolist() == [0.5]
     assert told == {"bounds": ("q", "k"), "longest": (3, 4), "causal": True}
 
-    def varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    def varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa=False):
         told.update(bounds=(cu_seq_q, cu_seq_k), longest=(max_q, max_k), window=window_size, grouped=enable_gqa)
         return query * scale
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
     assert varlen._torch_varlen(query, key, key, "q", "k", 5, 6, 0.5).unique().tolist() == [0.5]
-    assert told["longest"] == (5, 6)
-    assert told["window"] == (-1, 0)
-    assert told["grouped"]
+    assert told == {"bounds": ("q", "k"), "longest": (5, 6), "causal": True, "window": (-1, 0), "grouped": True}
+    varlen._torch_varlen(query, query, query, "q", "k", 5, 5, 0.5)
+    assert not told["grouped"]
+
+
+def test_torch_2_11_is_not_told_of_shared_keys(monkeypatch):
+    """Its ``varlen_attn`` has no keyword for it."""
+
+    def varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale, window_size):
+        return query * scale
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    query, key = torch.ones(5, 4, 8), torch.ones(9, 2, 8)
+    assert varlen._torch_varlen(query, key, key, "q", "k", 5, 6, 0.5).unique().tolist() == [0.5]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_kernel_of_torch_is_the_plain_one():
+    """Values and gradients in bfloat16, two query heads a key head, segments of the row above."""
+    lengths = torch.tensor([2, 3, 2, 0, *[0, 1, 1, 0], *[2, 0, 0, 1]])
+    segments = find_segments(lengths, torch.tensor([-1, 0, 1, 1, *[-1, 0, 5, 5], *[-1, 8, 9, 9]])).to("cuda")
+    drawn = torch.Generator("cuda").manual_seed(0)
+    inputs = [
+        torch.randn((1, heads, 12, 64), generator=drawn, device="cuda", dtype=torch.bfloat16) for heads in (4, 2, 2)
+    ]
+    found = []
+    for kernel, dtype in ((varlen._torch_varlen, torch.bfloat16), (plain_kernel, torch.float32)):
+        states = [each.detach().to(dtype).requires_grad_() for each in inputs]
+        out = segments.attend(kernel, *states, 0.125)
+        (out.float() * torch.linspace(-1, 1, out.numel(), device="cuda").view_as(out)).sum().backward()
+        found.append([out.detach().float(), *(each.grad.float() for each in states)])
+    for ours, plain in zip(*found, strict=True):
+        assert (ours - plain).norm() <= 2e-2 * plain.norm()

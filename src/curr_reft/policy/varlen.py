@@ -13,7 +13,8 @@ backward pass is not fixed. Not used in prefill and decoding.
 
 import importlib.util
 from dataclasses import dataclass, replace
-from typing import Protocol
+from inspect import signature
+from typing import Any, Protocol
 
 import torch
 
@@ -162,7 +163,15 @@ def _torch_varlen(
         longest_key,
         scale=scale,
         window_size=(-1, 0),  # causal
-        enable_gqa=query.shape[1] != key.shape[1],
+        **_shared_keys(query.shape[1] != key.shape[1]),
     )
     assert isinstance(out, torch.Tensor)  # a pair only where the log-sum-exp is asked for
     return out
+
+
+def _shared_keys(shared: bool) -> dict[str, Any]:
+    """How ``varlen_attn`` is told that query heads share a key head: torch 2.11 knows no such keyword and leaves it to
+    the kernel, which counts heads itself; later versions refuse it unless they are told."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return {"enable_gqa": True} if shared and "enable_gqa" in signature(varlen_attn).parameters else {}
