@@ -39,7 +39,7 @@ LEVELS = (
     ("SECTIONS",),  # every room's config.py
     ("sqlite_cache",),
     ("files", "parquet", "console", "seeding", "user_code", "config", "rounds"),
-    ("launch", "processes", "stopping", "errors", "VERSION"),
+    ("launch", "processes", "stopping", "time_limit", "errors", "VERSION"),
 )
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.
 ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.lessons")

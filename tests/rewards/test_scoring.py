@@ -1,8 +1,6 @@
 """Whom a breakdown of a custom reward costs its score, how many calls that takes, and where a call is cut off."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,6 @@ from curr_reft.rewards.custom import Logged
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import Completed, grade_all, total
 from curr_reft.rewards.parts import Parts
-from curr_reft.rewards.time_limit import TimeLimitReached, limited
 
 COUNT = 16
 QUESTION = Question(id="a/open", origin="a", task="math", form="open", prompt="how many?", truth="3", source="f:1")
@@ -217,47 +214,3 @@ def test_an_async_function_that_holds_up_its_loop_stops_the_run_by_name(
     monkeypatch.setattr("curr_reft.rewards.scoring.CUT_OFF", 0.2)
     with pytest.raises(TrainingError, match=r"reward mine \(.*mine.py:holds_up\) did not return within its timeout of"):
         scored(named("holds_up", timeout=0.2), set())
-
-
-BEYOND = """
-import sys
-from curr_reft.rewards import time_limit
-time_limit.GRACE = 0.3
-def computes():
-    return 7 ** 10**9
-def swallows():
-    while True:
-        try:
-            while True:
-                pass
-        except BaseException:
-            pass
-with time_limit.limited(0.2):
-    {name}()
-"""
-
-
-@pytest.mark.parametrize("name", ["computes", "swallows"])
-def test_what_no_alarm_reaches_ends_the_process_and_is_named(name: str) -> None:
-    script = BEYOND.format(name=name)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 1
-    assert f"in {name}" in done.stderr
-
-
-def test_an_alarm_of_before_goes_on() -> None:
-    import signal
-
-    heard: list[int] = []
-    before = signal.getitimer(signal.ITIMER_REAL)  # of pytest's own time limit
-    handler = signal.signal(signal.SIGALRM, lambda number, _: heard.append(number))
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        with pytest.raises(TimeLimitReached), limited(0.05):
-            time.sleep(60)
-        assert not heard
-        time.sleep(0.4)
-        assert heard == [signal.SIGALRM]
-    finally:
-        signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, *before)

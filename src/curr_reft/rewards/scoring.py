@@ -23,7 +23,7 @@ from curr_reft.errors import TrainingError
 from curr_reft.rewards.custom import CustomReward, Logged, TrainerState
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import Completed
-from curr_reft.rewards.time_limit import TimeLimitReached, limited
+from curr_reft.time_limit import TimeLimitReached, limited
 
 CUT_OFF = 5.0  # seconds for an async function that is past its limit to be gone
 
@@ -116,7 +116,7 @@ class _Asked:
             if self.left <= 0:
                 return self._too_late(logged)
             arguments = self._arguments(part, logged)
-            with limited(self.left):
+            with limited(self.left, f"reward {self.reward.name} ({self.reward.code.call})"):
                 return _Answer(logged=logged, values=_listed(self.reward.function(**arguments)))
         except TimeLimitReached:
             return self._too_late(logged)
@@ -195,11 +195,11 @@ def _side_by_side(calls: Sequence[_Call]) -> list[_Answer]:
 
     threading.Thread(target=work, daemon=True, name="async rewards").start()
     longest = max(each.left for each, _ in calls)
+    names = ", ".join(f"{each.reward.name} ({each.reward.code.call})" for each, _ in calls)
     try:
-        with limited(max(longest, 0.0) + CUT_OFF):
+        with limited(max(longest, 0.0) + CUT_OFF, f"reward {names}"):
             return answers.result()
     except TimeLimitReached:
-        names = ", ".join(f"{each.reward.name} ({each.reward.code.call})" for each, _ in calls)
         raise TrainingError(
             f"reward {names} did not return within its timeout of {longest:g} s and cannot be cut off: an async "
             "function that waits or computes without await holds up itself and all others. Await what it waits for, "
