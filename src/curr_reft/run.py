@@ -39,6 +39,7 @@ from curr_reft.improve.judges import require_judge
 from curr_reft.improve.judges.forecast import forecast_judging, forecast_line
 from curr_reft.improve.kept import KEPT
 from curr_reft.improve.phase import keep_best_answers
+from curr_reft.policy.adapters import require_peft
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
@@ -80,6 +81,7 @@ class Run:
         self.seconds_before = directory.seconds
         if recipe.self_improvement is not None:
             require_judge(recipe.self_improvement.judge)
+        require_peft(recipe.model)
         data = load_items(recipe)
         self.base_start = Start.of_model(recipe.model.path)
         # All that can be wrong with the data is found before weights are read.

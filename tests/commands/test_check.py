@@ -1,5 +1,6 @@
 """Bad input ends before any weights are read: exit code 2 and one message with place, value, rule and way out."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,17 @@ def test_a_folder_without_a_model_is_refused(
     text = capsys.readouterr().err
     assert expected in text
     assert str(model) in text
+    assert not (folder / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_an_adapter_without_its_library_is_refused_at_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "peft" else there(name))
+    assert main([command, str(folder / "recipe.yaml"), "--model.lora", "{rank: 4}"]) == 2
+    assert "model.lora: needs the peft library, which is not installed: pip install" in capsys.readouterr().err
     assert not (folder / "run" / "run.json").exists()
 
 

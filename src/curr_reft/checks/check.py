@@ -21,6 +21,7 @@ from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import write_json
 from curr_reft.improve.judges import require_judge
 from curr_reft.improve.judges.forecast import Forecast, forecast_judging, forecast_line
+from curr_reft.policy.adapters import require_peft
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.prepare import query_pool
@@ -129,6 +130,7 @@ def _judging(recipe: Recipe, found: Findings) -> Forecast | None:
 
 def _model(config: ModelConfig, found: Findings) -> tuple[ChatProcessor, ModelFacts] | None:
     try:
+        require_peft(config)
         return describe_model(config)
     except (UsageError, CheckpointError) as error:
         place, colon, reason = str(error).partition(": ")

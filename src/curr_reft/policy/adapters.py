@@ -75,13 +75,18 @@ def adapter_layers(core: nn.Module, family: Family, config: ModelConfig) -> list
     return found
 
 
+def require_peft(config: ModelConfig) -> None:
+    """Raises UsageError for a model with adapters where the library that makes them is not installed."""
+    if config.lora is not None and importlib.util.find_spec("peft") is None:
+        raise UsageError("model.lora: needs the peft library, which is not installed: pip install 'curr-reft[lora]'")
+
+
 def add_adapter(core: Any, family: Family, config: ModelConfig, carried: Carried | None = None) -> Any:
     """The model with adapters, which alone are trained; their weights are those of ``carried``, or do nothing yet.
 
     Raises UsageError, CheckpointError.
     """
-    if importlib.util.find_spec("peft") is None:
-        raise UsageError("model.lora needs the peft library: pip install 'curr-reft[lora]'")
+    require_peft(config)
     from peft import LoraConfig as PeftConfig
     from peft import PeftModel, get_peft_model
 
