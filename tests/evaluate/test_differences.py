@@ -27,17 +27,19 @@ def test_the_interval_is_that_of_the_difference_and_not_of_two_scores() -> None:
     cell = paired(one, other, resamples=2000)["in_domain"]["math"]
     assert cell["mean"] == pytest.approx(gain.mean())
     assert cell["n"] == 300
-    half = 1.96 * gain.std(ddof=1) / np.sqrt(300)  # the central limit theorem's
-    assert (cell["low"], cell["high"]) == pytest.approx((gain.mean() - half, gain.mean() + half), abs=0.0008)
-    assert 0 < cell["low"] < cell["high"] < 0.03  # by the scores alone either end would be 0.05 further out
+    half = 1.96 * np.sqrt(gain.var() * 300 + 2) / 302  # of the 300 and two more, +1 and -1 (score_intervals.py)
+    centre = gain.sum() / 302
+    assert (cell["low"], cell["high"]) == pytest.approx((centre - half, centre + half), abs=0.0008)
+    assert 0 < cell["low"] < cell["high"] < 0.035  # by the scores alone either end would be 0.05 further out
 
 
 def test_the_mean_is_over_tasks_whatever_their_sizes() -> None:
     one = answers({"math": [1.0] * 10, "detection": [0.5] * 90})
     other = answers({"math": [0.0] * 10, "detection": [0.5] * 90})
     found = paired(one, other, resamples=100)["in_domain"]
-    assert found["mean"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert found["mean"]["mean"] == 0.5
     assert found["detection"]["mean"] == 0
+    assert (found["math"]["n"], found["detection"]["n"], found["mean"]["clusters"]) == (10, 90, 100)
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -79,10 +81,35 @@ def test_the_general_pool_is_paired_by_its_own_cells(tmp_path: Path) -> None:
         }
         for kind, rows in files.items():
             (tmp_path / f"{name}.{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = differences(tmp_path, ["curr_rl", "curr_reft"], 50)["curr_reft - curr_rl"]
+    found = differences(tmp_path, ["curr_rl", "curr_reft"], 200)["curr_reft - curr_rl"]
     assert found["in_domain"]["mean"]["mean"] == 0
     assert {name: cell["mean"] for name, cell in found["general"].items()} == {
         "arithmetic": 1.0,
         "yes_no": 1.0,
         "mean": 1.0,
     }
+
+
+def test_pictures_and_not_questions_are_what_a_difference_is_sure_by() -> None:
+    """A model that is better on 6 of 10 pictures, whatever is asked, is not surer for 12 questions about each."""
+
+    def rows(right: int, noted: bool) -> list[dict[str, Any]]:
+        found = []
+        for row in answers({"detection": [0.0] * 60, "math": [0.0] * 60}):
+            picture = int(row["id"].split("/")[1]) // 6
+            found.append(row | {"score": float(picture < right)} | ({"cluster": f"p{picture}"} if noted else {}))
+        return found
+
+    apart = paired(rows(6, False), rows(0, False), resamples=2000)["in_domain"]
+    shared = paired(rows(6, True), rows(0, True), resamples=2000)["in_domain"]
+    by_one = paired(rows(6, False), rows(0, True), resamples=2000)["in_domain"]  # an earlier version evaluated the one
+    assert shared == by_one
+    assert (apart["mean"]["clusters"], shared["mean"]["clusters"]) == (120, 10)
+    assert apart["mean"]["mean"] == shared["mean"]["mean"] == 0.6
+    widths = [found["mean"]["high"] - found["mean"]["low"] for found in (shared, apart)]
+    assert widths[0] > 2.5 * widths[1]
+
+
+def test_a_score_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="math: nan is no score from -1 to 1"):
+        paired(answers({"math": [float("nan")]}), answers({"math": [1.0]}), resamples=10)

@@ -1,6 +1,7 @@
 """Scores in the shape of the summary, the chance level of the profile, predictions in pixels of the original image."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,17 @@ def test_strict_accuracy_and_graded_score_by_task() -> None:
     assert (scores["math"]["accuracy"], scores["math"]["score"], scores["math"]["n"]) == (0.25, 0.25, 4)
     assert scores["mean"]["score"] == pytest.approx((0.5 + 0.5 + 0.25) / 3)  # of the tasks, not of the items
     assert scores["mean"]["accuracy"] == pytest.approx(0.75 / 3)
-    assert scores["classification"]["low"] == scores["classification"]["high"] == 0.5
+    assert (scores["classification"]["low"], scores["classification"]["high"]) == pytest.approx(
+        (0.103, 0.897), abs=1e-3
+    )
     assert scores["math"]["low"] < 0.25 < scores["math"]["high"]
+    # BOX was asked twice, and so was question m: seven answers to four questions.
+    assert {name: cell["clusters"] for name, cell in scores.items()} == {
+        "detection": 1,
+        "classification": 1,
+        "math": 2,
+        "mean": 4,
+    }
 
 
 def test_a_task_whose_questions_have_several_domains_is_scored_by_domain_too() -> None:
@@ -98,7 +108,9 @@ def test_a_task_whose_questions_have_several_domains_is_scored_by_domain_too() -
     }
     assert all("domains" not in cell for cell in scores.values())
     line = table({"base": {"out_of_domain": {**scores, "math": {**scores["math"], "domains": domains}}}})[-1]
-    assert line == "base      out-of-domain, math: rule 0.500 [0.000, 1.000], visual 0.000 [0.000, 0.000]"
+    assert re.fullmatch(
+        r"base      out-of-domain, math: rule 0\.500 \[0\.0\d\d, 0\.9\d\d\], visual 0\.000 \[0\.000, 0\.793\]", line
+    )
 
 
 def fake_answers(texts: dict[str, str]) -> Any:
@@ -212,10 +224,12 @@ def test_a_variant_is_evaluated_once_for_its_weights(monkeypatch: pytest.MonkeyP
         return evaluate_variant("base", load, tests, tmp_path, config, SamplingConfig(), REWARDS, sha256)
 
     first = scores("x")
+    written = (tmp_path / "base.json").read_bytes(), (tmp_path / "base.predictions.jsonl").read_bytes()
     assert first["in_domain"]["math"]["n"] == 2
     assert set(first) == {"in_domain"}
     assert scores("x") == first
     assert len(loads) == 1
+    assert ((tmp_path / "base.json").read_bytes(), (tmp_path / "base.predictions.jsonl").read_bytes()) == written
     scores("y")
     assert len(loads) == 2
     assert len((tmp_path / "base.predictions.jsonl").read_text().splitlines()) == 2
@@ -225,6 +239,53 @@ def test_a_variant_is_evaluated_once_for_its_weights(monkeypatch: pytest.MonkeyP
     (tmp_path / "base.predictions.jsonl").unlink()  # and neither do the scores: the report reads both
     assert scores("y") == first
     assert len((tmp_path / "base.predictions.jsonl").read_text().splitlines()) == 2
+
+
+def test_answers_of_an_earlier_version_are_scored_again_and_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It noted no clusters, and its intervals took each answer for itself."""
+    picture = Drawn("one", (8, 8))
+    asked = [question(str(number), images=(picture,)) for number in range(4)]
+    texts = {each.id: wrap("5" if number % 2 else "6") for number, each in enumerate(asked)}
+    monkeypatch.setattr("curr_reft.policy.answers.answer_all", fake_answers(texts))
+    loads: list[int] = []
+
+    class Asked:
+        frame = BoxFrame("pixels")
+
+    def load() -> Any:
+        loads.append(1)
+        return Asked()
+
+    def scores(questions: list[Question]) -> Any:
+        config = EvaluationConfig(bootstrap=100, gallery=0)
+        return evaluate_variant(
+            "base", load, {"test": questions}, tmp_path, config, SamplingConfig(), REWARDS, "weights"
+        )
+
+    first = scores(asked)
+    assert first["in_domain"]["math"]["clusters"] == 1
+    path, told = tmp_path / "base.json", tmp_path / "base.predictions.jsonl"
+    written, answers = path.read_bytes(), told.read_bytes()
+    old = json.loads(written)
+    for cell in old["splits"]["in_domain"].values():
+        del cell["clusters"]
+        cell |= {"low": 0.4, "high": 0.6}
+    path.write_text(json.dumps(old))
+    told.write_text(
+        "".join(
+            json.dumps({key: value for key, value in json.loads(line).items() if key != "cluster"}) + "\n"
+            for line in answers.decode().splitlines()
+        )
+    )
+    assert scores(asked) == first
+    assert len(loads) == 1
+    assert json.loads(path.read_text()) == json.loads(written)
+    assert sorted(told.read_text().splitlines()[0]) == sorted(answers.decode().splitlines()[0])
+    path.write_text(json.dumps(old))
+    assert scores(asked[:3])["in_domain"]["math"]["n"] == 3  # other questions: the model is asked
+    assert len(loads) == 2
 
 
 def test_first_of_each_task() -> None:

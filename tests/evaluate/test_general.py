@@ -10,7 +10,8 @@ from curr_reft.data.frame import BoxFrame
 from curr_reft.data.shapes import shapes_items
 from curr_reft.data.stream import ItemStream
 from curr_reft.evaluate import general
-from curr_reft.evaluate.general import YES_NO, evaluate_general, general_cells, general_scores, general_table
+from curr_reft.evaluate.general import YES_NO, evaluate_general, general_cells, general_table
+from curr_reft.evaluate.suites import cell_scores
 from curr_reft.files import read_jsonl
 from curr_reft.policy.answers import Answered
 from curr_reft.policy.config import SamplingConfig
@@ -62,7 +63,7 @@ def test_scores_have_intervals_and_a_mean_over_cells(cells: dict[str, list[Quest
         "arithmetic": [answered(question, number < 5) for number, question in enumerate(cells["arithmetic"])],
         YES_NO: [answered(question, True) for question in cells[YES_NO]],
     }
-    scores = general_scores(answers, resamples=200)
+    scores = cell_scores(answers, resamples=200)
     assert (scores["arithmetic"]["score"], scores["arithmetic"]["n"]) == (0.25, 20)
     assert 0 < scores["arithmetic"]["low"] < 0.25 < scores["arithmetic"]["high"] < 1
     assert scores["mean"]["score"] == scores["mean"]["accuracy"] == 0.625

@@ -24,9 +24,9 @@ def execute(arguments: argparse.Namespace) -> None:
 
     from curr_reft.errors import UsageError
     from curr_reft.evaluate.general import SPLIT as GENERAL
-    from curr_reft.evaluate.general import answer_cells, general_scores, general_table
+    from curr_reft.evaluate.general import answer_cells, general_table
     from curr_reft.evaluate.predictions import prediction_rows
-    from curr_reft.evaluate.suites import SUITES, evaluate
+    from curr_reft.evaluate.suites import SUITES, cell_scores, evaluate
     from curr_reft.evaluate.summary import table
     from curr_reft.evaluate.variants import first_of_each_task
     from curr_reft.files import write_json, write_jsonl
@@ -47,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> None:
     policy, resamples = load_policy(model), recipe.evaluation.bootstrap
     scores, answers = evaluate(policy, suites, recipe.sampling, recipe.rewards, resamples)
     general = answer_cells(policy, cells, recipe.sampling, recipe.rewards)
-    of_general = general_scores(general, resamples) if general else {}
+    of_general = cell_scores(general, resamples) if general else {}
     name = arguments.variant or Path(arguments.model).name
     print("\n".join((table({name: scores}) if scores else []) + (general_table({name: of_general}) if general else [])))
     if arguments.json is not None:

@@ -23,6 +23,6 @@ class EvaluationConfig(Config):
         ("base", "curr_rl", "curr_reft"), description="rows of the table; rl and sft are trained when named"
     )
     items: int | None = Field(None, ge=1, description="test items a task and split; null: all")
-    bootstrap: int = Field(2000, ge=100, description="resamples for the 95 % intervals")
+    bootstrap: int = Field(2000, ge=100, description="draws of test pictures, of which the 95 % intervals are made")
     gallery: int = Field(4, ge=0, description="test images a task and split shown in the report")
     profile: ProfileConfig = ProfileConfig()

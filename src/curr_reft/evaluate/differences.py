@@ -1,5 +1,6 @@
 """What one model answers better than another, with paired intervals: both answered the same items, so what makes an
-item easy or hard for both cancels out, and the interval is that of the difference of the two on one item.
+item easy or hard for both cancels out, and the interval is that of the difference of the two on one item. Items that
+share a picture, and an item that is asked in two cells, count together (``clusters.py``).
 
 The intervals are about the choice of test items. What the seed of a training does is another matter, measured over
 several runs (``curr-reft compare``).
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import rounds
+from curr_reft.evaluate.clusters import cluster_of_row
 from curr_reft.evaluate.general import SPLIT as GENERAL
-from curr_reft.evaluate.intervals import interval, mean_interval
+from curr_reft.evaluate.score_intervals import score_intervals
 from curr_reft.files import read_jsonl
 
 PAIRS = (("curr_rl", "rl"), ("curr_rl", "sft"), ("rl", "sft"), ("curr_reft", "curr_rl"))
@@ -50,26 +52,28 @@ def differences(folder: Path, models: Sequence[str], resamples: int) -> dict[str
 
 
 def paired(one: Rows, other: Rows, *, resamples: int) -> dict[str, dict[str, Any]]:
-    """Split -> task or ``mean`` -> the difference of the scores, item by item, with its 95 % bootstrap interval.
+    """Split -> task or ``mean`` -> the difference of the scores, item by item, with its 95 % interval.
 
     Raises ValueError when the two did not answer the same items.
     """
-    before = {_item(row): row["score"] for row in other}
+    before = {_item(row): row for row in other}
     if before.keys() != {_item(row) for row in one} or not len(before) == len(other) == len(one):
         raise ValueError("the two models did not answer the same items, so they cannot be paired")
-    gains: dict[str, dict[str, list[float]]] = {}
+    gains: dict[str, dict[str, list[tuple[str, float]]]] = {}
     for row in one:
         cell = gains.setdefault(row["split"], {}).setdefault(row["task"], [])
-        cell.append(row["score"] - before[_item(row)])
+        same = before[_item(row)]
+        # An earlier version noted no cluster; of two models, one may have been evaluated by it.
+        cell.append((cluster_of_row(row if "cluster" in row else same), row["score"] - same["score"]))
     found: dict[str, dict[str, Any]] = {}
     for split, cells in gains.items():
-        intervals = {name: (interval(values, resamples), len(values)) for name, values in cells.items()}
+        intervals, mean = score_intervals(cells, resamples, differences=True)
         found[split] = {
-            name: {"mean": each.mean, "low": each.low, "high": each.high, "n": count}
-            for name, (each, count) in intervals.items()
-        }
-        mean = mean_interval(cells, resamples)
-        found[split]["mean"] = {"mean": mean.mean, "low": mean.low, "high": mean.high}
+            name: {"mean": each.mean, "low": each.low, "high": each.high, "n": len(cells[name]),
+                   "clusters": each.clusters}
+            for name, each in intervals.items()
+        }  # fmt: skip
+        found[split]["mean"] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "clusters": mean.clusters}
     return found
 
 

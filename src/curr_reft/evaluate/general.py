@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import processes
-from curr_reft.evaluate.intervals import interval, mean_interval
+from curr_reft.evaluate.earlier import renewed
 from curr_reft.evaluate.predictions import prediction_rows
+from curr_reft.evaluate.suites import cell_scores
 from curr_reft.files import read_json, write_json, write_jsonl
 from curr_reft.policy.answers import Answered, answer_greedily
 from curr_reft.policy.config import SamplingConfig
@@ -40,21 +41,6 @@ def answer_cells(
     return {name: answer_greedily(policy, asked, sampling, rewards) for name, asked in cells.items()}
 
 
-def general_scores(answers: Mapping[str, Sequence[Answered]], resamples: int) -> dict[str, dict[str, float]]:
-    """``{CELL: {"accuracy", "score", "low", "high", "n"}, ..., "mean": {...}}``; low and high bound the score."""
-    scores: dict[str, dict[str, float]] = {}
-    for name, rows in answers.items():
-        found = interval([row.score for row in rows], resamples)
-        accuracy = sum(row.correct for row in rows) / len(rows)
-        scores[name] = {
-            "accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high, "n": len(rows)
-        }  # fmt: skip
-    accuracy = sum(cell["accuracy"] for cell in scores.values()) / len(scores)
-    found = mean_interval({name: [row.score for row in rows] for name, rows in answers.items()}, resamples)
-    scores["mean"] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high}
-    return scores
-
-
 def evaluate_general(
     name: str,
     load: Callable[[], Policy],
@@ -70,10 +56,12 @@ def evaluate_general(
     path, told = folder / f"{name}.general.json", folder / f"{name}.general.jsonl"
     record = processes.on_main(lambda: read_json(path) if path.is_file() and told.is_file() else None)
     if record is not None and record["weights_sha256"] == weights_sha256:
-        return dict(record["cells"])
+        known = renewed(record, "cells", (path, told), cells, lambda answers: cell_scores(answers, resamples))
+        if known is not None:
+            return known
     policy = load()
     answers = answer_cells(policy, cells, sampling, rewards)
-    scores = general_scores(answers, resamples)
+    scores = cell_scores(answers, resamples)
 
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)

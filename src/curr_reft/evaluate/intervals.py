@@ -1,4 +1,8 @@
-"""Means with 95 % bootstrap intervals: of a task, and of the mean over tasks (each task resampled by itself)."""
+"""Means of pass rates with 95 % bootstrap intervals: of a task, and of the mean over tasks (each resampled by itself).
+
+A task is told from chance by them (``profile.py``), with ten questions or more. Test scores, of any number of items,
+have those of ``score_intervals.py``.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +14,12 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean and the percentile bootstrap interval around it."""
+    """A mean and the 95 % interval around it."""
 
     mean: float
     low: float
     high: float
+    clusters: int | None = None  # how many are independent, where that was counted
 
 
 def bootstrap_means(values: Sequence[float], resamples: int, seed: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 from curr_reft.data.frame import BoxFrame, boxes_of
 from curr_reft.data.item import Box
+from curr_reft.evaluate.clusters import clusters_of
 from curr_reft.policy.answers import Answered
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
@@ -16,7 +17,9 @@ from curr_reft.tasks import TASKS
 def prediction_rows(
     answers: Mapping[str, Sequence[Answered]], images: Mapping[str, str], frame: BoxFrame
 ) -> Iterable[dict[str, Any]]:
-    """One row an answer. ``images`` maps question ids to saved image files; boxes are in pixels of those images."""
+    """One row an answer. ``images`` maps question ids to saved image files; boxes are in pixels of those images.
+    Answers with one ``cluster`` are about the same picture."""
+    clusters = iter(clusters_of([row.question for rows in answers.values() for row in rows]))
     for suite, rows in answers.items():
         for row in rows:
             question = row.question
@@ -25,6 +28,7 @@ def prediction_rows(
             yield {
                 "id": question.id,
                 "split": suite,
+                "cluster": next(clusters),
                 "task": question.task,
                 "form": question.form,
                 "prompt": question.prompt,

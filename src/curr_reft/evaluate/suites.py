@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curr_reft.evaluate.intervals import interval, mean_interval
+from curr_reft.evaluate.clusters import clusters_of
+from curr_reft.evaluate.score_intervals import score_intervals
 from curr_reft.policy.answers import Answered, answer_greedily
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
@@ -25,31 +26,46 @@ def by_task(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
 
 
 def suite_scores(answered: Sequence[Answered], resamples: int) -> dict[str, dict[str, Any]]:
-    """``{TASK: {"accuracy", "score", "low", "high", "n"}, ..., "mean": {...}}`` of answers to open questions.
+    """``cell_scores`` of answers to open questions, a cell a task.
 
-    Low and high bound the score. A task adds its measures of the whole set (mean average precision), and where its
-    questions come from several domains, ``{"domains": {DOMAIN: {"accuracy", ..., "n"}}}``.
+    A task adds its measures of the whole set (mean average precision), and where its questions come from several
+    domains, ``{"domains": {DOMAIN: {"accuracy", ..., "n", "clusters"}}}``.
     """
     tasks = by_task(answered)
-    scores: dict[str, dict[str, Any]] = {}
+    scores = cell_scores(tasks, resamples)
     for task, rows in tasks.items():
-        scores[task] = _cell(rows, resamples)
         scores[task] |= TASKS[task].corpus_scores([(_parsed(row), row.question.truth) for row in rows])
-        domains = dict.fromkeys(row.question.domain for row in rows)
+        domains: dict[str, list[Answered]] = {}
+        for row in rows:
+            domains.setdefault(row.question.domain, []).append(row)
         if len(domains) > 1:
-            scores[task]["domains"] = {
-                domain: _cell([row for row in rows if row.question.domain == domain], resamples) for domain in domains
-            }
-    found = mean_interval({task: [row.score for row in rows] for task, rows in tasks.items()}, resamples)
-    accuracy = sum(scores[task]["accuracy"] for task in tasks) / len(tasks)
-    scores["mean"] = {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high}
+            scores[task]["domains"] = cell_scores(domains, resamples)
+            del scores[task]["domains"]["mean"]
     return scores
 
 
-def _cell(rows: Sequence[Answered], resamples: int) -> dict[str, float]:
-    found = interval([row.score for row in rows], resamples)
-    accuracy = sum(row.correct for row in rows) / len(rows)
-    return {"accuracy": accuracy, "score": found.mean, "low": found.low, "high": found.high, "n": len(rows)}
+def cell_scores(cells: Mapping[str, Sequence[Answered]], resamples: int) -> dict[str, dict[str, Any]]:
+    """``{CELL: {"accuracy", "score", "low", "high", "n", "clusters"}, ..., "mean": {...}}``; the mean is over cells,
+    whatever their sizes, and has no ``n``. Low and high bound the score (``score_intervals.py``); of the ``n`` answers
+    ``clusters`` are independent."""
+    clusters = iter(clusters_of([row.question for rows in cells.values() for row in rows]))
+    found, mean = score_intervals(
+        {name: [(next(clusters), row.score) for row in rows] for name, rows in cells.items()}, resamples
+    )
+    accuracy = {name: sum(row.correct for row in rows) / len(rows) for name, rows in cells.items()}
+    scores: dict[str, dict[str, Any]] = {
+        name: {"accuracy": accuracy[name], "score": each.mean, "low": each.low, "high": each.high,
+               "n": len(cells[name]), "clusters": each.clusters}
+        for name, each in found.items()
+    }  # fmt: skip
+    scores["mean"] = {
+        "accuracy": sum(accuracy.values()) / len(accuracy),
+        "score": mean.mean,
+        "low": mean.low,
+        "high": mean.high,
+        "clusters": mean.clusters,
+    }
+    return scores
 
 
 def _parsed(row: Answered) -> Any | None:

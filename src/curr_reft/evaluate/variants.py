@@ -1,14 +1,16 @@
 """Evaluates one variant of a run (base, sft, rl, curr_rl, curr_reft) and writes its files under ``eval/``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from curr_reft import processes
 from curr_reft.evaluate.config import EvaluationConfig
+from curr_reft.evaluate.earlier import renewed
 from curr_reft.evaluate.predictions import prediction_rows, save_images
-from curr_reft.evaluate.suites import SUITES, evaluate
+from curr_reft.evaluate.suites import SUITES, evaluate, suite_scores
 from curr_reft.files import read_json, write_json, write_jsonl
+from curr_reft.policy.answers import Answered
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
 from curr_reft.questions.question import Question
@@ -42,11 +44,17 @@ def evaluate_variant(
     else ``load`` gives its policy.
     """
     path, told = folder / f"{name}.json", folder / f"{name}.predictions.jsonl"
+    suites = {SUITES[split]: first_of_each_task(asked, config.items) for split, asked in tests.items() if asked}
     record = processes.on_main(lambda: read_json(path) if path.is_file() and told.is_file() else None)
     if record is not None and record["weights_sha256"] == weights_sha256:
-        return dict(record["splits"])
+
+        def score(answers: Mapping[str, Sequence[Answered]]) -> dict[str, Any]:
+            return {suite: suite_scores(rows, config.bootstrap) for suite, rows in answers.items()}
+
+        known = renewed(record, "splits", (path, told), suites, score)
+        if known is not None:
+            return known
     policy = load()
-    suites = {SUITES[split]: first_of_each_task(asked, config.items) for split, asked in tests.items() if asked}
     scores, answers = evaluate(policy, suites, sampling, rewards, config.bootstrap)
 
     def write() -> None:
