@@ -1,7 +1,9 @@
 """T12: a custom reward that misbehaves now and then is counted; one that does so often stops the run by name."""
 
 import json
-from collections.abc import Callable
+import random
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,19 @@ import many
 import pytest
 import tiny_run
 
-from curr_reft.errors import TrainingError
+from curr_reft.data.item import Item
+from curr_reft.errors import RecipeError, TrainingError
 from curr_reft.parquet import read_rows
+from curr_reft.policy.types import Group
+from curr_reft.questions.question import Question
 from curr_reft.rewards.config import CustomRewardConfig, RewardsConfig
+from curr_reft.rewards.grade import Status
+from curr_reft.rewards.grading import grade_all
 from curr_reft.status import read_status
+from curr_reft.tasks import TASKS
+from curr_reft.tasks.base import Pool
+from curr_reft.tasks.user import use_tasks
+from curr_reft.train.graded import GradedGroup
 from curr_reft.train.losses import group_advantages
 from curr_reft.train.reward_faults import SHARE, WINDOW, RewardFaults
 
@@ -120,6 +131,73 @@ def test_one_that_fails_above_the_share_stops_the_run_when_that_is_known(tmp_pat
     assert all(each <= SHARE * WINDOW * COMPLETIONS for each in windows)
     assert code == 1, failed  # equals are there, so that it must come to more than 5 %
     assert f"reward mine ({tmp_path / 'mine.py'}:faulty) broke down for " in log.read_text()
+
+
+TASK = """
+from curr_reft.tasks.simple import SimpleTask
+
+class Hangs(SimpleTask):
+    name = "hangs"
+    timeout = 0.2
+
+    def parse(self, text):
+        while "1" in text:
+            pass
+        return text
+
+    def score(self, answer, truth):
+        return float(answer == truth)
+
+    def false_claim(self, truth, rng):
+        return truth + "0"
+
+    def distractors(self, truth, rng, n):
+        return [truth + "0" * (number + 1) for number in range(n)]
+"""
+
+
+@pytest.fixture
+def hanging_task(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "tasks.py").write_text(TASK)
+    call = f"{tmp_path / 'tasks.py'}:Hangs"
+    use_tasks([call])
+    yield call
+    use_tasks(())
+
+
+def test_a_task_that_never_returns_costs_the_answer_its_score_and_then_stops_the_run_by_name(hanging_task: str) -> None:
+    question = Question(id="a/open", origin="a", task="hangs", form="open", prompt="", truth="2", source="f:1")
+    answers = [(question, f"<think>x</think><answer>{number}</answer>", False) for number in ("2", "1", "3", "11")]
+    started = time.monotonic()
+    grades = grade_all(answers)
+    assert time.monotonic() - started < 4.0
+    assert [grade.status for grade in grades] == [Status.OK, Status.TIMED_OUT, Status.OK, Status.TIMED_OUT]
+    assert [grade.accuracy for grade in grades] == [1.0, None, 0.0, None]
+    said = f"parse of task hangs ({hanging_task}) took longer than its timeout of 0.2 s"
+    assert grades[1].reason == said
+
+    group = Group(prompt=None, completions=())
+    nothing = (None,) * len(grades)
+    graded = GradedGroup(
+        question=question, group=group, grades_G=tuple(grades), rewards_G=nothing, advantages_G=nothing
+    )
+    faults = RewardFaults(RewardsConfig())
+    faults.count(1, {}, len(grades), [graded])
+    faults.count(2, {}, len(grades), [graded])
+    again = RewardFaults(RewardsConfig())
+    again.load_state_dict(faults.state_dict())
+    with pytest.raises(TrainingError) as stopped:
+        again.count(3, {}, len(grades), [graded])
+    assert f"step 3: task hangs ({hanging_task}) broke down for 6 of the 12 completions" in str(stopped.value)
+    assert f"the last: {said}" in str(stopped.value)
+
+
+def test_a_row_or_a_claim_that_a_task_hangs_on_is_named(hanging_task: str) -> None:
+    with pytest.raises(ValueError, match=r"'31': read_truth of task hangs .* took longer than its timeout of 0.2 s"):
+        TASKS["hangs"].read_truth("31")
+    item = Item(id="a", task="hangs", question="?", truth="31", source="f:1")
+    with pytest.raises(RecipeError, match=r"false_claims of task hangs .*give it more time \(timeout\)"):
+        TASKS["hangs"].false_claims(item, Pool(), random.Random(0), 1)
 
 
 def counted(weight: float = 1.0) -> Callable[[RewardFaults | None], RewardFaults]:

@@ -311,12 +311,12 @@ class Open:
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
         task, options = TASKS[question.task], options or TaskOptions()
-        parsed = task.parse(answer)
-        if parsed is None:
-            return _unparsable(f"the answer holds no {task.name} answer that can be read")
-        if task.copied(parsed, question.truth, question.prompt):
-            return AnswerScore(status=Status.OK, accuracy=0.0, correct=False, reason="copied from the question")
         try:
+            parsed = task.parse(answer)
+            if parsed is None:
+                return _unparsable(f"the answer holds no {task.name} answer that can be read")
+            if task.copied(parsed, question.truth, question.prompt):
+                return AnswerScore(status=Status.OK, accuracy=0.0, correct=False, reason="copied from the question")
             accuracy = task.score(parsed, question.truth, options)
             correct = task.correct(parsed, question.truth, options)
         except NoTruthError as error:

@@ -15,6 +15,7 @@ from curr_reft.rewards.format import answer_block, format_reward
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import TaskOptions
+from curr_reft.tasks.status import GradingTimeoutError
 from curr_reft.tasks.symbolic import verify_all
 
 
@@ -78,6 +79,8 @@ def verdict(question: Question, answer: str, config: RewardsConfig | None = None
 def _grade(question: Question, completion: str, truncated: bool, options: TaskOptions) -> Grade:
     try:
         paid_format = format_reward(completion, question.task, question.form)
+    except GradingTimeoutError as error:
+        return Grade(status=Status.TIMED_OUT, format=0.0, accuracy=None, reason=str(error))
     except Exception as error:  # a task's own defect in what it asks of the form of an answer
         return Grade(status=Status.GRADER_FAILED, format=0.0, accuracy=None, reason=_defect(error))
     answer = answer_block(completion)

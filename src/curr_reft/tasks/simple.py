@@ -17,6 +17,7 @@ from curr_reft.data.item import Item, Truth
 from curr_reft.errors import RecipeError
 from curr_reft.tasks.base import Pool, TaskDefaults, TaskOptions
 
+TIMEOUT = 5.0  # seconds: reading a short text takes a thousandth of one
 TRIES = 20  # times a class is asked for one more wrong answer before the item is left out
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ class SimpleTask(ABC):
     """What rows give as their task."""
     wrong_below: float = 0.5
     """A false claim or distractor must score below this; in (0, 1]."""
+    timeout: float = TIMEOUT
+    """Seconds that each call of a method may take; an answer on which one takes longer has no score."""
     absent: str = "no false claim could be verified as wrong"
     """What an item lacks when no false claim can be made, for the data card."""
 
@@ -65,6 +68,7 @@ class UserTask(TaskDefaults):
     def __init__(self, own: SimpleTask) -> None:
         self.own = own
         self.name = own.name
+        self.timeout = own.timeout
         self.absent = own.absent
 
     def read_truth(self, raw: Any) -> str:

@@ -3,19 +3,20 @@
 import inspect
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from curr_reft.data.styles import TASK_ALIASES
 from curr_reft.errors import RecipeError
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import Task
-from curr_reft.tasks.simple import SimpleTask, UserTask
+from curr_reft.tasks.limited import LimitedTask
+from curr_reft.tasks.simple import TIMEOUT, SimpleTask, UserTask
 from curr_reft.user_code import UserCode, load
 
 RESERVED = {"mean", "total"}  # rows of the tables that tasks stand in
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _MEMBERS = tuple(name for name in vars(Task) if not name.startswith("_"))
-_own: set[str] = set()  # names in TASKS that the recipe at hand brought along
+_own: dict[str, str] = {}  # names in TASKS that the recipe at hand brought along -> their calls
 
 
 def use_tasks(calls: Sequence[str]) -> tuple[UserCode, ...]:
@@ -25,19 +26,31 @@ def use_tasks(calls: Sequence[str]) -> tuple[UserCode, ...]:
     ``TASKS`` as it was.
     """
     codes = tuple(load(call, f"tasks.{place}") for place, call in enumerate(calls))
-    made: dict[str, Task] = {}
+    made: dict[str, LimitedTask] = {}
     for place, code in enumerate(codes):
         where = f"tasks.{place} = {code.call}"
         task = _task(code.value, where)
         if task.name in made or (task.name in TASKS and task.name not in _own):
             raise RecipeError(f"{where}: there is a task {task.name!r} already; give the class another name")
-        made[task.name] = task
+        made[task.name] = LimitedTask(task, _timeout(task, where), code.call)
     for name in _own:
         TASKS.pop(name, None)
     _own.clear()
-    _own.update(made)
-    TASKS.update(made)
+    _own.update({name: task.call for name, task in made.items()})
+    TASKS.update(cast(dict[str, Task], made))
     return codes
+
+
+def own_tasks() -> dict[str, str]:
+    """The recipe's own tasks: name -> as the recipe names the class."""
+    return dict(_own)
+
+
+def _timeout(task: Task, where: str) -> float:
+    timeout = getattr(task, "timeout", TIMEOUT)
+    if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        raise RecipeError(f"{where}: its timeout is {timeout!r}; set it to seconds above 0")
+    return float(timeout)
 
 
 def _task(value: Any, where: str) -> Task:

@@ -87,7 +87,7 @@ class GrpoObjective:
         sampled = sample(partial(self._ask, step), self.sampler.draw(step), self.config.resample, self.replacement)
         first = sampled.rounds[0]
         metrics = step_metrics(first.graded, first.logged)
-        self.faults.count(step, metrics["parts"], sum(metrics["statuses"].values()))
+        self.faults.count(step, metrics["parts"], sum(metrics["statuses"].values()), first.graded)
         if self.config.resample is not None:
             metrics["resample"] = resample_metrics(sampled)
         packing = time.perf_counter()
