@@ -38,11 +38,23 @@ def test_with_adapters(fresh, policy, prompts, monkeypatch):
     assert not torch.equal(ours.targets_S, plain.targets_S)  # the adapter says something else
 
 
-@pytest.mark.parametrize("limit", [0, 1 << 40], ids=["separate", "joined"])
-def test_projections_joined_or_not(policy, prompts, monkeypatch, limit):
-    monkeypatch.setattr(lean, "JOINED_BYTES", limit)
-    joined = find_lean(policy.core).layers[0].queries_keys_values.__closure__
-    assert any(isinstance(cell.cell_contents, torch.Tensor) for cell in joined) == (limit > 0)
+@pytest.mark.parametrize(
+    ("joined", "turned"), [(0, 0), (1 << 40, 1 << 40), (1 << 40, 0)], ids=["separate", "joined", "turned"]
+)
+def test_projections_joined_or_not(policy, prompts, monkeypatch, joined, turned):
+    monkeypatch.setattr(lean, "JOINED_BYTES", joined)
+    monkeypatch.setattr(lean, "TURNED_BYTES", turned)
+    layer, width = find_lean(policy.core).layers[0], policy.core.get_input_embeddings().embedding_dim
+    copies = [
+        cell.cell_contents
+        for projection in (layer.queries_keys_values, layer.gate_up)
+        for cell in projection.__closure__
+        if isinstance(cell.cell_contents, torch.Tensor) and cell.cell_contents.dim() == 2
+    ]
+    # As they lie in the module outputs are the rows, turned inputs are.
+    assert [each.shape.index(width) for each in copies] == ([] if joined == 0 else [0, 0] if turned == 0 else [1, 1])
+    own = policy.core.get_decoder().layers[0]
+    assert (layer.down is own.mlp.down_proj) == (layer.out is own.self_attn.o_proj) == (len(copies) == 0 or turned > 0)
     assert_same(policy, prompts, monkeypatch)
 
 
