@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from spelling_model import build_spelling_model
 
 from curr_reft.cli import main
+from curr_reft.errors import UsageError
+from curr_reft.init.choices import Choices
 from curr_reft.recipe import Recipe, load_recipe
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (30, 60, 200), "yellow": (220, 200, 40)}
@@ -333,6 +335,17 @@ def test_a_person_is_asked(
     told("init")
     assert [next(part for part in answers if question.startswith(part)) for question in asked] == list(answers)
     assert load_recipe(tmp_path / "photos.yaml").name == "photos"
+
+
+def test_a_person_may_mistype_and_may_leave() -> None:
+    typed = iter(["colour", "label"])
+    assert Choices(ask=lambda _: next(typed)).pick("--column answer=NAME", ["label"], "answers", unclear="?") == "label"
+
+    def leave(_: str) -> str:
+        raise EOFError  # Ctrl-D
+
+    with pytest.raises(UsageError, match="file or folder with rows is needed; give --data"):
+        Choices(ask=leave).need("--data", None, "file or folder with rows")
 
 
 def test_a_model_that_is_not_here_is_said_and_nothing_is_estimated(tmp_path: Path, told: Callable[..., str]) -> None:

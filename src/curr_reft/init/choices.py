@@ -17,6 +17,9 @@ class Choice:
     instead: str = ""  # the alternative, and how to have it
 
 
+TRIES = 3
+"""Times that a person is asked for one thing."""
+
 Ask: TypeAlias = Callable[[str], str]
 """Asks a person; empty when nothing was typed."""
 
@@ -40,16 +43,27 @@ class Choices:
         why it could not be told."""
         if given:
             return given
-        if self.ask is not None:
-            for _ in range(3):
-                answer = self.ask(f"{unclear + chr(10) if unclear else ''}{question}: ").strip()
-                if answer:
-                    return answer
+        for _ in range(TRIES):
+            answer = self._asked(f"{unclear + chr(10) if unclear else ''}{question}: ")
+            if answer:
+                return answer
         raise UsageError(f"{unclear or question + ' is needed'}; give {flag}")
 
     def pick(self, flag: str, options: Sequence[str], question: str, *, unclear: str) -> str:
         """One of ``options``. Raises UsageError."""
-        answer = self.need(flag, None, f"{question} ({', '.join(options)})", unclear=unclear)
-        if answer not in options:
-            raise UsageError(f"{flag} {answer!r}: choose among {', '.join(options)}")
-        return answer
+        for _ in range(TRIES):
+            answer = self.need(flag, None, f"{question} ({', '.join(options)})", unclear=unclear)
+            if answer in options:
+                return answer
+            unclear = f"{answer!r} is none of them"
+        raise UsageError(f"{unclear}; give {flag}, one of {', '.join(options)}")
+
+    def _asked(self, question: str) -> str:
+        """What a person types; empty where nobody is there, and once the input has ended (Ctrl-D)."""
+        if self.ask is None:
+            return ""
+        try:
+            return self.ask(question).strip()
+        except EOFError:
+            self.ask = None
+            return ""

@@ -97,6 +97,7 @@ def find_columns(
     if name == "parquet" and not given and any(_read_by_its_keys(row, path) for row in stored):
         return {}
     found = dict(given)
+    why = dict.fromkeys(given, "--column says so")
     free = [column for column in header if column not in given.values()]
     for ours in COLUMNS:
         if ours in found:
@@ -109,17 +110,17 @@ def find_columns(
             found[ours] = column
     if "answer" not in found:
         column = choices.pick("--column answer=NAME", free, "column with the answers", unclear=_no("answers", header))
-        found["answer"] = column
+        found["answer"], why["answer"] = column, "asked"
         free.remove(column)
     if "question" not in found and "question" not in options and name in ("table", "parquet"):
         flags = '--column question=NAME, or --option "question=..." for one question of all rows'
         column = choices.pick(flags, free, "column with the questions", unclear=_no("questions", header))
-        found["question"] = column
+        found["question"], why["question"] = column, "asked"
         free.remove(column)
     for ours, column in found.items():
-        why = "--column says so" if given.get(ours) == column else "its name, or what it holds"
         others = " or ".join(each for each in free if each)
-        choices.note(f"column {ours}", column, why, f"{others} (--column {ours}=NAME)" if others else "")
+        chosen_by = why.get(ours, "its name, or what it holds")
+        choices.note(f"column {ours}", column, chosen_by, f"{others} (--column {ours}=NAME)" if others else "")
     kept = {ours: column for ours, column in found.items() if ours != column}
     if name == "imagefolder":
         kept.pop("image", None)  # the format knows it
