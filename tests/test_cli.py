@@ -1,8 +1,10 @@
 """The commands by the user's door: quick, nothing heavy before it is needed, one message and an exit code."""
 
+import importlib
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from curr_reft.cli import COMMANDS, _message, main
+from curr_reft.commands.table import Command
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, RecipeError, TrainingError
 
 RECIPE = """\
@@ -64,18 +67,47 @@ def test_help_lists_every_command_once(capsys: pytest.CaptureFixture[str]) -> No
     assert [line.partition("  ")[0] for line in listed] == [" ".join(command.words) for command in COMMANDS]
     assert [line.partition("  ")[2].strip() for line in listed] == [command.help for command in COMMANDS]
     assert said.startswith("usage: curr-reft [-h] [--version] COMMAND ...\n")
-    assert all(f"{code} " in said.partition("Exit codes:")[2] for code in (0, 1, 2, 3, 130))
+    codes = said.partition("Exit codes:")[2].split()
+    assert all(str(code) in codes for code in (0, 1, 2, 3, 130))
     with pytest.raises(SystemExit):
         main(["judge", "--help"])
     assert "judge calibrate  measure how far" in capsys.readouterr().out  # which argparse takes for another command
 
 
-def test_help_of_run_lists_the_keys_of_the_recipe() -> None:
-    seconds, done = best_of(3, "run", "--help")
+def test_the_keys_of_the_recipe_are_listed_all_or_those_below_one(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds, done = best_of(3, "run", "--keys")
     assert done.returncode == 0
-    for key in ("--resume", "--rl.optimizer.lr", "--curriculum.stages.N.steps", "default 1e-06"):
+    for key in ("--seed (", "--rl.optimizer.lr (", "--curriculum.stages.N.steps (", "default 1e-06"):
         assert key in done.stdout
     assert seconds < 0.5
+    with pytest.raises(SystemExit) as left:
+        main(["check", "--keys", "rl.optimizer"])
+    assert left.value.code == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
+    assert listed[0] == "--rl.optimizer.lr"
+    assert all(line.startswith("--rl.optimizer.") for line in listed)
+    assert main(["run", "--keys", "rl.optimiser"]) == 2
+    assert "did you mean rl.optimizer?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.words))
+def test_help_is_short_fits_a_terminal_and_its_examples_are_read(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command.words, "--help"])
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert len(said.splitlines()) <= 50
+    carried_out = []
+    module = importlib.import_module(f"curr_reft.commands.{command.module}")
+    monkeypatch.setattr(module, "execute", carried_out.append)
+    for example in command.examples:
+        typed = shlex.split(example.partition("<")[0])
+        assert f"curr-reft {' '.join(command.words)} {example}".strip() in said
+        assert main([*command.words, *typed]) == 0
+    assert len(carried_out) == len(command.examples) > 0
 
 
 def test_a_typo_is_refused_at_once(recipe: Path) -> None:

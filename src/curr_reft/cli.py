@@ -10,64 +10,15 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from curr_reft import __version__, stopping
+from curr_reft.commands.help_text import EXIT_CODES, KEYS, HelpText, ListKeys
+from curr_reft.commands.table import COMMANDS, Command
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
 
 OTHER_PROBLEMS_SHOWN = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """A line of the command table. ``module`` has ``add_arguments(parser)`` and ``execute(arguments)``."""
-
-    words: tuple[str, ...]
-    module: str
-    help: str
-    recipe_flags: bool = False  # takes --any.key value; they are in arguments.overrides
-
-
-COMMANDS = (
-    Command(words=("run",), module="run", help="the whole method, as the recipe says", recipe_flags=True),
-    Command(words=("check",), module="check", help="check a recipe and its data without training", recipe_flags=True),
-    Command(words=("init",), module="init", help="write a first recipe for your own data"),
-    Command(words=("data", "build"), module="data_build", help="write the items as rows and images", recipe_flags=True),
-    Command(words=("data", "show"), module="data_show", help="a page with items and true boxes", recipe_flags=True),
-    Command(
-        words=("data", "difficulty"),
-        module="data_difficulty",
-        help="measure how often a model answers each question rightly",
-        recipe_flags=True,
-    ),
-    Command(words=("eval",), module="eval", help="evaluate one model on the test splits", recipe_flags=True),
-    Command(
-        words=("compare",), module="compare", help="all models of a recipe over seeds, side by side", recipe_flags=True
-    ),
-    Command(words=("status",), module="status", help="what a run is doing: step, last save, time left, faults"),
-    Command(words=("sample",), module="sample", help="sample a model's answers to the pools", recipe_flags=True),
-    Command(words=("judge",), module="judge", help="judge sampled answers, or those of a file", recipe_flags=True),
-    Command(
-        words=("judge", "calibrate"),
-        module="judge_calibrate",
-        help="measure how far a judge can be trusted",
-        recipe_flags=True,
-    ),
-    Command(words=("select",), module="select", help="select what is kept of judged answers", recipe_flags=True),
-    Command(words=("sft",), module="sft", help="fine-tune a model on kept answers", recipe_flags=True),
-    Command(words=("report",), module="report", help="write the report of a run again"),
-    Command(words=("merge",), module="merge", help="write a model as a folder for transformers and vLLM"),
-    Command(words=("push",), module="push", help="upload a model to the Hugging Face hub"),
-    Command(words=("base", "build"), module="base_build", help="train the embedded model from nothing"),
-    Command(words=("bench",), module="bench", help="measure a training step against TRL's"),
-    Command(words=("grade",), module="grade", help="grade JSONL rows from standard input", recipe_flags=True),
-)
-
-
-EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space, 130 interrupted by Ctrl-C
-(SIGTERM ends a run with 0: no finished step is lost, --resume goes on)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
         epilog=f"commands:\n{_table(COMMANDS)}\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"curr-reft {__version__}")
@@ -124,21 +75,32 @@ def parser() -> argparse.ArgumentParser:
             parent = groups[()].add_parser(group[0], allow_abbrev=False)
             groups[group] = parent.add_subparsers(title="commands", metavar="COMMAND", required=True)
         module = importlib.import_module(f"curr_reft.commands.{command.module}")
-        below = [each for each in COMMANDS if each.words[:-1] == command.words]
         one = groups[group].add_parser(
             name,
             help=command.help,
             description=(module.__doc__ or "").strip(),
-            epilog=f"another command:\n{_table(below)}" if below else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=_below(command),
+            formatter_class=HelpText,
             allow_abbrev=False,
-            add_help=not command.recipe_flags,
         )
-        if command.recipe_flags:
-            one.add_argument("-h", "--help", action=_HelpWithKeys, nargs=0, help="this text, with the recipe's keys")
         module.add_arguments(one)
+        if command.recipe_flags:
+            one.add_argument("--keys", action=ListKeys, nargs="?", metavar="PART", help="list the keys of the recipe")
         one.set_defaults(execute=module.execute, overrides=[], parser=one)
     return top
+
+
+def _below(command: Command) -> str:
+    """What stands below the options of a command: keys, examples, and commands that begin with the same words."""
+    examples = "\n".join(f"  curr-reft {' '.join(command.words)} {example}".rstrip() for example in command.examples)
+    longer = [each for each in COMMANDS if each.words[:-1] == command.words]
+    return "\n\n".join(
+        [
+            *([KEYS] if command.recipe_flags else []),
+            f"examples:\n{examples}",
+            *([f"another command:\n{_table(longer)}"] if longer else []),
+        ]
+    )
 
 
 def _table(commands: Sequence[Command]) -> str:
@@ -193,25 +155,6 @@ def _split(words: Sequence[str], known: dict[str, bool]) -> tuple[list[str], lis
         if takes_value and not equals and rest and not rest[0].startswith("--"):
             target.append(rest.pop(0))
     return own, overrides
-
-
-class _HelpWithKeys(argparse.Action):
-    """--help of a command that takes a recipe: its own flags, then every key, read off the schema."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        from curr_reft.recipe import Recipe
-        from curr_reft.recipe_schema import flags_help
-
-        print(parser.format_help())
-        print("keys of the recipe, each as a flag (values are YAML; N is a place in a list, from 0):")
-        print(flags_help(Recipe))
-        parser.exit()
 
 
 def _message(error: CurrReftError) -> str:

@@ -124,14 +124,12 @@ def reference(root: type[Config]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def flags_help(root: type[Config]) -> str:
-    """Every key that holds a value as a flag, for ``run --help``."""
-    lines = []
+def flags(root: type[Config], part: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every key that holds a value, and is ``part`` or below it, as (flag, its rule, its meaning), for ``--keys``."""
     for info in keys(root):
-        if info.section is None:
+        if info.section is None and (not part or f"{info.path}.".startswith(f"{part}.")):
             rule = "required" if info.required else f"default {default_text(info.default)}"
-            lines.append(f"  --{info.path} ({info.value.replace('`', '')}; {rule})\n      {info.description}")
-    return "\n".join(lines)
+            yield f"--{info.path}", f"{info.value.replace('`', '')}; {rule}", info.description
 
 
 def default_text(value: Any) -> str:
