@@ -48,5 +48,5 @@ def _copied(flags_A: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | Non
     held = torch.empty(flags_A.shape, dtype=flags_A.dtype, pin_memory=True)
     held.copy_(flags_A, non_blocking=True)
     event = torch.cuda.Event()
-    event.record()
+    event.record(torch.cuda.current_stream(flags_A.device))  # which need not be that of the current device
     return held, event

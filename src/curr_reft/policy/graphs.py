@@ -22,6 +22,10 @@ MOST_BYTES = 8 << 30
 WARM = 2  # runs before a capture: libraries choose kernels and take their workspaces
 
 
+class NotCapturedError(RuntimeError):
+    """A step could not be captured as a graph; it can still be launched."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordedStep:
     """One decode step: fill ``layout``'s tokens and number, replay, read ``logits_AV``."""
@@ -41,6 +45,7 @@ class StepGraphs:
     _buffers: Buffers | None = None
     _weights: tuple[Any, ...] = ()
     _pool: Any = None  # memory that all graphs share
+    _stream: Any = None  # on which all are captured: libraries keep a workspace for every stream they were called on
 
     def begin(self, core: Any, shape: CacheShape, most: Bucket) -> None:
         """Before a rollout that needs buckets up to ``most``: keeps what is recorded if it still holds."""
@@ -48,7 +53,9 @@ class StepGraphs:
         if self._buffers is None or weights != self._weights or not self._buffers.has_room(shape, most):
             self.drop()  # first, so that old and new buffers are never held together
             self._buffers, self._weights = Buffers(shape, most, self.device), weights
-            self._pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+            if self.device.type == "cuda":
+                self._pool = torch.cuda.graph_pool_handle()
+                self._stream = self._stream or torch.cuda.Stream(self.device)
         self._buffers.clear()
 
     def layout(self, bucket: Bucket) -> FixedLayout:
@@ -58,7 +65,7 @@ class StepGraphs:
 
     def step(self, core: Any, lean: LeanText, layout: FixedLayout, axes: int) -> RecordedStep:
         """The step of the layout's bucket, recorded now if it was not before. The layout holds the inputs of a step:
-        recording may compute it."""
+        recording may compute it. Raises NotCapturedError."""
         recorded = self._steps.get(layout.bucket)
         if recorded is None:
             head = core.get_output_embeddings()
@@ -68,7 +75,7 @@ class StepGraphs:
                 logits_AV: torch.Tensor = head(lean.step(layout.tokens_A, layout, cos[:, 0], sin[:, 0]))
                 return logits_AV
 
-            replay, logits_AV = record(run, self.device, self._pool)
+            replay, logits_AV = record(run, self.device, self._pool, self._stream)
             recorded = RecordedStep(layout=layout, logits_AV=logits_AV, replay=replay)
             self._steps[layout.bucket] = recorded
             self.captured += 1
@@ -81,26 +88,30 @@ class StepGraphs:
 
 
 def record(
-    run: Callable[[], torch.Tensor], device: torch.device, pool: Any = None
+    run: Callable[[], torch.Tensor], device: torch.device, pool: Any = None, stream: Any = None
 ) -> tuple[Callable[[], None], torch.Tensor]:
     """A function that computes ``run`` again on the tensors it reads now, and the tensor that holds the outcome.
 
-    On CUDA a graph, captured on a stream of its own. Outcomes of several graphs of one pool stay apart as long as they
-    are held, and they are held with the graph.
+    On CUDA a graph, captured on ``stream`` (none: a new one). Outcomes of several graphs of one pool stay apart as long
+    as they are held, and they are held with the graph. Raises NotCapturedError.
     """
     if device.type != "cuda":
         outcome = run()
         return lambda: _refill(outcome, run()), outcome
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(WARM):
-            run()
-    torch.cuda.current_stream(device).wait_stream(stream)
+    current, stream = torch.cuda.current_stream(device), stream or torch.cuda.Stream(device)
     graph = torch.cuda.CUDAGraph()
-    # Other threads (images of the next step) may go on meanwhile: what they do is no part of the graph.
-    with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-        outcome = run()
+    with torch.cuda.stream(current):  # comes back to it where a capture cannot be ended: torch would stay on the other
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            for _ in range(WARM):
+                run()
+        current.wait_stream(stream)
+        try:
+            # Other threads (images of the next step) may go on meanwhile: what they do is no part of the graph.
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                outcome = run()
+        except RuntimeError as error:
+            raise NotCapturedError(str(error).partition("\n")[0]) from error
     return graph.replay, outcome
 
 

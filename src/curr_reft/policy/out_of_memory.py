@@ -7,12 +7,14 @@ import sys
 
 import torch
 
+from curr_reft.policy.graphs import NotCapturedError
 from curr_reft.policy.policy import Policy
 
 _SAYS_SO = (
     "DefaultCPUAllocator: can't allocate memory",  # Linux
     "DefaultCPUAllocator: not enough memory",  # Windows
     "could not create a primitive",  # oneDNN on a CPU; it says no more, and the message to the user repeats it
+    "CUDA error: out of memory",  # of what does not ask torch for its memory: a graph, a library
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
@@ -26,6 +28,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
+    if isinstance(error, NotCapturedError) and error.__cause__ is not None:
+        # Where memory runs out in a capture, it may be that its end fails too, and says something else.
+        return any(is_out_of_memory(each) for each in (error.__cause__, error.__cause__.__context__) if each)
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYS_SO)
 
 

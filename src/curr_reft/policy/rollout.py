@@ -19,6 +19,7 @@ import torch
 from curr_reft.errors import TrainingError
 from curr_reft.policy.beginnings import shown_by, together
 from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.graphs import NotCapturedError
 from curr_reft.policy.out_of_memory import in_short, is_out_of_memory, make_room
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rows import Rows, Sampled
@@ -105,9 +106,10 @@ def _sampled(
     uniform_PGT: torch.Tensor,
     vision_graph: bool,
 ) -> list[list[Sampled]]:
-    """The completions of each prompt, decoded together, or one half after the other where that does not fit in memory.
+    """The completions of each prompt, decoded together, or one half after the other where that does not fit in memory;
+    where a step cannot be captured, once more without graphs.
 
-    Raises TrainingError where a single one does not.
+    Raises TrainingError where a single one does not fit.
     """
     P, G, _ = uniform_PGT.shape
     if policy.rows_that_fit is None or policy.rows_that_fit >= P * G:
@@ -115,10 +117,18 @@ def _sampled(
             rows = _decoded(policy, prompts, sampling, uniform_PGT, vision_graph)
             return [rows[p * G : (p + 1) * G] for p in range(P)]
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            out_of_memory, why = is_out_of_memory(error), in_short(error)
+            if not out_of_memory and not isinstance(error, NotCapturedError):
                 raise
-            why = in_short(error)
         make_room(policy)  # here, where the error and what its traceback holds are gone
+        if not out_of_memory:
+            policy.graphs = None
+            log.warning(
+                "a decode step could not be captured as a CUDA graph (%s): steps are launched one by one from here on, "
+                "as with model.cuda_graphs: off",
+                why,
+            )
+            return _sampled(policy, prompts, sampling, uniform_PGT, vision_graph)
         if P * G == 1:
             raise TrainingError(
                 f"out of memory for one completion of a prompt of {prompts[0].length} tokens: {why}. Lower "

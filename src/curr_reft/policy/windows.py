@@ -12,9 +12,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface
 
 WINDOWS = "curr_reft_windows_flash"
+
+_known: Any = WeakTensorKeyDictionary()  # lengths of the sequences, by the tensor of their bounds
 
 
 def attend_windows(
@@ -33,7 +36,7 @@ def attend_windows(
     assert attention_mask is None
     _, H, _, D = query.shape
     outputs, start = [], 0
-    for length, same in groupby(cu_seq_lens_q.diff().tolist()):
+    for length, same in groupby(_lengths(cu_seq_lens_q)):
         count = len(list(same))
         end = start + count * length
         q, k, v = (each[0, :, start:end].view(H, count, length, D).transpose(0, 1) for each in (query, key, value))
@@ -41,6 +44,15 @@ def attend_windows(
         outputs.append(output.transpose(1, 2).reshape(1, count * length, H, D))
         start = end
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None
+
+
+def _lengths(bounds: torch.Tensor) -> list[int]:
+    """Of the sequences between ``bounds``, read once for all layers that are handed the same tensor: on a GPU every
+    reading waits for the layers so far."""
+    known: list[int] | None = _known.get(bounds)
+    if known is None:
+        known = _known[bounds] = bounds.diff().tolist()
+    return known
 
 
 AttentionInterface.register(WINDOWS, attend_windows)

@@ -54,14 +54,17 @@ def accumulate(
 
 
 def _backward(objective: Objective, accelerator: Accelerator, batches: Sequence[MicroBatch]) -> dict[str, float]:
-    sums: dict[str, float] = {"loss": 0.0}
+    told: list[dict[str, torch.Tensor]] = []
     for micro_batch in batches:
         stopping.point()
         loss, parts = objective.loss(micro_batch)
         accelerator.backward(loss)
-        sums["loss"] += float(loss.detach())
+        told.append({"loss": loss.detach(), **parts})
+    # Read only now: a GPU whose numbers are read has nothing to do until the next micro-batch is launched.
+    sums: dict[str, float] = {"loss": 0.0}
+    for parts in told:
         for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + value
+            sums[name] = sums.get(name, 0.0) + float(value)
     return sums
 
 

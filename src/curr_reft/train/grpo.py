@@ -136,17 +136,17 @@ class GrpoObjective:
         self.sampler.load_state_dict(state)
         return [questions[place] for place in deal_questions(questions, self.policy.frame)[processes.rank()]]
 
-    def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         objective = self.config.objective
         logprobs_S = packed_logprobs(self.policy, micro_batch.packed, temperature=self.temperature)
         assert micro_batch.advantages_S is not None
         ratio_S = log_ratio(logprobs_S, micro_batch.old_logprobs_S, micro_batch.completion_S, objective.loss)
         losses_S = policy_loss(ratio_S, micro_batch.advantages_S, objective.clip_low, objective.clip_high)
-        parts: dict[str, float] = {}
+        parts: dict[str, torch.Tensor] = {}
         if micro_batch.reference_logprobs_S is not None:
             kl_S = k3(logprobs_S, micro_batch.reference_logprobs_S)
             losses_S = losses_S + objective.beta * kl_S
-            parts["kl"] = float((kl_S.detach() * micro_batch.weights_S).sum())
+            parts["kl"] = (kl_S.detach() * micro_batch.weights_S).sum()
         return (losses_S * micro_batch.weights_S).sum(), parts
 
     def state_dict(self) -> dict[str, Any]:

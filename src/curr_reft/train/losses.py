@@ -55,9 +55,9 @@ def log_ratio(
     if loss != "gspo":
         return difference_S
     assert completion_S is not None
-    count = int(completion_S.max()) + 1
-    sums = torch.zeros(count, dtype=difference_S.dtype, device=difference_S.device)
-    sizes = sums.index_add(0, completion_S, torch.ones_like(difference_S))
+    # A place for every token, as there are no more completions: how many there are, a GPU would have to be asked.
+    sums = torch.zeros_like(difference_S)
+    sizes = sums.index_add(0, completion_S, torch.ones_like(difference_S)).clamp(min=1)
     means = sums.index_add(0, completion_S, difference_S) / sizes
     return means[completion_S]
 

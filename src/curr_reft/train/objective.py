@@ -55,8 +55,9 @@ class Objective(Protocol):
         """The data of update ``step`` (1-based). Must be a function of the policy, the state and ``step`` alone."""
         ...
 
-    def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
-        """(the micro-batch's part of the loss, its part of metrics that add up over micro-batches)."""
+    def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """(the micro-batch's part of the loss, its part of metrics that add up over micro-batches). It waits for no
+        number of the device."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...

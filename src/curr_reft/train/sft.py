@@ -130,7 +130,7 @@ class SftObjective:
         weights = torch.full((count,), weight, device=self.policy.device)
         return MicroBatch(packed=pack(groups, self.policy.family).to(self.policy.device), weights_S=weights)
 
-    def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logprobs_S = packed_logprobs(self.policy, micro_batch.packed, temperature=1.0)
         return -(logprobs_S * micro_batch.weights_S).sum(), {}
 
