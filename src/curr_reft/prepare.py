@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from curr_reft.data.frame import BoxFrame, boxes_of
-from curr_reft.data.item import Truth
+from curr_reft.data.item import Truth, UnverifiedTruthError
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.data.stream import ItemStream, ReadTruth
 from curr_reft.data.styles import JUDGED
@@ -23,9 +23,10 @@ from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.recipe import Recipe
 from curr_reft.rewards.custom import load_custom
-from curr_reft.rewards.grade import Grade
+from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import grade, grade_all
 from curr_reft.tasks import TASKS
+from curr_reft.tasks.status import PATIENCE
 from curr_reft.tasks.user import use_tasks
 from curr_reft.user_code import digest
 
@@ -81,7 +82,9 @@ def truth_reader(recipe: Recipe) -> ReadTruth:
         truth = task.canonical(task.read_truth(raw), options)
         if name != JUDGED and not boxes_of(truth):  # boxes are not in the frame of the model yet: check_truths has them
             question = Question(id="", origin="", task=name, form="open", prompt="", truth=truth)
-            graded = grade(question, _well_written(question), config=recipe.rewards)
+            graded = _patiently(question, grade(question, _well_written(question), config=recipe.rewards), recipe)
+            if graded.status is Status.TIMED_OUT:
+                raise UnverifiedTruthError(_earned(question, graded))
             if not _is_paid(graded):
                 raise ValueError(_earned(question, graded))
         return truth
@@ -189,7 +192,8 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
     """
     all_questions = (question for forms in prepared.questions.values() for own in forms.values() for question in own)
     asked = [question for question in all_questions if question.task != JUDGED]  # which have no truth to grade
-    grades = grade_all([(question, _well_written(question), False) for question in asked], recipe.rewards)
+    first = grade_all([(question, _well_written(question), False) for question in asked], recipe.rewards)
+    grades = [_patiently(question, graded, recipe) for question, graded in zip(asked, first, strict=True)]
     _refuse(
         [
             (question.source or question.id, f"the truth of {question.task} ({question.form}) {_earned(question, its)}")
@@ -197,6 +201,15 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
             if not _is_paid(its)
         ]
     )
+
+
+def _patiently(question: Question, graded: Grade, recipe: Recipe) -> Grade:
+    """``graded``, or where it broke down without a score that of a second try, alone and with more time: the first may
+    have been asked of a machine that was busy with other things."""
+    if graded.status not in (Status.TIMED_OUT, Status.GRADER_FAILED):
+        return graded
+    math = recipe.rewards.math.model_copy(update={"timeout": PATIENCE * recipe.rewards.math.timeout})
+    return grade(question, _well_written(question), config=recipe.rewards.model_copy(update={"math": math}))
 
 
 def _well_written(question: Question) -> str:

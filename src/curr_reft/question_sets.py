@@ -152,7 +152,10 @@ def _items_account(compiler: Compiler, account: Any) -> dict[str, Any]:
     for (split, task), count in compiler.survey.counts.items():
         counts.setdefault(split, {})[task] = count
     skipped = [(bad.source, bad.reason) for bad in account.bad]
-    return {"items": counts, **rows_account(skipped, account.repaired, account.repeated, account.repairs)}
+    return {
+        "items": counts,
+        **rows_account(skipped, account.unverified, account.repaired, account.repeated, account.repairs),
+    }
 
 
 class _Writer:

@@ -15,6 +15,7 @@ from curr_reft.data.load import LoadedData
 from curr_reft.prepare import load_items
 from curr_reft.recipe import load_recipe
 from curr_reft.status import read_status
+from curr_reft.tasks.user import use_tasks
 
 GOOD = 24
 # What may be wrong with a row -> what is said of it. Each is put between good rows.
@@ -123,3 +124,67 @@ def test_what_is_left_are_the_good_rows_and_no_others(hurt: tuple[Path, list[int
 
     assert shown(left) == shown(whole)
     assert len(shown(left)) == GOOD
+
+
+BUSY = """
+import time
+from curr_reft.tasks.simple import SimpleTask
+
+asked = {}
+
+class Busy(SimpleTask):
+    # As on a machine that is busy with other things: some truths take their time, once; one never comes to its end.
+    name = "busy"
+    timeout = 0.2
+
+    def parse(self, text):
+        text = text.strip()
+        asked[text] = asked.get(text, 0) + 1
+        late = {"slow to read": 1, "slow to grade": 2}.get(text)
+        if asked[text] == late or text == "endless":
+            time.sleep(60 if text == "endless" else 0.5)
+        return text
+
+    def score(self, answer, truth):
+        return float(answer == truth)
+
+    def false_claim(self, truth, rng):
+        return truth + "!"
+
+    def distractors(self, truth, rng, n):
+        return [truth + mark for mark in "!?.,"[:n]]
+"""
+
+
+def test_a_truth_that_took_too_long_is_asked_again_and_then_counted_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tasks.py").write_text(BUSY)
+    truths = ["one", "slow to read", "two", "slow to grade", "endless", "three"]
+    for split in ("train", "validation", "test"):
+        mine = truths if split == "train" else [f"{truth} of {split}" for truth in truths if truth != "endless"]
+        rows = [{"problem": f"what is {truth}?", "solution": truth, "task": "busy"} for truth in mine]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ", ".join(f"{split}: [{{path: {split}.jsonl}}]" for split in ("train", "validation", "test"))
+    (tmp_path / "recipe.yaml").write_text(
+        'name: busy\ntasks: ["tasks.py:Busy"]\n'
+        f"data: {{kind: files, files: {{{files}}}}}\nmodel: {{path: MODEL}}\n"
+        "curriculum: {total_steps: 1, stages: [{name: open, forms: {open: 1}, steps: rest}]}\n"
+        "evaluation: {models: [base]}\n"
+    )
+    build = ["data", "build", str(tmp_path / "recipe.yaml"), "--frame", "pixels"]
+    try:
+        assert main([*build, "--out", str(tmp_path / "out"), "--data.bad_rows", "skip"]) == 0, capsys.readouterr().err
+        card = json.loads((tmp_path / "out" / "card.json").read_text())
+        assert card["items"]["train"] == {"busy": 5}
+        assert (card["skipped_rows"], card["unverified_rows"]) == (1, 1)
+        (told,) = card["skipped_first"]
+        assert re.search(
+            r"train.jsonl:5: truth of busy: 'endless': read_truth of task busy .*timeout of 0.2 s, and", told
+        )
+        assert "the truths of 1 could not be verified in time and may be right" in caplog.text
+        assert "1 bad rows (of 1 the truth could not be verified in time)" in (tmp_path / "out/card.md").read_text()
+        assert main([*build, "--out", str(tmp_path / "other")]) == 2  # without skip it is refused, as any bad row is
+        assert "train.jsonl:5: truth of busy: 'endless'" in capsys.readouterr().err
+    finally:
+        use_tasks(())

@@ -208,6 +208,8 @@ def _questions(report: Report) -> Iterator[str]:
     yield (
         f"  rows skipped {card['skipped_rows']}, repaired {card['repaired_rows']}, listed twice {card['repeated_rows']}"
     )
+    if card["unverified_rows"]:
+        yield f"    of those skipped, the truths of {card['unverified_rows']} could not be verified in time"
     for what, count in card["repairs"].items():
         yield f"    repaired {count}: {what}"
 

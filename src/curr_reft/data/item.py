@@ -13,6 +13,11 @@ Truth: TypeAlias = Box | tuple[Box, ...] | tuple[str, ...] | str
 """What a task holds for true: a box or several, names, or an expression."""
 
 
+class UnverifiedTruthError(ValueError):
+    """The time ran out before a truth was verified, twice: it may be right, and the machine busy. Its row is a bad one
+    that is counted apart."""
+
+
 class ImageSource(Protocol):
     """An image that is opened only when it is needed.
 

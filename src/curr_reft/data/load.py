@@ -18,6 +18,7 @@ class LoadedData:
 
     items: tuple[Item, ...]
     skipped: tuple[tuple[str, str], ...] = ()  # (file:line, reason) of bad rows left out
+    unverified: int = 0  # of them, those whose truth could not be verified in time
     repaired: int = 0  # rows with typos of the reference data, which were repaired
     repairs: Mapping[str, int] = field(default_factory=dict)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, kept once
@@ -31,15 +32,19 @@ class LoadedData:
         for item in self.items:
             tasks = counts.setdefault(item.split, {})
             tasks[item.task] = tasks.get(item.task, 0) + 1
-        return {"items": counts, **rows_account(self.skipped, self.repaired, self.repeated, self.repairs)}
+        return {
+            "items": counts,
+            **rows_account(self.skipped, self.unverified, self.repaired, self.repeated, self.repairs),
+        }
 
 
 def rows_account(
-    skipped: Sequence[tuple[str, str]], repaired: int, repeated: int, repairs: Mapping[str, int]
+    skipped: Sequence[tuple[str, str]], unverified: int, repaired: int, repeated: int, repairs: Mapping[str, int]
 ) -> dict[str, Any]:
     """What became of rows that were not as they should be, for a card."""
     return {
         "skipped_rows": len(skipped),
+        "unverified_rows": unverified,
         "skipped_first": [f"{source}: {reason}" for source, reason in skipped[:SHOWN_PROBLEMS]],
         "repaired_rows": repaired,
         "repairs": dict(sorted(repairs.items())),
@@ -58,6 +63,7 @@ def load_data(config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *,
     return LoadedData(
         items=items,
         skipped=tuple((bad.source, bad.reason) for bad in stream.account.bad),
+        unverified=stream.account.unverified,
         repaired=stream.account.repaired,
         repairs=dict(stream.account.repairs),
         repeated=stream.account.repeated,

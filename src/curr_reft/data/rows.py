@@ -32,6 +32,7 @@ class BadRow:
 
     source: str
     reason: str
+    unverified: bool = False  # the time ran out before its truth was verified: it may be right
 
 
 RowOrBad: TypeAlias = Row | BadRow

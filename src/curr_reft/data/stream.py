@@ -18,7 +18,7 @@ from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
 from curr_reft.data.frame import BoxFrame, FrameKind, boxes_of, map_boxes
 from curr_reft.data.images import FileImage, StoredImage
-from curr_reft.data.item import Box, Item, Truth
+from curr_reft.data.item import Box, Item, Truth, UnverifiedTruthError
 from curr_reft.data.loaders import LOADERS, LoaderEntry
 from curr_reft.data.rows import BadRow, Row, RowOrBad, composition
 from curr_reft.data.sampling import Sampling
@@ -47,6 +47,11 @@ class Pass:
     repairs: Counter[str] = field(default_factory=Counter)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, or in the pool and elsewhere, and kept once
     given: dict[Hashable, bytearray] = field(default_factory=dict)  # what is read -> a row's 1 + place of its split
+
+    @property
+    def unverified(self) -> int:
+        """Bad rows whose truth could not be verified in time."""
+        return sum(bad.unverified for bad in self.bad)
 
 
 class ItemStream:
@@ -186,7 +191,8 @@ class ItemStream:
         except DataError as error:
             reading.bad.append(BadRow(row.source, error.reason))
         except ValueError as error:
-            reading.bad.append(BadRow(row.source, str(error)))
+            unverified = isinstance(error, UnverifiedTruthError)
+            reading.bad.append(BadRow(row.source, str(error), unverified=unverified))
         return None
 
     def _item(self, row: Row, entry: FileEntry, split: str, root: Path, reading: Pass) -> Item:
@@ -231,6 +237,8 @@ class ItemStream:
             raise ValueError(
                 f"task {task!r} is not known; docs/grading.md lists the tasks, and the recipe's key tasks names yours"
             ) from None
+        except UnverifiedTruthError as error:
+            raise UnverifiedTruthError(f"{what} of {task}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{what} of {task}: {error}") from error
 
@@ -285,6 +293,12 @@ class ItemStream:
         if self.config.bad_rows == "skip":
             if not told:
                 log.warning("%d bad rows were left out:\n%s%s", len(reading.bad), "\n".join(shown), more)
+                if reading.unverified:
+                    log.warning(
+                        "of them, the truths of %d could not be verified in time and may be right: read the rows again "
+                        "on a machine that is less busy, or raise rewards.math.timeout (of your own task: its timeout)",
+                        reading.unverified,
+                    )
             return
         first = reading.bad[0]
         text = "\n".join([first.reason, *shown[1:]]) + more

@@ -148,8 +148,9 @@ def _left_out(card: Mapping[str, Any], total: Mapping[str, Any]) -> str:
         f"- {count} items of {task} have no {form} question: {_escape(reason)}"
         for task, form, reason, count in _leaves(total["skipped"])
     ]
+    late = f" (of {card['unverified_rows']} the truth could not be verified in time)" if card["unverified_rows"] else ""
     lines += [
-        f"- {card['skipped_rows']} bad rows and {card['repeated_rows']} rows listed twice; "
+        f"- {card['skipped_rows']} bad rows{late} and {card['repeated_rows']} rows listed twice; "
         f"{card['repaired_rows']} rows were repaired"
     ]
     lines += [f"    - {_escape(row)}" for row in card["skipped_first"]]

@@ -298,6 +298,7 @@ def card_view(card: dict[str, Any]) -> dict[str, Any]:
         ("leaks between splits", compiled.get("leaks")),
         ("repeated items", total.get("duplicates")),
         ("bad rows left out", card.get("skipped_rows") or None),
+        ("of them not verified in time", card.get("unverified_rows") or None),
         ("repaired rows", card.get("repaired_rows") or None),
     ]
     return {

@@ -4,6 +4,9 @@ from enum import StrEnum
 
 from curr_reft.errors import GradeError
 
+PATIENCE = 5
+"""A truth that was not verified within its time limit is verified once more with so many times the time."""
+
 
 class Status(StrEnum):
     """How far grading of a completion came."""
