@@ -240,6 +240,18 @@ with RunDir.open(sys.argv[1], load_recipe(sys.argv[2], ["--output", sys.argv[1]]
     assert seconds < 1
 
 
+def test_resume_says_that_it_begins_where_there_is_no_run(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("curr_reft.run.run", lambda recipe, resume: None)
+    with caplog.at_level("INFO"):
+        assert main(["run", str(recipe), "--output", str(tmp_path / "elsewhere"), "--resume"]) == 0
+    assert caplog.messages == [f"--resume: there is no run in {tmp_path / 'elsewhere'}, so one begins"]
+    (tmp_path / "run.json").write_text("{}")  # now the recipe stands in the folder of a run
+    assert main(["run", str(recipe), "--output", str(tmp_path / "elsewhere"), "--resume"]) == 0
+    assert f"to go on with that: --output {tmp_path}" in caplog.messages[-1]
+
+
 def test_output_that_nobody_reads_is_no_error(recipe: Path) -> None:
     program = Path(sys.executable).with_name("curr-reft")
     done = subprocess.run(

@@ -1,12 +1,16 @@
 """Carry out the whole method as the recipe says: curriculum, self-improvement, evaluation, report."""
 
 import argparse
+import logging
 from functools import partial
+from pathlib import Path
 
 from curr_reft import stopping
 from curr_reft.commands.common import add_recipe, read_recipe
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +26,20 @@ def execute(arguments: argparse.Namespace) -> None:
 
         # A refusal need not wait for torch.
         on_main(partial(RunDir.require_free, recipe.output, recipe, arguments.resume))
+        if arguments.resume:
+            on_main(partial(_tell_of_a_beginning, recipe.output, Path(arguments.recipe)))
         from curr_reft.run import run
 
         run(recipe, resume=arguments.resume)
+
+
+def _tell_of_a_beginning(output: Path, recipe: Path) -> None:
+    """--resume begins a run where there is none, so that one command can be repeated; whoever stands in another folder
+    than before should see that it does."""
+    from curr_reft.run_dir import STATE
+
+    if (output / STATE).is_file():
+        return
+    logger.info("--resume: there is no run in %s, so one begins", output.absolute())
+    if (recipe.parent / STATE).is_file():
+        logger.warning("%s belongs to the run in %s; to go on with that: --output %s", recipe, *[recipe.parent] * 2)
