@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "curr_reft"
 LEVELS = (
     ("__main__", "cli", "commands", "recipe_docs"),
     ("init",),
-    ("run", "steps_alone", "checks", "bench", "question_sets", "compare", "status"),
+    ("run", "steps_alone", "checks", "bench", "question_sets", "compare", "comparable", "status"),
     ("trainings", "difficulty", "integrations", "export", "judging"),
     ("prepare",),
     ("report",),

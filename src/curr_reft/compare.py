@@ -2,7 +2,8 @@
 
 Each seed is a run of its own in ``OUT/seed-N``, begun or gone on with; what is finished is only read. All seeds share
 the data, whose section has a seed of its own. An interval is Student's t over the seeds: it is about the training, and
-not about the choice of test items, whose intervals stand in each run. Differences are paired by seed.
+not about the choice of test items, whose intervals stand in each run. Differences are paired by seed. The general
+pool is told as a third suite. Runs that were tested on other items, or began from another base, are not averaged.
 """
 
 import math
@@ -12,15 +13,17 @@ from statistics import fmean, stdev
 from typing import Any
 
 from curr_reft import rounds
+from curr_reft.comparable import Scores, require_alike, scores_of
 from curr_reft.errors import RecipeError
 from curr_reft.evaluate.differences import name_of, pairs_of
+from curr_reft.evaluate.general import SPLIT as GENERAL
 from curr_reft.files import read_json, write_json
 from curr_reft.processes import on_main
 from curr_reft.recipe import Recipe
 from curr_reft.report.read import MODELS, SPLITS
 
 RESULT = "compare.json"
-UPDATES = 9  # characters of the column
+UPDATES, SCORE, ACCURACY = 9, 30, 10  # characters of the columns
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 _T = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
@@ -52,12 +55,14 @@ def compare(recipes: Sequence[Recipe], out: Path, carry_out: Carry) -> dict[str,
 
 
 def _compared(recipes: Sequence[Recipe], out: Path) -> dict[str, Any]:
-    summaries = [read_json(recipe.output / "summary.json") for recipe in recipes]
-    models = _scores([summary["evaluation"] for summary in summaries])
+    runs = [recipe.output for recipe in recipes]
+    notes = require_alike(runs)
+    models = _scores([scores_of(run) for run in runs])
     found: dict[str, Any] = {
         "recipe": recipes[0].name,
         "seeds": [recipe.seed for recipe in recipes],
-        "updates": {model: [_updates(recipe.output, model) for recipe in recipes] for model in models},
+        "notes": notes,
+        "updates": {model: [_updates(run, model) for run in runs] for model in models},
         "models": models,
     }
     found["differences"] = _differences(found["models"])
@@ -66,24 +71,39 @@ def _compared(recipes: Sequence[Recipe], out: Path) -> dict[str, Any]:
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """The comparison as a table of text."""
-    models, seeds = found["models"], found["seeds"]
-    tested = [split for split in SPLITS if any(split in scores for scores in models.values())]
-    width = max(12, *(len(name) + 2 for name in models), *(len(name) - UPDATES + 2 for name in found["differences"]))
-    head = f"{'model':{width}}{'updates':>{UPDATES}}" + "".join(
-        f"{SPLITS[split] + ' score':>30}{'accuracy':>10}" for split in tested
-    )
-    told = [f"{found['recipe']}: mean over {len(seeds)} seeds, 95 % interval of it (Student's t)", head]
-    for name, scores in models.items():
+    """The comparison as text: a table of the test splits, one of the general pool where there is one, notes."""
+    models = found["models"].values()
+    tested = [(f"{label} score", suite, "mean") for suite, label in SPLITS.items() if any(suite in m for m in models)]
+    cells = dict.fromkeys(cell for own in models for cell in own.get(GENERAL, ()))
+    pool = [("general pool score", GENERAL, "mean"), *((cell, GENERAL, cell) for cell in cells if cell != "mean")]
+    told = [f"{found['recipe']}: mean over {len(found['seeds'])} seeds, 95 % interval of it (Student's t)"]
+    told += _table(found, tested)
+    if cells:
+        told += ["", *_table(found, pool)]
+    return told + found["notes"]
+
+
+def _table(found: Mapping[str, Any], columns: Sequence[tuple[str, str, str]]) -> list[str]:
+    """A row a model, and a row a pair of models, told by the mean over cells. A column: (heading, suite, cell)."""
+    models, pairs = found["models"], found["differences"]
+    width = max(12, *(len(name) + 2 for name in models), *(len(name) - UPDATES + 2 for name in pairs))
+    head = f"{'model':{width}}{'updates':>{UPDATES}}"
+    for heading, _, cell in columns:
+        head += f"{heading:>{SCORE}}" + (f"{'accuracy':>{ACCURACY}}" if cell == "mean" else "")
+    told = [head]
+    for name, suites in models.items():
         updates = sorted(set(found["updates"][name]))
         row = f"{name:{width}}{'-'.join(map(str, updates[:: max(1, len(updates) - 1)])):>{UPDATES}}"
-        for split in tested:
-            mean = scores[split]["mean"]
-            row += f"{_told(mean['score']):>30}{mean['accuracy']['mean']:>10.3f}"
+        for _, suite, cell in columns:
+            own = suites[suite][cell]
+            row += f"{_told(own['score']):>{SCORE}}"
+            row += f"{own['accuracy']['mean']:>{ACCURACY}.3f}" if cell == "mean" else ""
         told.append(row)
-    for name, splits in found["differences"].items():
+    for name, suites in pairs.items():
         row = f"{name:{width + UPDATES}}"
-        told.append((row + "".join(f"{_told(splits[split]):>30}{'':10}" for split in tested)).rstrip())
+        for _, suite, cell in columns:
+            row += f"{_told(suites[suite]):>{SCORE}}{'':{ACCURACY}}" if cell == "mean" else ""
+        told.append(row.rstrip())
     return told
 
 
@@ -99,21 +119,20 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _scores(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """model -> split -> task or mean -> accuracy and score -> spread over the seeds."""
-    first = evaluations[0]
+def _scores(runs: Sequence[Scores]) -> dict[str, Any]:
+    """model -> suite -> task, cell or mean -> accuracy and score -> spread over the seeds."""
     return {
         model: {
-            split: {
-                task: {
-                    measure: spread([each[model][split][task][measure] for each in evaluations])
+            suite: {
+                cell: {
+                    measure: spread([each[model][suite][cell][measure] for each in runs])
                     for measure in ("accuracy", "score")
                 }
-                for task in tasks
+                for cell in cells
             }
-            for split, tasks in splits.items()
+            for suite, cells in suites.items()
         }
-        for model, splits in first.items()
+        for model, suites in runs[0].items()
     }
 
 
@@ -122,17 +141,18 @@ def _differences(models: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for one, other in pairs_of(list(models)):
         found[name_of(one, other)] = {
-            split: spread(
+            suite: spread(
                 [
                     a - b
                     for a, b in zip(
-                        models[one][split]["mean"]["score"]["seeds"],
-                        models[other][split]["mean"]["score"]["seeds"],
+                        models[one][suite]["mean"]["score"]["seeds"],
+                        models[other][suite]["mean"]["score"]["seeds"],
                         strict=True,
                     )
                 ]
             )
-            for split in models[one]
+            for suite in models[one]
+            if suite in models[other]
         }
     return found
 
@@ -156,5 +176,9 @@ def _steps(folder: Path) -> int:
 
 
 def _told(value: Mapping[str, Any]) -> str:
-    interval = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
-    return f"{value['mean']:.3f}{interval}"
+    mean, low, high = (None if value[key] is None else _decimal(value[key]) for key in ("mean", "low", "high"))
+    return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
+
+
+def _decimal(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # what rounds to nothing has no sign
