@@ -171,16 +171,29 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--seed", "-1", "RECIPE"], "--seed -1: must be greater than or equal to 0"),
         (["eval", "model", "RECIPE", "--split", "train"], "invalid choice: 'train'"),
         (["data", "build", "RECIPE"], "required: --out"),
+        (["check", "RECIPE", "--json", "."], "--json: . is a folder; name a file"),
+        (["data", "build", "RECIPE", "--out", "RECIPE"], "is a file; name a folder"),
+        (["data", "show", "RECIPE", "--out", "RECIPE/page.html"], "recipe.yaml is no folder"),
         (["report", "missing"], "missing is not the directory of a run"),
         (["grade", "--rewards.timeout", "1"], "give the recipe with --recipe"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_use_is_refused_with_code_2(recipe: Path, words: list[str], expected: str) -> None:
-    done = curr_reft(*[str(recipe) if word == "RECIPE" else word for word in words])
+    done = curr_reft(*[word.replace("RECIPE", str(recipe)) for word in words])
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_place_that_is_read_only_is_refused_before_the_work(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+    with pytest.raises(SystemExit) as left:
+        main(["eval", "embedded", str(recipe), "--json", str(tmp_path / "new" / "scores.json")])
+    assert left.value.code == 2
+    assert f"{tmp_path} is read-only here; choose another place" in capsys.readouterr().err
 
 
 def test_data_build_writes_rows_images_and_a_card(
@@ -268,6 +281,8 @@ def test_output_that_nobody_reads_is_no_error(recipe: Path) -> None:
         (DiskFullError("full"), 3),
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space left on device"), 3),
+        (PermissionError(13, "Permission denied", "a.json"), 2),
+        (OSError(30, "Read-only file system", "a.json"), 2),
     ],
     ids=repr,
 )

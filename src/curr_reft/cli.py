@@ -4,6 +4,7 @@ Nothing heavy is imported here; a command imports what it needs when it is carri
 """
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -14,10 +15,11 @@ from collections.abc import Sequence
 from curr_reft import __version__, stopping
 from curr_reft.commands.help_text import EXIT_CODES, KEYS, HelpText, ListKeys
 from curr_reft.commands.table import COMMANDS, Command
-from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError
+from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError, UsageError
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
 
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 OTHER_PROBLEMS_SHOWN = 9
 
 
@@ -47,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno in NO_SPACE:
             print(f"error: no space left: {error}", file=sys.stderr)
             return DiskFullError.exit_code
+        if error.errno in NO_ACCESS:
+            print(
+                f"error: no access to {error.filename} from {os.getcwd()}: {error.strerror}; choose another place, or "
+                "ask for the right to it",
+                file=sys.stderr,
+            )
+            return UsageError.exit_code
         raise
     finally:
         stopping.finish()

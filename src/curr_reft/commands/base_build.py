@@ -3,13 +3,18 @@
 import argparse
 from pathlib import Path
 
+from curr_reft.commands.common import folder_to_write
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder for the model; must be new or empty"
+        "--out", metavar="DIR", type=folder_to_write, required=True, help="folder for the model; must be new or empty"
     )
     parser.add_argument(
-        "--phases", metavar="DIR", type=Path, help="keep the model after each phase here; a build goes on from them"
+        "--phases",
+        metavar="DIR",
+        type=folder_to_write,
+        help="keep the model after each phase here; a build goes on from them",
     )
 
 

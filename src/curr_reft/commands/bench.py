@@ -3,7 +3,8 @@ step, one process a side, steps made in turn. Writes a Markdown table; --json ke
 
 import argparse
 import sys
-from pathlib import Path
+
+from curr_reft.commands.common import file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P,C,G",
         help="prompt tokens, completion tokens, completions a prompt; may be given more than once; default: the table",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows with all figures to this file")
+    parser.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help="write the rows with all figures to this file"
+    )
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="measured steps a side (default: 3)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of every process (default: 1)")
     parser.add_argument("--adapter", action="store_true", help="measure TRL with SharedPrefixGRPOTrainer too")

@@ -5,9 +5,8 @@ model's configuration and processor; --no-model does without these too.
 """
 
 import argparse
-from pathlib import Path
 
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_recipe, file_to_write, read_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check rows, images, questions and truths alone, for a model that is not here",
     )
     add_gpu_memory(parser)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers and problems there")
+    parser.add_argument("--json", metavar="FILE", type=file_to_write, help="write all numbers and problems there")
 
 
 def add_gpu_memory(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,40 @@
 """What several commands share."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from curr_reft.recipe import Recipe
+
+
+def file_to_write(text: str) -> Path:
+    """The type of a flag that names a file: what cannot be written is refused before the work, not after it."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file")
+    return _writable(path)
+
+
+def folder_to_write(text: str) -> Path:
+    """The type of a flag that names a folder, likewise."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; name a folder")
+    return _writable(path)
+
+
+def _writable(path: Path) -> Path:
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if path != there and not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: {there} is no folder; choose another place")
+    if not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(
+            f"{path} cannot be written: {there.absolute()} is read-only here; choose another place, or ask for the "
+            "right to write there"
+        )
+    return path
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

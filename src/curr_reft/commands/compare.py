@@ -6,10 +6,9 @@ says how many updates each model took: give sft.steps and curriculum.total_steps
 
 import argparse
 from functools import partial
-from pathlib import Path
 
 from curr_reft import stopping
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_recipe, folder_to_write, read_recipe
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
 
@@ -17,7 +16,9 @@ from curr_reft.processes import on_main
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--seeds", metavar="N", type=int, nargs="+", default=[0, 1, 2], help="seeds (default 0 1 2)")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the runs (default: output of the recipe)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=folder_to_write, help="folder of the runs (default: output of the recipe)"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -4,12 +4,14 @@ data card with counts, balances, leaks and what was left out."""
 import argparse
 from pathlib import Path
 
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_recipe, folder_to_write, read_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write; must be new or empty")
+    parser.add_argument(
+        "--out", metavar="DIR", type=folder_to_write, required=True, help="folder to write; must be new or empty"
+    )
     add_frame(parser)
     parser.add_argument(
         "--copy-images", action="store_true", help="copy image files into DIR/images; default: refer to them"

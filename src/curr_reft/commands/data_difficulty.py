@@ -5,9 +5,8 @@ cache.sqlite, from which a command that was cut off, or asks for more samples, g
 """
 
 import argparse
-from pathlib import Path
 
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_recipe, file_to_write, folder_to_write, read_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--items", metavar="N", type=int, help="the first N questions of each form and task; default: all"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--cache", metavar="FILE", type=Path, help="use this file instead of DIR/cache.sqlite")
+    parser.add_argument("--out", metavar="DIR", type=folder_to_write, required=True, help="folder for the results")
+    parser.add_argument("--cache", metavar="FILE", type=file_to_write, help="use this file instead of DIR/cache.sqlite")
 
 
 def execute(arguments: argparse.Namespace) -> None:

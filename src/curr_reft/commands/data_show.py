@@ -2,15 +2,14 @@
 opens offline."""
 
 import argparse
-from pathlib import Path
 
-from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.commands.common import add_recipe, file_to_write, read_recipe
 from curr_reft.commands.data_build import add_frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the page (.html)")
+    parser.add_argument("--out", metavar="FILE", type=file_to_write, required=True, help="the page (.html)")
     parser.add_argument(
         "--each", metavar="N", type=int, default=6, help="questions shown of every split, task and form (default 6)"
     )

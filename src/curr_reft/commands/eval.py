@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from curr_reft.commands.common import add_model, add_recipe, model_of, read_recipe
+from curr_reft.commands.common import add_model, add_recipe, file_to_write, folder_to_write, model_of, read_recipe
 
 SPLITS = ("in_domain", "out_of_domain", "general")
 
@@ -12,9 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_recipe(parser)
     parser.add_argument("--split", choices=SPLITS, action="append", help="only this split; may be repeated")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the scores to this file as well")
+    parser.add_argument("--json", metavar="FILE", type=file_to_write, help="write the scores to this file as well")
     parser.add_argument(
-        "--answers", metavar="DIR", type=Path, help="write every answer to files in this folder as well"
+        "--answers", metavar="DIR", type=folder_to_write, help="write every answer to files in this folder as well"
     )
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from curr_reft.commands.check import add_gpu_memory
+from curr_reft.commands.common import file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--boxes", choices=("pixels", "thousand", "unit"), help="what boxes are given in")
     parser.add_argument("--model", metavar="PATH", help="a folder, a hub name, or embedded")
     add_gpu_memory(parser)
-    parser.add_argument("--out", metavar="FILE", type=Path, help="the recipe to write; default: named after the data")
+    parser.add_argument(
+        "--out", metavar="FILE", type=file_to_write, help="the recipe to write; default: named after the data"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curr_reft.commands.common import read_recipe
+from curr_reft.commands.common import folder_to_write, read_recipe
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", metavar="RECIPE", help="recipe with the section self_improvement; default: that of the run"
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder for the verdicts; default: beside the candidates"
+        "--out", metavar="DIR", type=folder_to_write, help="folder for the verdicts; default: beside the candidates"
     )
     parser.add_argument("--retry-failed", action="store_true", help="ask again where the cache holds a failure")
 

@@ -9,6 +9,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from curr_reft.commands.common import folder_to_write
 from curr_reft.commands.judge import source_and_recipe
 from curr_reft.errors import UsageError
 from curr_reft.launch import joined
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", metavar="RECIPE", help="recipe with the section self_improvement; default: that of the run"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the result and the cache")
+    parser.add_argument(
+        "--out", metavar="DIR", type=folder_to_write, required=True, help="folder for the result and the cache"
+    )
     parser.add_argument("--items", metavar="N", type=int, help="judge N of the rows, drawn by the seed; default: all")
     parser.add_argument("--repeats", metavar="K", type=int, default=3, help="times each row is judged (default 3)")
     parser.add_argument(

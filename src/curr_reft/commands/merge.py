@@ -6,10 +6,14 @@ SOURCE is the directory of a run, or a folder with an adapter of peft's. The fol
 import argparse
 from pathlib import Path
 
+from curr_reft.commands.common import folder_to_write
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to write; it must not exist")
+    parser.add_argument(
+        "--out", metavar="DIR", type=folder_to_write, required=True, help="the folder to write; it must not exist"
+    )
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

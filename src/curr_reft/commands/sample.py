@@ -3,16 +3,15 @@
 Writes candidates.parquet and sampling.json to --out. Repeat the command to go on where it was cut off."""
 
 import argparse
-from pathlib import Path
 
-from curr_reft.commands.common import add_model, add_recipe, model_of, read_recipe
+from curr_reft.commands.common import add_model, add_recipe, folder_to_write, model_of, read_recipe
 from curr_reft.launch import joined
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_recipe(parser)
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the answers")
+    parser.add_argument("--out", metavar="DIR", type=folder_to_write, required=True, help="folder for the answers")
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ Validates on the recipe's validation split, and looks at its general pool; DIR/s
 import argparse
 from pathlib import Path
 
-from curr_reft.commands.common import add_model, add_recipe, model_of, read_recipe
+from curr_reft.commands.common import add_model, add_recipe, folder_to_write, model_of, read_recipe
 from curr_reft.launch import joined
 
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_recipe(parser)
     parser.add_argument("--rows", metavar="FILE", type=Path, required=True, help="JSON lines, as select writes them")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the training")
+    parser.add_argument("--out", metavar="DIR", type=folder_to_write, required=True, help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="go on with the training in DIR")
 
 
