@@ -3,7 +3,8 @@ the general pool that nothing is trained on), gains and times.
 
     python benchmarks/demo_evidence.py --seeds 0 1 2 --out runs/evidence [--json FILE]
 
-A run that is finished in OUT/seed-N is read, one that was cut off goes on.
+A run that is finished in OUT/seed-N is read, one that was cut off goes on. Intervals are made of its answers, as this
+version makes them.
 """
 
 import argparse
@@ -14,8 +15,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from curr_reft.evaluate.clusters import cluster_of_row
+from curr_reft.evaluate.general import SPLIT as GENERAL
+from curr_reft.evaluate.score_intervals import score_intervals
+from curr_reft.files import read_jsonl
+
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 SUITES = ("in_domain", "out_of_domain")
+RESAMPLES = 2000
 
 
 def finished_run(seed: int, out: Path) -> dict[str, Any]:
@@ -25,7 +32,30 @@ def finished_run(seed: int, out: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "curr_reft.cli", "run", str(RECIPE), "--seed", str(seed)]
         subprocess.run([*command, "--output", str(folder), "--resume"], check=True)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    for model in summary["evaluation"]:
+        for suite, cells in _intervals(folder / "eval", model).items():
+            scores = summary["general"][model] if suite == GENERAL else summary["evaluation"][model][suite]
+            for cell, bounds in cells.items():
+                assert abs(scores[cell]["score"] - bounds.pop("score")) < 1e-9, "the answers are those of the summary"
+                scores[cell] |= bounds
     return summary
+
+
+def _intervals(folder: Path, model: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Suite -> task, cell or mean -> score, low and high, of the answers in a run's folder ``eval``."""
+    suites: dict[str, dict[str, list[tuple[str, float]]]] = {}
+    for kind in ("predictions", "general"):
+        for row in read_jsonl(folder / f"{model}.{kind}.jsonl"):
+            suite, cell = (GENERAL, row["split"]) if kind == "general" else (row["split"], row["task"])
+            suites.setdefault(suite, {}).setdefault(cell, []).append((cluster_of_row(row), row["score"]))
+    found = {}
+    for suite, cells in suites.items():
+        intervals, mean = score_intervals(cells, RESAMPLES)
+        found[suite] = {
+            name: {"score": each.mean, "low": each.low, "high": each.high}
+            for name, each in {**intervals, "mean": mean}.items()
+        }
+    return found
 
 
 def _general_pool(runs: dict[int, dict[str, Any]], models: list[str]) -> dict[str, dict[str, list[dict[str, float]]]]:
@@ -81,6 +111,10 @@ def main() -> None:
             rows[model][suite] = means
             cells.append(f"{statistics.mean(means):.3f} ({' '.join(f'{mean:.3f}' for mean in means)})")
         print(f"| {model} | {' | '.join(cells)} |")
+    for suite in SUITES:
+        means = [run["evaluation"][model][suite]["mean"] for run in runs.values() for model in models]
+        halves = sorted((mean["high"] - mean["low"]) / 2 for mean in means)
+        print(f"{suite}: half of the 95 % interval of a mean is {halves[0]:.4f} to {halves[-1]:.4f}")
     general = _general_pool(runs, [model for model in models if all(model in run["general"] for run in runs.values())])
     for model in models[1:]:
         gains = {
