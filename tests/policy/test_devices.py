@@ -16,7 +16,7 @@ from pretended_gpu import PretendedGpu, pretended_gpu
 from curr_reft.policy import graphs as recording
 from curr_reft.policy.config import ModelConfig, SamplingConfig
 from curr_reft.policy.ended import Ended
-from curr_reft.policy.fixed_layout import FixedLayout
+from curr_reft.policy.fixed_layout import MaskedStep
 from curr_reft.policy.graphs import record
 from curr_reft.policy.load import load_policy
 from curr_reft.policy.logprobs import packed_logprobs
@@ -237,12 +237,12 @@ def test_layers_of_a_tower_wait_once_for_the_bounds_of_their_windows():
 
 def test_what_lies_elsewhere_shows(model_folder, monkeypatch):
     """A mask on the CPU in a decode step."""
-    attend = FixedLayout.attend_rows
+    attend = MaskedStep.attend_rows
 
-    def elsewhere(layout, layer, query, key, value, scale):
-        return attend(replace(layout, prefix_mask=layout.prefix_mask.cpu()), layer, query, key, value, scale)
+    def elsewhere(masked, *args):
+        return attend(replace(masked, mask_NS=masked.mask_NS.cpu()), *args)
 
-    monkeypatch.setattr(FixedLayout, "attend_rows", elsewhere)
+    monkeypatch.setattr(MaskedStep, "attend_rows", elsewhere)
     monkeypatch.setattr(recording, "WARM", 1)
     with pretended_gpu():
         policy = on_gpu(model_folder)
@@ -251,13 +251,13 @@ def test_what_lies_elsewhere_shows(model_folder, monkeypatch):
 
 
 def test_a_wait_in_a_capture_shows(model_folder, monkeypatch, caplog):
-    attend = FixedLayout.attend_rows
+    attend = MaskedStep.attend_rows
 
-    def waiting(layout, *args):
-        assert int(layout.step) >= 0
-        return attend(layout, *args)
+    def waiting(masked, *args):
+        assert int(masked.layout.step) >= 0
+        return attend(masked, *args)
 
-    monkeypatch.setattr(FixedLayout, "attend_rows", waiting)
+    monkeypatch.setattr(MaskedStep, "attend_rows", waiting)
     with pretended_gpu():
         policy = on_gpu(model_folder)
         rollout(policy, [policy.processor.encode("how many red")], SAMPLING, seed=1)

@@ -67,12 +67,12 @@ class Buffers:
     def view(self, bucket: Bucket) -> "FixedLayout":
         """The layout of a step of this shape."""
         K, D = self.shape.heads, self.shape.size
-        prefix, suffix = (bucket.groups, K, bucket.prefix, D), (bucket.rows, K, bucket.suffix, D)
+        prefix, suffix = (bucket.groups, K, bucket.prefix, D), (bucket.groups, K, bucket.width, bucket.suffix, D)
         return FixedLayout(
             bucket=bucket,
             prefix={layer: (_front(k, prefix), _front(v, prefix)) for layer, (k, v) in self._prefix.items()},
             suffix={layer: (_front(k, suffix), _front(v, suffix)) for layer, (k, v) in self._suffix.items()},
-            prefix_mask=_front(self._mask, (bucket.groups, 1, 1, bucket.prefix)),
+            prefix_mask=_front(self._mask, (bucket.groups, bucket.prefix)),
             tokens_A=self._tokens[: bucket.rows],
             positions_A=self._positions[: bucket.rows],
             step=self.step,
@@ -89,34 +89,18 @@ class FixedLayout:
 
     bucket: Bucket
     prefix: Keys  # (N, K, P, D)
-    suffix: Keys  # (A, K, T, D)
-    prefix_mask: torch.Tensor  # (N, 1, 1, P): 0, or -inf where a prompt is shorter
+    suffix: Keys  # (N, K, W, T, D)
+    prefix_mask: torch.Tensor  # (N, P): 0, or -inf where a prompt is shorter
     tokens_A: torch.Tensor  # int64: the input of the step
     positions_A: torch.Tensor  # int64: rotary position of the first sampled token of each row
     step: torch.Tensor  # int64 (1): number of the step, the place where keys and values are written
 
-    def attend_rows(
-        self, layer: int, query_AHD: torch.Tensor, key_AKD: torch.Tensor, value_AKD: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        """One token a row -> (A, H, D)."""
-        prefix_k, prefix_v = self.prefix[layer]
-        suffix_k, suffix_v = self.suffix[layer]
-        N, K, P, D = prefix_k.shape
-        A, H = query_AHD.shape[:2]
-        W, R, T = A // N, H // K, suffix_k.shape[2]
-        suffix_k.index_copy_(2, self.step, key_AKD[:, :, None])
-        suffix_v.index_copy_(2, self.step, value_AKD[:, :, None])
-        to_come_T = torch.arange(T, device=self.step.device) > self.step
-
-        query = query_AHD.mul(scale).reshape(N, W, K, R, D)
-        scores_prefix = query.transpose(1, 2).reshape(N, K, W * R, D) @ prefix_k.transpose(2, 3) + self.prefix_mask
-        scores_prefix = scores_prefix.view(N, K, W, R, P).transpose(1, 2).reshape(A, K, R, P)
-        scores_own = query.view(A, K, R, D) @ suffix_k.transpose(2, 3)
-        scores = torch.cat((scores_prefix, scores_own.masked_fill(to_come_T, -torch.inf)), dim=-1)
-        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-        seen = weights[..., :P].reshape(N, W, K, R, P).transpose(1, 2).reshape(N, K, W * R, P) @ prefix_v
-        seen = seen.view(N, K, W, R, D).transpose(1, 2).reshape(A, K, R, D)
-        return (seen + weights[..., P:] @ suffix_v).reshape(A, H, D)
+    def masked(self) -> "MaskedStep":
+        """The layout for the layers of one step, which mask the same keys."""
+        to_come_T = torch.arange(self.bucket.suffix, device=self.step.device) > self.step
+        own_T = torch.zeros_like(to_come_T, dtype=self.prefix_mask.dtype).masked_fill_(to_come_T, -torch.inf)
+        mask_NS = torch.cat((self.prefix_mask, own_T.expand(len(self.prefix_mask), -1)), dim=1)
+        return MaskedStep(layout=self, mask_NS=mask_NS)
 
     def take_prompts(self, keys: Keys, groups: Sequence[int], lengths_N: torch.Tensor) -> None:
         """Copies the prompts numbered ``groups`` out of ``keys`` (of any length up to this bucket's); may overlap."""
@@ -130,10 +114,43 @@ class FixedLayout:
                 mine[:, :, length:] = 0
         lengths = lengths_N.to(device).index_select(0, index)
         beyond = torch.arange(self.bucket.prefix, device=device) >= lengths[:, None]
-        self.prefix_mask.zero_().masked_fill_(beyond[:, None, None], -torch.inf)
+        self.prefix_mask.zero_().masked_fill_(beyond, -torch.inf)
 
     def take_rows(self, other: "FixedLayout", sources_A: torch.Tensor, written: int) -> None:
         """Copies the first ``written`` tokens of the rows at these places of ``other``; may overlap."""
         for layer, pair in self.suffix.items():
             for mine, theirs in zip(pair, other.suffix[layer], strict=True):
-                mine[:, :, :written] = theirs[:, :, :written].index_select(0, sources_A)
+                N, K, W, _, D = mine.shape
+                rows = theirs[:, :, :, :written].transpose(1, 2).flatten(0, 1).index_select(0, sources_A)
+                mine[:, :, :, :written] = rows.view(N, W, K, written, D).transpose(1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedStep:
+    """One step of a layout. Every operation here is a kernel of some microseconds in every layer: all scores of a group
+    stand side by side, as they come out of the products, and nothing is put in another order between them."""
+
+    layout: FixedLayout
+    mask_NS: torch.Tensor  # S = P + T keys: 0, or -inf where a row of the group sees none
+
+    def attend_rows(
+        self, layer: int, query_AHD: torch.Tensor, key_AKD: torch.Tensor, value_AKD: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """One token a row -> (A, H, D)."""
+        prefix_k, prefix_v = self.layout.prefix[layer]
+        suffix_k, suffix_v = self.layout.suffix[layer]
+        N, K, P, D = prefix_k.shape
+        W, T = suffix_k.shape[2:4]
+        A, H = query_AHD.shape[:2]
+        R = H // K
+        for states, new_AKD in ((suffix_k, key_AKD), (suffix_v, value_AKD)):
+            states.index_copy_(3, self.layout.step, new_AKD.view(N, W, K, 1, D).transpose(1, 2))
+        query = query_AHD.view(N, W, K, R, D).transpose(1, 2).reshape(N * K, W * R, D)
+        scores_prefix = query @ prefix_k.flatten(0, 1).transpose(1, 2)
+        scores_own = query.view(N * K * W, R, D) @ suffix_k.flatten(0, 2).transpose(1, 2)
+        scores = torch.cat((scores_prefix.view(N, K * W * R, P), scores_own.view(N, K * W * R, T)), dim=-1)
+        weights = torch.add(self.mask_NS[:, None], scores, alpha=scale).softmax(-1)
+        seen = weights.view(N * K, W * R, P + T)[..., :P] @ prefix_v.flatten(0, 1)
+        own = weights.view(N * K * W, R, P + T)[..., P:]
+        seen = torch.baddbmm(seen.view(N * K * W, R, D), own, suffix_v.flatten(0, 2))
+        return seen.view(N, K, W, R, D).transpose(1, 2).reshape(A, H, D)

@@ -72,7 +72,7 @@ class StepGraphs:
 
             def run() -> torch.Tensor:
                 cos, sin = lean.rotations((layout.positions_A + layout.step)[:, None], axes)
-                logits_AV: torch.Tensor = head(lean.step(layout.tokens_A, layout, cos[:, 0], sin[:, 0]))
+                logits_AV: torch.Tensor = head(lean.step(layout.tokens_A, layout.masked(), cos[:, 0], sin[:, 0]))
                 return logits_AV
 
             replay, logits_AV = record(run, self.device, self._pool, self._stream)
