@@ -1,12 +1,14 @@
 """How much disk a run comes to hold, and whether what is free is enough to begin or to go on."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curr_reft.files import free_space, human_size, require_space
-from curr_reft.planned import planned_trainings
+from curr_reft.planned import PlannedTraining, planned_trainings
+from curr_reft.policy.config import Part
 from curr_reft.recipe import Recipe
 
 NUMBER = 4  # bytes of a float32: weights in checkpoints are held so, whatever the model computes in
@@ -16,9 +18,9 @@ SLACK = 1 << 16  # headers, JSON files, folder entries of a checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """Bytes that the run directory comes to hold, at most. Rollouts, answers and pictures are not counted."""
+    """Bytes that the run directory comes to hold, at most. Rollouts, answers, pictures and tokenizers are not counted."""
 
-    checkpoint: int  # one, with the optimizer
+    checkpoint: int  # the largest, with the optimizer
     checkpoints: int
     model: int  # one published model
     models: int  # published ones, and the final
@@ -34,23 +36,39 @@ class Disk:
         return self.needed <= self.held + self.free
 
 
-def plan_disk(recipe: Recipe, trained: int, parameters: int, itemsize: int) -> Disk:
-    """Of a run of ``recipe`` whose model has ``parameters`` of ``itemsize`` bytes, ``trained`` of them trained.
+def plan_disk(recipe: Recipe, trained: Mapping[Part, int], parameters: int, itemsize: int) -> Disk:
+    """Of a run of ``recipe`` whose model has ``parameters`` of ``itemsize`` bytes. ``trained``: numbers that a training
+    updates in each part of the model which it does not freeze; with LoRA those of the adapter there.
 
-    A training that is over keeps ``keep_last`` checkpoints and the best, without optimizers. The one under way may
-    keep the best as of each of these too, all with optimizers, and writes a new one before an old one goes.
+    A training that is over keeps its last checkpoints and the best, without optimizers. The one under way may keep the
+    best as of each of these too, all with optimizers, and writes a new one before an old one goes.
     """
-    trainings, keep = len(planned_trainings(recipe)), recipe.checkpoint.keep_last
-    checkpoint = WITH_OPTIMIZER * trained + SLACK
-    over = (trainings - 1) * (keep + 1) * (NUMBER * trained + SLACK)
+    trainings = planned_trainings(recipe)
+    checkpoint = most = over = 0
+    for training in trainings:
+        numbers = sum(count for part, count in trained.items() if part not in training.freeze)
+        whole = WITH_OPTIMIZER * numbers + SLACK
+        under_way, left = _kept(recipe, training)
+        checkpoint, most = max(checkpoint, whole), max(most, over + under_way * whole)
+        over += left * (NUMBER * numbers + SLACK)
+    beside = sum(trained.values()) if recipe.model.quantize else 0  # of a model in 4 bits the adapter stands beside it
+    model = parameters * itemsize + NUMBER * beside
     return Disk(
         checkpoint=checkpoint,
-        checkpoints=over + (2 * keep + 1) * checkpoint,
-        model=parameters * itemsize,
-        models=(trainings + 1) * parameters * itemsize,
+        checkpoints=max(most, over),
+        model=model,
+        models=(len(trainings) + 1) * model,
         held=sum(_size(path) for path in _weights(recipe.output)),
         free=free_space(recipe.output),
     )
+
+
+def _kept(recipe: Recipe, training: PlannedTraining) -> tuple[int, int]:
+    """Checkpoints there are at most while a training is under way, and once it is over."""
+    keep = recipe.checkpoint.keep_last
+    saves = 1 + math.ceil(training.budget / recipe.checkpoint.every)  # the start is one
+    best = training.hand_on == "best"  # else the best is the last
+    return min(saves, keep * (1 + best) + 1), min(saves, keep + best)
 
 
 def told(disk: Disk, output: Path) -> str:

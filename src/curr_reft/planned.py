@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from curr_reft import rounds
 from curr_reft.curriculum.config import StageConfig
+from curr_reft.policy.config import Part
 from curr_reft.recipe import Recipe
-from curr_reft.train.config import OptimizerConfig, SftConfig
+from curr_reft.train.config import HandOn, OptimizerConfig, SftConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,8 @@ class PlannedTraining:
     name: str  # run/stage, as it is marked done
     budget: int  # updates
     read_by: str | None  # a recipe key by which updates before the last depend on the budget; none: they do not
+    freeze: tuple[Part, ...]  # parts of the model that it leaves as they are
+    hand_on: HandOn
     asks: StageConfig | None = None  # of RL: the stage, whatever its steps
 
 
@@ -31,11 +34,28 @@ def planned_trainings(recipe: Recipe) -> list[PlannedTraining]:
     def rl(name: str, stage: StageConfig, budget: int) -> None:
         asks = stage.model_copy(update={"steps": "rest"})
         read = next(_read_by_rl(recipe), None)
-        found.append(PlannedTraining(name=name, budget=budget, read_by=read, asks=asks))
+        found.append(
+            PlannedTraining(
+                name=name,
+                budget=budget,
+                read_by=read,
+                freeze=recipe.model.freeze,
+                hand_on=recipe.checkpoint.hand_on,
+                asks=asks,
+            )
+        )
 
     def sft(name: str, config: SftConfig, key: str) -> None:
         read = next(_read_by_rate(config.optimizer, f"{key}.optimizer"), None)
-        found.append(PlannedTraining(name=name, budget=config.steps, read_by=read))
+        found.append(
+            PlannedTraining(
+                name=name,
+                budget=config.steps,
+                read_by=read,
+                freeze=recipe.model.freeze if config.freeze is None else config.freeze,
+                hand_on=config.hand_on or recipe.checkpoint.hand_on,
+            )
+        )
 
     spent = 0
     for number, stage in enumerate(stages, start=1):

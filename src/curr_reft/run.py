@@ -16,10 +16,12 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from curr_reft import processes, rounds
+from curr_reft.checks.costs import disk_of
+from curr_reft.checks.model import describe_model
 from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
 from curr_reft.difficulty import training_questions
-from curr_reft.disk_plan import plan_disk, require_room, told
+from curr_reft.disk_plan import require_room, told
 from curr_reft.evaluate.differences import differences
 from curr_reft.evaluate.general import evaluate_general, general_table
 from curr_reft.evaluate.profile import profile, stages_at_chance, with_plan
@@ -133,7 +135,7 @@ class Run:
     def measure_base(self) -> list[dict[str, Any]]:
         """Check the base, profile it, evaluate it. Its weights are held no longer than that."""
         base = self.trainings.load(self.base_start)
-        self.check_disk(base)
+        self.check_disk()
         self.check_policy(base)
         cells = self.profile_base(base)
         if self.recipe.difficulty is not None:
@@ -142,14 +144,12 @@ class Run:
             self.evaluate("base", lambda: base, self.base_start.sha256)
         return cells
 
-    def check_disk(self, base: Policy) -> None:
+    def check_disk(self) -> None:
         """Say what the run needs and what is free; go no further where two checkpoints do not fit."""
-        weights = list(base.model.parameters())
-        trained = sum(each.numel() for each in weights if each.requires_grad)
-        stored = max(each.element_size() for each in weights)
 
         def check() -> None:
-            disk = plan_disk(self.recipe, trained, sum(each.numel() for each in weights), stored)
+            _, facts = describe_model(self.recipe.model)
+            disk = disk_of(self.recipe, facts)
             self.console.say(told(disk, self.folder))
             require_room(self.recipe, self.directory.run["phases"], disk)
 

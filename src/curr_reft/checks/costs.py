@@ -50,7 +50,7 @@ def seconds_of(recipe: Recipe, facts: ModelFacts, steps: Steps, longest: Prompt)
 
 
 def disk_of(recipe: Recipe, facts: ModelFacts) -> Disk:
-    return plan_disk(recipe, facts.trained, facts.parameters, getattr(torch, facts.dtype).itemsize)
+    return plan_disk(recipe, facts.trained_by_part, facts.parameters, getattr(torch, facts.dtype).itemsize)
 
 
 def disk_problem(recipe: Recipe, disk: Disk) -> tuple[str, str] | None:

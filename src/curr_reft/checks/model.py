@@ -1,14 +1,15 @@
 """What is known of a model without its weights: its processor, and the sizes of its parts off its configuration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
 from curr_reft.policy.adapters import adapter_layers
-from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.config import ModelConfig, Part
 from curr_reft.policy.families import Family, part_of
 from curr_reft.policy.load import load_chat_processor, load_config, weights_dtype
 from curr_reft.policy.processor import ChatProcessor
@@ -41,6 +42,7 @@ class ModelFacts:
     text: int  # parameters of the language model that every token passes: without embeddings
     vision: int  # of tower and aligner
     trained: int  # with model.lora those of the adapter
+    trained_by_part: Mapping[Part, int]  # of trainings that do not freeze the part
     adapter: int  # parameters that model.lora adds
     bytes: int  # of the weights as they are held, the adapter too
     dtype: Literal["float32", "bfloat16"]
@@ -65,7 +67,7 @@ def describe_model(config: ModelConfig) -> tuple[ChatProcessor, ModelFacts]:
     language = {name: count for name, count in counts.items() if part_of(name, family) == "language"}
     layers = adapter_layers(model, family, config) if config.lora is not None else []
     adapter = sum(_adapter(model.get_submodule(name), config) for name in layers)
-    frozen = {name for name in counts if part_of(name, family) in config.freeze}
+    by_part = _trained_by_part(model, counts, family, config)
     text = model_config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -73,7 +75,8 @@ def describe_model(config: ModelConfig) -> tuple[ChatProcessor, ModelFacts]:
         parameters=sum(counts.values()),
         text=sum(count for name, count in language.items() if "embed_tokens" not in name),
         vision=sum(counts.values()) - sum(language.values()),
-        trained=adapter if config.lora else sum(count for name, count in counts.items() if name not in frozen),
+        trained=sum(count for part, count in by_part.items() if part not in config.freeze),
+        trained_by_part=by_part,
         adapter=adapter,
         bytes=_weight_bytes(model, counts, family, config, dtype) + adapter * 4,
         dtype=dtype,
@@ -86,6 +89,17 @@ def describe_model(config: ModelConfig) -> tuple[ChatProcessor, ModelFacts]:
         longest=processor.max_length,
     )
     return processor, facts
+
+
+def _trained_by_part(model: nn.Module, counts: dict[str, int], family: Family, config: ModelConfig) -> dict[Part, int]:
+    """Numbers that are trained in each part unless it is frozen: the fine-tunings of a run may freeze other parts."""
+    if config.lora is None:
+        named = [(part_of(name, family), count) for name, count in counts.items()]
+    else:
+        unfrozen = config.model_copy(update={"freeze": ()})
+        layers = adapter_layers(model, family, unfrozen)
+        named = [(part_of(f"{name}.", family), _adapter(model.get_submodule(name), config)) for name in layers]
+    return {part: sum(count for its, count in named if its == part) for part in get_args(Part)}
 
 
 def _adapter(layer: nn.Module, config: ModelConfig) -> int:
