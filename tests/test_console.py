@@ -48,6 +48,18 @@ def test_a_terminal_gets_a_bar_with_the_same_numbers() -> None:
     console.close()  # twice does no harm
 
 
+def test_a_narrow_terminal_keeps_the_place_and_the_time_left() -> None:
+    screen = io.StringIO()
+    console = Console()
+    console.terminal = Terminal(file=screen, force_terminal=True, width=80, highlight=False, color_system=None)
+    console.begin("self_improvement", "", 2000)
+    console.row({**ROW, "run": "self_improvement", "stage": "", "step": 1234})
+    console.close()
+    shown = screen.getvalue()
+    for part in ("self_improvement ", "1234/2000 ", "-:--:--", "reward 1.25", "…"):
+        assert part in shown
+
+
 def test_steps_without_rewards_or_scores_show_their_loss() -> None:
     assert step_text({"loss": 0.5, "tokens_per_second": 10.0}) == "loss +0.500, 10 tokens/s"
     assert step_text({**ROW, "reward": None, "accuracy": None}).startswith("loss +0.123")

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class Console:
@@ -42,9 +43,12 @@ class Console:
             return
         if self._current != key:
             self.close()
+            # In a narrow terminal the numbers are cut, not the place and the time left.
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.completed}/{task.total}"),
-                TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=self.terminal, transient=True,
+                TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.completed}/{task.total}"),
+                TimeRemainingColumn(), TextColumn("{task.fields[text]}", table_column=rest),
+                console=self.terminal, transient=True, expand=True,
             )  # fmt: skip
             self._progress.start()
             self._task = self._progress.add_task(_name(key), total=self.budgets.get(key), text="")
