@@ -46,7 +46,7 @@ def measure(policy: Policy, prompts: Sequence[EncodedPrompt], sampling: Sampling
     """Processor seconds of one rollout and one forward and backward over all its groups; tokens of the training row."""
     policy.model.zero_grad()
     begun = time.process_time()
-    groups = rollout(policy, prompts, sampling, seed=seed, vision_graph=True)
+    groups = rollout(policy, prompts, sampling, seed=seed, graph="vision")
     rolled = time.process_time()
     batch = pack(groups, policy.family)
     logprobs_S = packed_logprobs(policy, batch)

@@ -22,7 +22,7 @@ from curr_reft.recipe import load_recipe
 from curr_reft.rewards.custom import Logged
 from curr_reft.seeding import derive_seed
 from curr_reft.train.grpo import GrpoObjective
-from curr_reft.train.one_pass import continues_vision
+from curr_reft.train.one_pass import kept_graph
 
 PARTS = ("encode", "rollout", "grade", "pack", "forward", "backward", "optimizer")
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
@@ -52,9 +52,9 @@ def profile(form: str, steps: int, packed: bool) -> dict[str, float]:
         questions = sampler.draw(step)
         prompts = [policy.processor.encode_question(question) for question in questions]
         lap("encode")
-        one_pass = continues_vision(policy, prompts, recipe.rl, recipe.sampling, objective.tokens.tokens)
+        graph = kept_graph(policy, prompts, recipe.rl, recipe.sampling, objective.tokens.tokens)
         seed = derive_seed(0, "rollout", step)
-        groups = rollout(policy, prompts, recipe.sampling, seed=seed, vision_graph=one_pass)
+        groups = rollout(policy, prompts, recipe.sampling, seed=seed, graph=graph)
         lap("rollout")
         graded = objective.grade(questions, groups, step, Logged(count=sum(len(g.completions) for g in groups)))
         lap("grade")

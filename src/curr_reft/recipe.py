@@ -151,6 +151,10 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "sampling.group_size", "must be at least 2: an answer is paid by comparison with its group"
     if recipe.sampling.temperature == 0:
         yield "sampling.temperature", "must be above 0: training needs answers that differ"
+    if recipe.rl.one_prompt_pass:
+        yield from (
+            ("rl.one_prompt_pass", f"{rule}; set it to false, or {way}") for rule, way in _no_prompt_pass(recipe.model)
+        )
     for position, stage in enumerate(recipe.curriculum.stages):
         key = f"curriculum.stages.{position}"
         if not stage.forms:
@@ -172,6 +176,16 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
     fixed = sum(steps for steps in budgets if isinstance(steps, int))
     if budgets[-1] == "rest" and fixed == recipe.curriculum.total_steps:
         yield "curriculum.total_steps", f"the earlier stages take all {fixed} steps, none is left for the last one"
+
+
+def _no_prompt_pass(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    """(rule, way out) of what forbids to train from the rollout's own forward over the prompts."""
+    if not model.packed:
+        yield "on the plain path every completion has a prompt of its own", "set model.packed to true"
+    if model.gradient_checkpointing:
+        yield "model.gradient_checkpointing keeps no activations of a forward", "set that to false"
+    if model.lora is not None and model.lora.dropout > 0:
+        yield "model.lora.dropout is not what a rollout computes with", "set that to 0"
 
 
 def _nothing_to_train(model: ModelConfig, freeze: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ def test_the_command_measures_all_sides_and_keeps_the_figures(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     (made,) = json.loads(file.read_text())
     assert made["shape"] == {"P": 28, "visual": 8, "C": 3, "G": 2}
-    assert made["options"] == {"lora": True, "gradient_checkpointing": False}
+    assert made["options"] == {"lora": True, "gradient_checkpointing": False, "one_prompt_pass": False}
     for side in ("ours", "peer", "adapter"):
         seconds = made["seconds"][side]
         parts = [seconds[phase] for phase in ("generation", "training", "optimizer")]

@@ -5,13 +5,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from curr_reft.bench.measure import SUBJECT
-from curr_reft.bench.ours import SubjectSampler
+from curr_reft.bench.ours import SubjectSampler, build_policy
 from curr_reft.bench.shape import DEFAULT_SHAPES, Shape, parse_shape
 from curr_reft.bench.subject import build_model, build_processor, image_of, text_of
 from curr_reft.bench.work import PROMPTS, Options, Product, distinct, flops, sizes_of, step_work, training_work
 from curr_reft.errors import UsageError
-from curr_reft.policy.config import ModelConfig
+from curr_reft.policy.config import ModelConfig, SamplingConfig
+from curr_reft.policy.logprobs import packed_logprobs
+from curr_reft.policy.packing import pack
 from curr_reft.policy.policy import wrap_model
+from curr_reft.policy.rollout import rollout
 
 SMALL = Shape(P=97, C=5, G=2)
 LINEAR = ("aten.mm", "aten.addmm", "aten.convolution", "aten.convolution_backward")
@@ -65,6 +68,22 @@ def test_linear_layers_are_counted_as_torch_counts_them() -> None:
     counted = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
     linear = sum(counted.get(name, 0) for name in LINEAR)
     ours = [product for product in training_work(SUBJECT, SMALL, Options(), shared=False) if product.batch == 1]
+    assert linear == flops(ours)
+
+
+@pytest.mark.parametrize("one_prompt_pass", [False, True])
+def test_linear_layers_of_our_step_are_counted_as_torch_counts_them(one_prompt_pass: bool) -> None:
+    """The forward and backward of the packed row; of its completions alone, on the rollout's pass over the prompts."""
+    options = Options(one_prompt_pass=one_prompt_pass)
+    policy = build_policy(build_model(), options)
+    prompts = policy.processor.encode_questions(SubjectSampler(shape=SMALL).draw(1))
+    sampling = SamplingConfig(group_size=SMALL.G, max_new_tokens=SMALL.C)
+    groups = rollout(policy, prompts, sampling, seed=0, graph="prompts" if one_prompt_pass else "vision")
+    with FlopCounterMode(display=False) as counter:
+        packed_logprobs(policy, pack(groups, policy.family)).sum().backward()
+    counted = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
+    linear = sum(counted.get(name, 0) for name in LINEAR)
+    ours = [product for product in training_work(SUBJECT, SMALL, options, shared=True) if product.batch == 1]
     assert linear == flops(ours)
 
 

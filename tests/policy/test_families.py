@@ -75,21 +75,26 @@ def test_family_is_exact(family_policy, family_prompts):
     assert packed_gradients.keys() == plain_gradients.keys()
     assert {part_of(name, policy.family) for name in plain_gradients} == {"vision", "aligner", "language"}
 
-    # A bias of keys without rotary positions has no gradient, but for rounding: softmax does not see it.
-    whole = torch.cat([gradient.flatten() for gradient in plain_gradients.values()]).norm()
-    silent = {name for name, gradient in plain_gradients.items() if gradient.norm() < 1e-6 * whole}
-    assert all(name.endswith("k_proj.bias") for name in silent)
-    assert all(packed_gradients[name].norm() < 1e-6 * whole for name in silent)
-    relative = {
-        name: float((packed_gradients[name] - theirs).norm() / theirs.norm())
-        for name, theirs in plain_gradients.items()
-        if name not in silent
-    }
+    relative = relative_differences(packed_gradients, plain_gradients)
     worst = max(relative, key=relative.__getitem__)
     difference = float((packed - plain).abs().max())
     print(f"\n{policy.core.config.model_type}: log-probabilities {difference:.1e}, gradients {relative[worst]:.1e}")
     assert difference <= 2e-5
     assert relative[worst] <= 1e-4, worst
+
+
+def relative_differences(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Of gradients of a family, by parameter."""
+    # A bias of keys without rotary positions has no gradient, but for rounding: softmax does not see it.
+    whole = torch.cat([gradient.flatten() for gradient in theirs.values()]).norm()
+    silent = {name for name, gradient in theirs.items() if gradient.norm() < 1e-6 * whole}
+    assert all(name.endswith("k_proj.bias") for name in silent)
+    assert all(ours[name].norm() < 1e-6 * whole for name in silent)
+    return {
+        name: float((ours[name] - gradient).norm() / gradient.norm())
+        for name, gradient in theirs.items()
+        if name not in silent
+    }
 
 
 @exact
@@ -153,6 +158,23 @@ def test_sampled_logprobs_are_those_of_training(family_policy, family_prompts):
         trained = packed_logprobs(policy, batch, temperature)
         assert (trained - batch.sampled_logprobs_S).abs().max() <= limit
         assert len(set(batch.targets_S.tolist())) > 10  # it does not say one thing all the time
+
+
+@exact
+def test_training_from_the_rollouts_own_pass(family_policy, family_prompts):
+    """Completions alone, on keys and logits that prefill left with their graph."""
+    policy = family_policy
+    batch = pack(rollout(policy, family_prompts, SAMPLING, seed=5, graph="prompts"), policy.family)
+    seen: list[int] = []
+    embeddings = policy.core.get_input_embeddings()
+    watch = embeddings.register_forward_hook(lambda module, args, output: seen.append(args[0].numel()))
+    (ours, gradients), (theirs, others) = (scored(policy, packed_logprobs(policy, batch)) for _ in range(2))
+    watch.remove()
+    inputs = len(batch.targets_S) - sum(len(group.completions) for group in batch.groups)
+    assert seen == [inputs, batch.length]
+    assert (ours - theirs).abs().max() <= 2e-5
+    assert gradients.keys() == others.keys()
+    assert max(relative_differences(gradients, others).values()) <= 1e-4
 
 
 @exact

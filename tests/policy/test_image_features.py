@@ -102,7 +102,7 @@ def test_a_projector_that_is_trained_is_not_remembered(counted, picture):
 def test_training_goes_on_from_the_graph_of_the_rollout(counted, picture):
     policy, seen = counted()
     prompts = ask(policy, picture)
-    groups = rollout(policy, prompts, SAMPLING, seed=0, vision_graph=True)
+    groups = rollout(policy, prompts, SAMPLING, seed=0, graph="vision")
     assert not any(c.logprobs_T.requires_grad for group in groups for c in group.completions)
     ours, theirs = gradients(policy, groups), gradients(counted()[0], groups)
     assert len(seen) == 1

@@ -126,7 +126,7 @@ def test_a_trained_tower_is_not_remembered(counted, prompts):
 def test_training_goes_on_from_the_graph_of_the_rollout(counted, fresh, prompts):
     """One pass less, the same gradients; once only, and only for images that were there."""
     policy, seen = counted()
-    groups = rollout(policy, prompts, SAMPLING, seed=0, vision_graph=True)
+    groups = rollout(policy, prompts, SAMPLING, seed=0, graph="vision")
     assert not any(c.logprobs_T.requires_grad for group in groups for c in group.completions)
     ours, theirs = gradients(policy, groups), gradients(fresh(), groups)
     assert len(seen) == 1
@@ -137,10 +137,10 @@ def test_training_goes_on_from_the_graph_of_the_rollout(counted, fresh, prompts)
     gradients(policy, groups)
     assert len(seen) == 2
 
-    rollout(policy, prompts[1:], SAMPLING, seed=0, vision_graph=True)
+    rollout(policy, prompts[1:], SAMPLING, seed=0, graph="vision")
     gradients(policy, groups)
     assert len(seen) == 4
-    some = rollout(policy, prompts, SAMPLING, seed=0, vision_graph=True)[1:]
+    some = rollout(policy, prompts, SAMPLING, seed=0, graph="vision")[1:]
     ours, theirs = gradients(policy, some), gradients(fresh(), some)
     assert len(seen) == 5
     for name, gradient in theirs[1].items():
@@ -149,7 +149,7 @@ def test_training_goes_on_from_the_graph_of_the_rollout(counted, fresh, prompts)
 
 def test_a_rollout_forgets_the_graph_of_the_one_before(counted, prompts):
     policy, seen = counted()
-    groups = rollout(policy, prompts, SAMPLING, seed=0, vision_graph=True)
+    groups = rollout(policy, prompts, SAMPLING, seed=0, graph="vision")
     rollout(policy, [replace(prompts[2])], SAMPLING, seed=0)
     with torch.no_grad():
         policy.patch_embedding.weight.mul_(2)

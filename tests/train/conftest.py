@@ -89,6 +89,7 @@ def grpo(prepared: Prepared, babble: object) -> Callable[..., GrpoObjective]:
         micro_batch_tokens: int = 16_384,
         prompts: int = 3,
         resample: dict[str, Any] | None = None,
+        one_prompt_pass: bool = False,
         **objective: Any,
     ) -> GrpoObjective:
         objective.setdefault("beta", 0.0 if reference is None else 0.1)
@@ -96,6 +97,7 @@ def grpo(prepared: Prepared, babble: object) -> Callable[..., GrpoObjective]:
             prompts_per_step=prompts,
             micro_batch_tokens=micro_batch_tokens,
             resample=None if resample is None else ResampleConfig(**resample),
+            one_prompt_pass=one_prompt_pass,
             optimizer=OptimizerConfig(lr=1e-3),
             objective=ObjectiveConfig(**objective),
         )

@@ -11,7 +11,7 @@ from curr_reft.policy import beginnings, packing, row
 from curr_reft.policy.beginnings import Trunk
 from curr_reft.recipe import load_recipe
 from curr_reft.train.config import RlConfig
-from curr_reft.train.one_pass import continues_vision
+from curr_reft.train.one_pass import kept_graph
 from curr_reft.trainings import Trainings
 
 
@@ -84,7 +84,7 @@ def test_what_is_shared_counts_once_when_one_pass_is_decided(fresh, grpo, questi
     prompts = [policy.processor.encode_question(question) for question in questions]
     most = sum(prompt.length + 4 * 7 for prompt in prompts) - beginnings.repeated_tokens(prompts)
     asked = [(policy, prompts, objective.config, objective.sampling, budget) for budget in (most, most - 1)]
-    assert [continues_vision(*each) for each in asked] == [True, False]
+    assert [kept_graph(*each) for each in asked] == ["vision", None]
 
 
 def test_the_recipe_asks_for_it(prepared):

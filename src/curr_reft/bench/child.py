@@ -48,7 +48,7 @@ def main(side: str, settings: dict[str, Any]) -> None:
         if side == "ours":
             policy = ours.build_policy(model, options)
             link.send(ready)
-            ours.run(policy, shape, steps, Path(folder), link)
+            ours.run(policy, shape, options, steps, Path(folder), link)
         else:
             trainer = peer.build_trainer(
                 trainer_class, model, subject.build_processor(), shape, steps, options, Path(folder)

@@ -132,12 +132,17 @@ def build_policy(model: Any, options: Options) -> Policy:
     return policy
 
 
-def run(policy: Policy, shape: Shape, steps: int, folder: Path, link: Link) -> None:
+def run(policy: Policy, shape: Shape, options: Options, steps: int, folder: Path, link: Link) -> None:
     """``steps`` steps, each when it is ordered."""
     objective = DrivenObjective(
         policy,
         SubjectSampler(shape=shape),
-        RlConfig(prompts_per_step=PROMPTS, micro_batch_tokens=1 << 30, objective=ObjectiveConfig(beta=0.0)),
+        RlConfig(
+            prompts_per_step=PROMPTS,
+            micro_batch_tokens=1 << 30,
+            one_prompt_pass=options.one_prompt_pass,
+            objective=ObjectiveConfig(beta=0.0),
+        ),
         SamplingConfig(group_size=shape.G, max_new_tokens=shape.C),
         RewardsConfig(),
         seed=0,

@@ -78,6 +78,7 @@ class Options:
 
     lora: bool = False  # adapters of rank 16 on the language model; everything else is frozen
     gradient_checkpointing: bool = False
+    one_prompt_pass: bool = False  # ours alone: training goes on from the rollout's forward over the prompts
 
 
 def step_work(sizes: Sizes, shape: Shape, options: Options, *, shared: bool) -> list[Product]:
@@ -108,14 +109,18 @@ def training_work(sizes: Sizes, shape: Shape, options: Options, *, shared: bool)
     rows = PROMPTS * G
     vision = vision_work(sizes, PROMPTS if shared else rows, shape.patches)
     language = _language(sizes, PROMPTS * (P + G * (C - 1)) if shared else rows * (P + C))
-    head = _head(sizes, rows * C if shared else rows * (P + C - 1))
+    head = [_head(sizes, rows * C if shared else rows * (P + C - 1))]
     attention = _training_attention(sizes, shape, shared=shared)
-    work = [*(() if shared else vision), *language, head, *attention]
+    work = [*(() if shared else vision), *language, *head, *attention]
+    if shared and options.one_prompt_pass:
+        completions, last = _language(sizes, rows * (C - 1)), _head(sizes, rows * (C - 1))
+        work = [*completions, last, *_completion_attention(sizes, shape)]
+        language, head = [*completions, *_language(sizes, PROMPTS * P)], [last, _head(sizes, PROMPTS)]
     # Backward: a product for the gradient of the input and one for that of the weights; attention has two for each.
     if options.lora:
-        work += [*language, head, *_repeat(attention, 2)]
+        work += [*language, *head, *_repeat(attention, 2)]
     else:
-        work += _repeat([*vision, *language, head, *attention], 2)
+        work += _repeat([*vision, *language, *head, *attention], 2)
         work.append(replace(vision[0], times=-1.0))  # pixels need no gradient
     if options.gradient_checkpointing:
         work += [*(() if options.lora else vision), *language, *attention]  # forward once more
@@ -172,13 +177,17 @@ def _prompt_attention(sizes: Sizes, copies: int, P: int) -> list[Product]:
 
 
 def _training_attention(sizes: Sizes, shape: Shape, *, shared: bool) -> list[Product]:
-    head, rows = sizes.width // sizes.heads, PROMPTS * shape.G
     if not shared:
-        return _prompt_attention(sizes, rows, shape.P + shape.C)
-    T = shape.C - 1
+        return _prompt_attention(sizes, PROMPTS * shape.G, shape.P + shape.C)
+    return [*_prompt_attention(sizes, PROMPTS, shape.P), *_completion_attention(sizes, shape)]
+
+
+def _completion_attention(sizes: Sizes, shape: Shape) -> list[Product]:
+    """Of completions over the prompt that they share, and over themselves."""
+    head, rows, T = sizes.width // sizes.heads, PROMPTS * shape.G, shape.C - 1
     group = _scores(PROMPTS * sizes.kv_heads, shape.G * sizes.heads // sizes.kv_heads * T, head, shape.P)
     own = _repeat(_scores(rows * sizes.heads, T, head, T), 0.5)
-    return [*_prompt_attention(sizes, PROMPTS, shape.P), *_repeat([*group, *own], sizes.layers)]
+    return _repeat([*group, *own], sizes.layers)
 
 
 def _decode_attention(sizes: Sizes, shape: Shape, *, shared: bool) -> list[Product]:

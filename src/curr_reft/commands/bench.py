@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", action="store_true", help="measure TRL with SharedPrefixGRPOTrainer too")
     parser.add_argument("--lora", action="store_true", help="adapters on the language model, vision tower frozen")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="recompute activations in backward")
+    parser.add_argument(
+        "--one-prompt-pass", action="store_true", help="ours trains from the rollout's own pass (rl.one_prompt_pass)"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -37,7 +40,13 @@ def execute(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--{flag} {value}: must be at least 1")
     shapes = [parse_shape(text) for text in arguments.shape or ()] or DEFAULT_SHAPES
     require_trl()
-    options = Options(lora=arguments.lora, gradient_checkpointing=arguments.gradient_checkpointing)
+    if arguments.one_prompt_pass and arguments.gradient_checkpointing:
+        raise UsageError("--one-prompt-pass: --gradient-checkpointing keeps no activations of a pass; leave one out")
+    options = Options(
+        lora=arguments.lora,
+        gradient_checkpointing=arguments.gradient_checkpointing,
+        one_prompt_pass=arguments.one_prompt_pass,
+    )
     setting = Setting(repeats=arguments.repeats, options=options, adapter=arguments.adapter, threads=arguments.threads)
     rows = []
     for shape in shapes:

@@ -171,22 +171,37 @@ class GroupLayout:
         if self.store is not None:
             self.store[layer] = keys_p.contiguous(), values_p.contiguous()
 
-        if T:  # A completion sees its prompt and itself; its R query heads a key head are folded into the rows.
-            own_k, own_v = (states.view(N * G, T, K, D).transpose(1, 2) for states in (key_c, value_c))
-            shared_k, shared_v = (
-                states[:, None].expand(N, G, K, P, D).reshape(N * G, K, P, D) for states in (keys_p, values_p)
-            )
-            folded = query_c.view(N * G, T, K, R, D).permute(0, 2, 3, 1, 4).reshape(N * G, K, R * T, D)
-            out_c = F.scaled_dot_product_attention(
-                folded,
-                torch.cat((shared_k, own_k), dim=2),
-                torch.cat((shared_v, own_v), dim=2),
-                attn_mask=self._mask(R, query.dtype),
-                scale=scale,
-            )
-            out_c = out_c.view(N * G, K, R, T, D).permute(0, 3, 1, 2, 4).reshape(N * G * T, H * D)
-            out = torch.cat((out, out_c))
+        if T:
+            out = torch.cat((out, self.attend_completions(query_c, key_c, value_c, keys_p, values_p, scale)))
         return Ungather.apply(out, self.unpad_index_L).view(1, L, H, D)
+
+    def attend_completions(
+        self,
+        query_c: torch.Tensor,
+        key_c: torch.Tensor,
+        value_c: torch.Tensor,
+        keys_p: torch.Tensor,
+        values_p: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """A completion sees its prompt and itself. Its tokens by places, (N*G*T, H*D) and twice (N*G*T, K*D), keys and
+        values of the prompts (N, K, P, D) -> (N*G*T, H*D)."""
+        N, K, P, D = keys_p.shape
+        G, T, H = self.G, self.T, query_c.shape[1] // D
+        R = H // K  # query heads that share a key head; they are folded into the rows
+        own_k, own_v = (states.view(N * G, T, K, D).transpose(1, 2) for states in (key_c, value_c))
+        shared_k, shared_v = (
+            states[:, None].expand(N, G, K, P, D).reshape(N * G, K, P, D) for states in (keys_p, values_p)
+        )
+        folded = query_c.view(N * G, T, K, R, D).permute(0, 2, 3, 1, 4).reshape(N * G, K, R * T, D)
+        out_c = F.scaled_dot_product_attention(
+            folded,
+            torch.cat((shared_k, own_k), dim=2),
+            torch.cat((shared_v, own_v), dim=2),
+            attn_mask=self._mask(R, query_c.dtype),
+            scale=scale,
+        )
+        return out_c.view(N * G, K, R, T, D).permute(0, 3, 1, 2, 4).reshape(N * G * T, H * D)
 
     def _prompts(self, states: torch.Tensor, rests: Rests) -> torch.Tensor:
         """Keys or values of the row (1, K, L, D) -> those of the whole prompts (N, K, P, D)."""

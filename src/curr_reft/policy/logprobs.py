@@ -5,17 +5,19 @@ vocabulary) have probability 0 in the rollout and here alike. The row's implemen
 gradient checkpointing may recompute in backward.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from curr_reft.policy.attention import no_mask
+from curr_reft.policy.attention import Layout, no_mask
 from curr_reft.policy.families import image_marks
 from curr_reft.policy.packing import PackedBatch
 from curr_reft.policy.patches import patches_as_product
 from curr_reft.policy.policy import Policy
+from curr_reft.policy.prompt_pass import CompletionsRow, completions_alone
 from curr_reft.policy.target_logprobs import target_logprobs
 from curr_reft.policy.types import EncodedPrompt, Group
 from curr_reft.policy.vision import image_inputs
@@ -32,7 +34,8 @@ class Scores(NamedTuple):
 
 
 def packed_logprobs(policy: Policy, batch: PackedBatch, temperature: float = 1.0) -> torch.Tensor:
-    """logprobs_S of the batch's targets (float32, with gradient), from one forward pass over the flat row.
+    """logprobs_S of the batch's targets (float32, with gradient), from one forward pass over the flat row, or over its
+    completions where the rollout's pass over the prompts is kept (``prompt_pass.py``).
 
     Call the model's forward only through this function, once a micro-batch: that is what DDP and FSDP rely on.
     A temperature of 0 (greedy) scores at temperature 1.
@@ -45,9 +48,35 @@ def packed_scores(policy: Policy, batch: PackedBatch, temperature: float = 1.0, 
     if not policy.packed:
         return _plain_scores(policy, batch, temperature, entropy)
     batch = batch.to(policy.device)
+    passed = policy.prompt_passes.take([group.prompt for group in batch.groups])
+    if passed is None:
+        layout = batch.layout.using(policy.kernel)
+        with image_inputs(policy, batch.images) as images:
+            return _row_scores(policy, batch, layout, images, temperature, entropy)
+    first_S = batch.token_S == 0
+    logits_SV = passed.logits_NV.index_select(0, batch.group_S[first_S])
+    parts = [_score(logits_SV, batch.targets_S[first_S], policy.token_bias_V, temperature, entropy)]
+    row = completions_alone(batch, passed)
+    if row is not None:
+        with image_inputs(policy, None) as images:
+            parts.append(_row_scores(policy, row, row.layout, images, temperature, entropy))
+    place_S = torch.cat((first_S.nonzero()[:, 0], (~first_S).nonzero()[:, 0])).argsort()
+    joined = [torch.cat(each) for each in zip(*parts, strict=True)]
+    return Scores(*(each.index_select(0, place_S) if len(each) else each for each in joined))
+
+
+def _row_scores(
+    policy: Policy,
+    row: PackedBatch | CompletionsRow,
+    layout: Layout,
+    images: Mapping[str, Any],
+    temperature: float,
+    entropy: bool,
+) -> Scores:
+    """Of the targets of a row, by one call of the model."""
     head = policy.core.get_output_embeddings()
     chunk = max(1, LOGITS_AT_ONCE // policy.vocabulary_size)
-    small = len(batch.scored_S) <= chunk
+    small = len(row.scored_S) <= chunk
     hidden: list[torch.Tensor] = []
 
     def take_hidden(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -56,29 +85,28 @@ def packed_scores(policy: Policy, batch: PackedBatch, temperature: float = 1.0, 
 
     handle = None if small else head.register_forward_pre_hook(take_hidden)
     try:
-        with image_inputs(policy, batch.images) as images:
-            output = policy.model(
-                input_ids=batch.input_ids_L[None],
-                position_ids=position_ids(batch.positions_AL),
-                attention_mask=no_mask(policy.device),
-                use_cache=False,
-                logits_to_keep=batch.scored_S,
-                group_layout=batch.layout.using(policy.kernel),
-                **images,
-            )
+        output = policy.model(
+            input_ids=row.input_ids_L[None],
+            position_ids=position_ids(row.positions_AL),
+            attention_mask=no_mask(policy.device),
+            use_cache=False,
+            logits_to_keep=row.scored_S,
+            group_layout=layout,
+            **images,
+        )
     finally:
         if handle is not None:
             handle.remove()
 
     if small:
-        return _score(output.logits.squeeze(0), batch.targets_S, policy.token_bias_V, temperature, entropy)
+        return _score(output.logits.squeeze(0), row.targets_S, policy.token_bias_V, temperature, entropy)
 
     def score_chunk(hidden_S: torch.Tensor, targets_S: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return _score(head(hidden_S), targets_S, policy.token_bias_V, temperature, entropy)
 
     parts = [
         checkpoint(score_chunk, hidden_S, targets_S, use_reentrant=False)
-        for hidden_S, targets_S in zip(hidden[0].split(chunk), batch.targets_S.split(chunk), strict=True)
+        for hidden_S, targets_S in zip(hidden[0].split(chunk), row.targets_S.split(chunk), strict=True)
     ]
     return Scores(*(torch.cat(each) for each in zip(*parts, strict=True)))
 

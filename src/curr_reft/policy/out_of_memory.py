@@ -42,7 +42,7 @@ def in_short(error: BaseException) -> str:
 def make_room(policy: Policy) -> None:
     """Gives back what can be computed again. To be called when the error and its traceback, which hold the tensors of
     what failed, are gone."""
-    policy.features.drop_graphs()
+    policy.drop_graphs()
     if policy.graphs is not None:
         policy.graphs.drop()
     gc.collect()

@@ -19,6 +19,7 @@ from curr_reft.policy.features import FeatureStore
 from curr_reft.policy.graphs import StepGraphs
 from curr_reft.policy.patches import find_patch_embedding
 from curr_reft.policy.processor import ChatProcessor
+from curr_reft.policy.prompt_pass import PromptPasses
 from curr_reft.policy.sharding import Sharding
 from curr_reft.policy.sharing import check_shared_layers, check_shared_prefix
 from curr_reft.policy.tokens import find_end_ids, token_bias
@@ -42,6 +43,7 @@ class Policy:
     first_adapter: Mapping[str, torch.Tensor] | None = None  # what it began with; none: an adapter that does nothing
     kernel: Kernel | None = None  # of attention in the packed row; none: SDPA
     features: FeatureStore = field(default_factory=FeatureStore)  # of images that were seen
+    prompt_passes: PromptPasses = field(default_factory=PromptPasses)  # of the last rollout, for its update
     graphs: StepGraphs | None = None  # decode steps recorded once and replayed; none: each is launched anew
     rows_that_fit: int | None = None  # most rows that are decoded together, once more have run out of memory
     sharding: Sharding | None = None  # of the weights over processes, in training; none: all are here
@@ -106,6 +108,11 @@ class Policy:
     @cached_property
     def _suppressed(self) -> frozenset[int]:
         return frozenset(self.suppressed_ids)
+
+    def drop_graphs(self) -> None:
+        """Forgets what a rollout kept for backward, and frees it."""
+        self.features.drop_graphs()
+        self.prompt_passes.drop()
 
     def gathered(self) -> AbstractContextManager[None]:
         """While inside, all weights are here and no forward waits for others. All enter and leave together."""

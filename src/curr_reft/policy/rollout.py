@@ -23,7 +23,7 @@ from curr_reft.policy.graphs import NotCapturedError
 from curr_reft.policy.out_of_memory import in_short, is_out_of_memory, make_room
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rows import Rows, Sampled
-from curr_reft.policy.sample import sample, sample_plain
+from curr_reft.policy.sample import Graph, sample, sample_plain
 from curr_reft.policy.types import Completion, EncodedPrompt, Group
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def rollout(
     sampling: SamplingConfig,
     seed: Seeds,
     *,
-    vision_graph: bool = False,
+    graph: Graph | None = None,
 ) -> list[Group]:
     """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion); or prompts
     are some of a list, or of several.
@@ -55,7 +55,7 @@ def rollout(
     Of several processes that train one policy, all call this together, those without a prompt too.
 
     Log-probabilities are those of the whole policy at the temperature (1 if greedy), whatever top_p and top_k cut away.
-    With ``vision_graph`` the graph of the vision tower is kept for a training forward with the same weights.
+    ``graph``: what is kept of it for a training forward with the same weights.
     """
     G, T = sampling.group_size, sampling.max_new_tokens
     # Prompts that show one image decode together; each keeps the random numbers of its own place.
@@ -65,13 +65,13 @@ def rollout(
     at_once = max(1, sampling.rows_at_once // G) if policy.packed else 1
     was_training = policy.model.training
     policy.model.eval()
-    policy.features.drop_graphs()
+    policy.drop_graphs()
     try:
         groups: list[Group] = []
         with policy.gathered():
             for start in range(0, len(prompts), at_once):
                 part = ordered[start : start + at_once]
-                rows_PG = _sampled(policy, part, sampling, uniform_PGT[start : start + at_once], vision_graph)
+                rows_PG = _sampled(policy, part, sampling, uniform_PGT[start : start + at_once], graph)
                 groups.extend(map(partial(_to_group, policy), part, rows_PG))
         return [group for _, group in sorted(zip(order, groups, strict=True), key=lambda each: each[0])]
     finally:
@@ -104,7 +104,7 @@ def _sampled(
     prompts: Sequence[EncodedPrompt],
     sampling: SamplingConfig,
     uniform_PGT: torch.Tensor,
-    vision_graph: bool,
+    graph: Graph | None,
 ) -> list[list[Sampled]]:
     """The completions of each prompt, decoded together, or one half after the other where that does not fit in memory;
     where a step cannot be captured, once more without graphs.
@@ -114,7 +114,7 @@ def _sampled(
     P, G, _ = uniform_PGT.shape
     if policy.rows_that_fit is None or policy.rows_that_fit >= P * G:
         try:
-            rows = _decoded(policy, prompts, sampling, uniform_PGT, vision_graph)
+            rows = _decoded(policy, prompts, sampling, uniform_PGT, graph)
             return [rows[p * G : (p + 1) * G] for p in range(P)]
         except (RuntimeError, MemoryError) as error:
             out_of_memory, why = is_out_of_memory(error), in_short(error)
@@ -128,7 +128,7 @@ def _sampled(
                 "as with model.cuda_graphs: off",
                 why,
             )
-            return _sampled(policy, prompts, sampling, uniform_PGT, vision_graph)
+            return _sampled(policy, prompts, sampling, uniform_PGT, graph)
         if P * G == 1:
             raise TrainingError(
                 f"out of memory for one completion of a prompt of {prompts[0].length} tokens: {why}. Lower "
@@ -138,10 +138,8 @@ def _sampled(
         log.warning("out of memory (%s): %d rows are decoded at once from here on", why, policy.rows_that_fit)
     if P > 1:
         cut = [slice(P // 2), slice(P // 2, P)]
-        return [
-            row for part in cut for row in _sampled(policy, prompts[part], sampling, uniform_PGT[part], vision_graph)
-        ]
-    halves = [_sampled(policy, prompts, sampling, part, vision_graph) for part in uniform_PGT.split((G + 1) // 2, 1)]
+        return [row for part in cut for row in _sampled(policy, prompts[part], sampling, uniform_PGT[part], graph)]
+    halves = [_sampled(policy, prompts, sampling, part, graph) for part in uniform_PGT.split((G + 1) // 2, 1)]
     return [[row for half in halves for row in half[0]]]
 
 
@@ -150,14 +148,14 @@ def _decoded(
     prompts: Sequence[EncodedPrompt],
     sampling: SamplingConfig,
     uniform_PGT: torch.Tensor,
-    vision_graph: bool,
+    graph: Graph | None,
 ) -> list[Sampled]:
     """All completions of all ``prompts``, in order."""
     sampling = sampling.model_copy(update={"group_size": uniform_PGT.shape[1]})
     rows = Rows(policy, sampling, uniform_PGT.flatten(0, 1))
     draw = sample if policy.packed else sample_plain
     with torch.no_grad():
-        draw(policy, prompts, sampling, rows, vision_graph)
+        draw(policy, prompts, sampling, rows, graph)
     return rows.finish()
 
 

@@ -5,6 +5,7 @@ definition of what the other computes. Both fill in the rows they are given.
 """
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -16,19 +17,23 @@ from curr_reft.policy.logprobs import position_ids, repeat_pixels
 from curr_reft.policy.packing import pack_prompts
 from curr_reft.policy.patches import patches_as_product
 from curr_reft.policy.policy import Policy
+from curr_reft.policy.prompt_pass import PromptPass
 from curr_reft.policy.replayed import find_replayed
 from curr_reft.policy.row import prompt_positions
 from curr_reft.policy.rows import Rows
 from curr_reft.policy.types import EncodedPrompt
 from curr_reft.policy.vision import image_inputs
 
+Graph: TypeAlias = Literal["vision", "prompts"]
+"""What a rollout keeps with its graph: the vision tower's pass, or all of the pass over the prompts."""
+
 
 def sample(
-    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: Rows, vision_graph: bool
+    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: Rows, graph: Graph | None
 ) -> None:
-    """All completions of all ``prompts`` as one batch. With ``vision_graph`` the graph of the tower's pass is kept."""
+    """All completions of all ``prompts`` as one batch."""
     G, T = sampling.group_size, sampling.max_new_tokens
-    logits_PV, prefilled = _prefill(policy, prompts, vision_graph)
+    logits_PV, prefilled = _prefill(policy, prompts, graph)
     with torch.inference_mode():
         advance = find_replayed(policy, prefilled, G, T) or Advance(policy, prefilled, G, T)
         del prefilled  # replayed steps copy it
@@ -46,13 +51,17 @@ def sample(
             logits_AV = advance(tokens_A)
 
 
-def _prefill(policy: Policy, prompts: Sequence[EncodedPrompt], vision_graph: bool) -> tuple[torch.Tensor, Prefilled]:
+def _prefill(policy: Policy, prompts: Sequence[EncodedPrompt], graph: Graph | None) -> tuple[torch.Tensor, Prefilled]:
     """The logits after every prompt (P, V), and what decoding needs of the prompts."""
     device = policy.device
     packed = pack_prompts(prompts, policy.family)
     layout = packed.layout.to(device)
     layout.store = {}
-    with image_inputs(policy, packed.images and packed.images.to(device), graph=vision_graph) as inputs:
+    images = packed.images and packed.images.to(device)
+    with (
+        torch.set_grad_enabled(graph == "prompts"),
+        image_inputs(policy, images, graph=graph == "vision") as inputs,
+    ):
         logits_PV = policy.model(
             input_ids=packed.input_ids_L[None].to(device),
             position_ids=position_ids(packed.positions_AL.to(device)),
@@ -62,13 +71,18 @@ def _prefill(policy: Policy, prompts: Sequence[EncodedPrompt], vision_graph: boo
             group_layout=layout,
             **inputs,
         ).logits[0]
+    keys = layout.store
+    if graph == "prompts":
+        policy.prompt_passes.keep(PromptPass(prompts=tuple(prompts), keys=keys, logits_NV=logits_PV))
+        keys = {layer: (k.detach(), v.detach()) for layer, (k, v) in keys.items()}
+        logits_PV = logits_PV.detach()
     first_N = _next_positions(prompts, policy)
-    return logits_PV, Prefilled(keys=layout.store, lengths_N=layout.prompt_lengths_N, first_N=first_N)
+    return logits_PV, Prefilled(keys=keys, lengths_N=layout.prompt_lengths_N, first_N=first_N)
 
 
 @torch.inference_mode()
 def sample_plain(
-    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: Rows, vision_graph: bool
+    policy: Policy, prompts: Sequence[EncodedPrompt], sampling: SamplingConfig, rows: Rows, graph: Graph | None
 ) -> None:
     """One prompt as G rows through the model's own cache. It computes every row for itself, so it keeps no graph."""
     (prompt,), G = prompts, sampling.group_size

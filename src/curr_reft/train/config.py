@@ -69,6 +69,11 @@ class RlConfig(Config):
     resample: ResampleConfig | None = Field(
         None, description="replace groups whose completions all earned the same accuracy; null: train on what was drawn"
     )
+    one_prompt_pass: bool = Field(
+        False,
+        description="train from the rollout's own forward over the prompts instead of computing them again, where one "
+        "update of one micro-batch follows it (docs/performance.md); the same step but for rounding",
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
 
@@ -78,6 +83,12 @@ class RlConfig(Config):
             raise ValueError(
                 f"questions_per_image ({self.questions_per_image}) must not be above prompts_per_step "
                 f"({self.prompts_per_step}); lower it, or ask more prompts a step"
+            )
+        if self.one_prompt_pass and (self.objective.updates_per_batch > 1 or self.resample is not None):
+            other = "resample" if self.resample is not None else "objective.updates_per_batch above 1"
+            raise ValueError(
+                f"one_prompt_pass: with {other} the forward of the rollout is not that of the update; set it to false, "
+                f"or leave {other} out"
             )
         return self
 

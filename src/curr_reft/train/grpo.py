@@ -34,7 +34,7 @@ from curr_reft.train.config import RlConfig
 from curr_reft.train.graded import GradedGroup, rollout_records, step_metrics
 from curr_reft.train.losses import group_advantages, k3, log_ratio, policy_loss, token_weights
 from curr_reft.train.objective import MicroBatch, StepBatch, idle_calls
-from curr_reft.train.one_pass import continues_vision, worth_continuing
+from curr_reft.train.one_pass import kept_graph, worth_continuing
 from curr_reft.train.resample import Replacement, Round, resample_metrics, sample, sampled_records
 from curr_reft.train.reward_faults import RewardFaults
 from curr_reft.train.token_budget import TokenBudget
@@ -120,7 +120,7 @@ class GrpoObjective:
             prompts,
             self.sampling,
             seed=Among(seed=derive_seed(self.seed, *names), places=own, count=len(questions)),
-            vision_graph=continues_vision(self.policy, prompts, self.config, self.sampling, self.tokens.tokens),
+            graph=kept_graph(self.policy, prompts, self.config, self.sampling, self.tokens.tokens),
         )
         rolled = time.perf_counter()
         groups = share_groups(hands, sampled)
@@ -219,7 +219,7 @@ class GrpoObjective:
         parts = self.tokens.split(self.policy, [group for group, _ in rows])
         seen = [g.group.prompt for g in graded if g.group.here]
         if len(parts) != 1 or not worth_continuing(seen, [group.prompt for group in parts[0]]):
-            self.policy.features.drop_graphs()
+            self.policy.drop_graphs()
         idle = idle_calls(self.policy, len(parts))  # asked before the reference's forward calls, which wait alike
         batches, start = [], 0
         for part in parts:
