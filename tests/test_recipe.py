@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curr_reft import recipe_source
 from curr_reft.errors import RecipeError
 from curr_reft.recipe import Recipe, dump_recipe, flatten, load_recipe, recipe_sha256
-from curr_reft.recipe_schema import flags_help, keys, reference
+from curr_reft.recipe_schema import flags, keys, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -160,6 +160,21 @@ def test_all_problems_are_in_one_message(write: Any) -> None:
         assert key in text
 
 
+def test_a_shipped_recipe_is_found_by_its_name_without_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = tmp_path / "share" / "curr-reft" / "recipes" / "demo.yaml"
+    shipped.parent.mkdir(parents=True)
+    shipped.write_text("")
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    with pytest.raises(RecipeError, match=f"does not exist; the one that was installed with the package is {shipped}"):
+        load_recipe(tmp_path / "recipes" / "demo.yaml")
+
+
+def test_a_colon_without_its_space_is_named(write: Any) -> None:
+    assert "YAML wants a space after the colon: rank: 4" in refusal(write(), "--model.lora", "{rank:4}")
+
+
 def test_files_that_are_no_recipes(tmp_path: Path, write: Any) -> None:
     write()
     with pytest.raises(RecipeError, match=r"does not exist; did you mean .*recipe\.yaml"):
@@ -230,7 +245,8 @@ def test_a_section_with_defaults_of_its_own_is_documented_with_them() -> None:
     assert told["sft.optimizer.lr"] == (False, 1e-6)
     _, table = reference(Recipe).split("## `self_improvement.sft.optimizer`")
     assert "| `schedule` | `constant` or `linear` or `cosine` | `cosine` |" in table
-    assert "--self_improvement.sft.optimizer.lr (number > 0; default 2e-07)" in flags_help(Recipe)
+    told = {name: rule for name, rule, _ in flags(Recipe, "self_improvement.sft")}
+    assert told["--self_improvement.sft.optimizer.lr"] == "number > 0; default 2e-07"
 
 
 def test_the_documentation_holds_the_schema() -> None:

@@ -99,6 +99,8 @@ def suggestion(root: type[Config], path: tuple[str | int, ...]) -> str:
             _, inner = _section_of(section.model_fields[part].annotation)
             section = inner or section
     wrong = str(path[-1])
+    if ":" in wrong:  # {rank:4} is a key called "rank:4"
+        return f"YAML wants a space after the colon: {wrong.replace(':', ': ', 1)}"
     above = ".".join(map(str, path[:-1]))
     near = difflib.get_close_matches(wrong, section.model_fields, 1, 0.6)
     if near:

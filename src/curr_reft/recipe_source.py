@@ -7,6 +7,7 @@ twice, tags and recursion are errors.
 import difflib
 import math
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +17,8 @@ import yaml
 from curr_reft.errors import RecipeError
 
 Key: TypeAlias = tuple[str | int, ...]
+
+SHIPPED = "share/curr-reft/recipes"  # below sys.prefix, where a wheel puts them (pyproject.toml)
 
 _MAX_NODES = 100_000  # of a recipe with its anchors expanded
 
@@ -251,4 +254,7 @@ def _shown(value: Any) -> str:
 def _missing(path: Path) -> str:
     siblings = sorted(each.name for each in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, 1, 0.5)
+    shipped = Path(sys.prefix) / SHIPPED / path.name
+    if shipped.is_file():
+        return f"recipe {path} does not exist; the one that was installed with the package is {shipped}"
     return f"recipe {path} does not exist" + (f"; did you mean {path.parent / near[0]}?" if near else "")
