@@ -31,7 +31,7 @@ LEVELS = (
     ("questions",),
     ("tasks",),
     ("data",),
-    ("run_plan", "disk_plan"),
+    ("run_plan", "run_history", "disk_plan"),
     ("run_dir",),
     ("recipe_changes", "run_lock"),
     ("planned",),

@@ -10,11 +10,10 @@ import pytest
 
 from curr_reft.errors import UsageError
 from curr_reft.files import read_json
-from curr_reft.planned import planned_trainings
-from curr_reft.recipe import dump_recipe, load_recipe
+from curr_reft.planned import StepAlone, planned_phases, planned_trainings
+from curr_reft.recipe import load_recipe
 from curr_reft.recipe_changes import changes, refusals
 from curr_reft.run_dir import RunDir
-from curr_reft.run_plan import plan, read_plan
 
 RECIPE = """\
 name: tiny
@@ -57,22 +56,23 @@ def test_the_trainings_are_those_of_the_walk_with_their_budgets(written: Path) -
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "phases"),
     [
-        [],
-        ["--curriculum.schedule", "reversed"],
-        ["--curriculum.schedule", "mixed", "--self_improvement.rounds", "2"],
-        ["--self_improvement.rounds", "3", "--self_improvement.round_steps", "7", "--evaluation.models", "[sft, rl]"],
-        ["--curriculum.stages.1.steps", "16", "--self_improvement", "null", "--evaluation.models", "[base]"],
+        (
+            ["--difficulty", "{}", "--evaluation.models", "[base, sft, rl, curr_rl, curr_reft]"],
+            "difficulty eval/base curr_rl/01-one curr_rl/02-two rl/rl eval/rl sft/sft eval/sft eval/curr_rl "
+            "self_improvement/self_improvement eval/curr_reft",
+        ),
+        (
+            ["--self_improvement.rounds", "2", "--evaluation.models", "[curr_rl]"],
+            "curr_rl/01-one curr_rl/02-two eval/curr_rl self_improvement/self_improvement curr_rl/round-2-two "
+            "eval/curr_rl_round_2 self_improvement_round_2/self_improvement_round_2",
+        ),
+        (["--self_improvement", "null", "--evaluation.models", "[base]"], "eval/base curr_rl/01-one curr_rl/02-two"),
     ],
 )
-def test_status_which_reads_older_recipes_too_plans_the_same(written: Path, flags: list[str]) -> None:
-    """What may be changed, and the room it takes, go by one list of trainings, what is told of a run by another."""
-    recipe = load_recipe(written, flags)
-    written.write_text(dump_recipe(recipe))
-    _, trainings = plan(read_plan(written), {}, {})
-    planned = [(each.name, each.budget) for each in planned_trainings(recipe)]
-    assert [(f"{each.run}/{each.stage}", each.budget) for each in trainings] == planned
+def test_the_phases_are_those_of_the_walk(written: Path, flags: list[str], phases: str) -> None:
+    assert " ".join(each.name for each in planned_phases(load_recipe(written, flags))) == phases
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_a_finished_run_whose_budget_grew_is_gone_on_with(tmp_path: Path, writte
     more = load_recipe(written, ["--self_improvement.rounds", "2"])
     before = {each.name: each.read_bytes() for each in path.iterdir()}
     RunDir.require_free(path, more, resume=True)
-    with pytest.raises(UsageError, match=r"self_improvement\.rounds: 1 -> 2"):
-        RunDir.open(path, more, resume=True, extendable=False)
+    with pytest.raises(UsageError, match="is the directory of a whole run"):
+        RunDir.open(path, more, resume=True, alone=StepAlone(command="sft", trainings={"curr_rl/01-one": 4}))
     assert {each.name: each.read_bytes() for each in path.iterdir()} == before
     with RunDir.open(path, more, resume=True) as run:
         assert not run.finished

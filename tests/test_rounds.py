@@ -21,9 +21,10 @@ from curr_reft.export.source import RunModel, find_source
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.judging import source as judging_source
 from curr_reft.parquet import read_rows
+from curr_reft.planned import planned_phases
 from curr_reft.recipe import load_recipe
 from curr_reft.report.read import in_order, label_of
-from curr_reft.run_plan import plan, read_plan
+from curr_reft.run_plan import plan
 from curr_reft.status import read_status
 from curr_reft.train.publish import read_published, weights_hash
 
@@ -138,17 +139,17 @@ def test_status_tells_the_round(twice: Path) -> None:
     ]
     assert status.last_save is not None
     assert (status.last_save.stage, status.last_save.step) == ("rounds/2/self-improve", 2)
-    planned = read_plan(twice / "recipe.yaml")
+    planned = planned_phases(load_recipe(twice / "recipe.yaml"))
     phases = ("eval/base", "curr_rl/01-open", "eval/curr_rl", "self_improvement/self_improvement")
     done: dict[str, Any] = {phase: {} for phase in phases}
-    now, trainings = plan(planned, done, {})
+    now, trainings = plan(planned, done, {}, "report")
     assert now == "eval/curr_reft"
     assert [each.state for each in trainings] == ["done", "done", "waiting", "waiting"]
-    now, trainings = plan(planned, {**done, "eval/curr_reft": {}}, {("curr_rl", "round-2-open"): 1})
+    now, trainings = plan(planned, {**done, "eval/curr_reft": {}}, {("curr_rl", "round-2-open"): 1}, "report")
     assert now == "curr_rl/round-2-open"
     assert [(each.state, each.budget) for each in trainings[2:]] == [("now", 1), ("waiting", 2)]
     nothing_kept = {**done, "curr_rl/round-2-open": {}, "eval/curr_rl_round_2": {}, "eval/curr_reft_round_2": {}}
-    assert plan(planned, nothing_kept, {})[1][3].state == "left out"
+    assert plan(planned, nothing_kept, {}, "report")[1][3].state == "left out"
 
 
 def test_every_model_of_a_run_has_a_name_and_the_last_is_final(twice: Path) -> None:

@@ -8,7 +8,7 @@ import importlib.metadata
 import logging
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from curr_reft.files import (
     write_json,
     write_jsonl,
 )
+from curr_reft.planned import StepAlone
 from curr_reft.recipe import Recipe, dump_recipe, load_recipe, recipe_sha256
 from curr_reft.recipe_changes import Change
 from curr_reft.run_lock import Lock, living_owner
@@ -58,9 +59,9 @@ class RunDir:
     _lock: "Lock | None" = field(repr=False)  # none: another process of this run holds it and does all the writing
 
     @classmethod
-    def open(cls, path: Path, recipe: Recipe, resume: bool = False, extendable: bool = True) -> "RunDir":
+    def open(cls, path: Path, recipe: Recipe, resume: bool = False, alone: StepAlone | None = None) -> "RunDir":
         """Take the directory ``path`` for ``recipe``: a new one, or with ``resume`` the one of an earlier run, whose
-        budgets may have grown if it is ``extendable`` (``recipe_changes.py``).
+        budgets may have grown (``recipe_changes.py``); not those of a step that is carried out ``alone``.
 
         Of several processes the main one takes it; what the others are asked to write they only know.
 
@@ -72,14 +73,14 @@ class RunDir:
         taken: list[RunDir] = []
 
         def take() -> dict[str, Any]:
-            taken.append(cls._take(path, recipe, resume, extendable))
+            taken.append(cls._take(path, recipe, resume, alone))
             return taken[0].run
 
         run = processes.on_main(take)
         return taken[0] if taken else cls(path=path, run=run, _lock=None)
 
     @classmethod
-    def _take(cls, path: Path, recipe: Recipe, resume: bool, extendable: bool) -> "RunDir":
+    def _take(cls, path: Path, recipe: Recipe, resume: bool, alone: StepAlone | None) -> "RunDir":
         if path.exists() and not path.is_dir():
             raise UsageError(f"output {path} is a file; choose another --output")
         with _refusing_no_access(path):
@@ -91,7 +92,9 @@ class RunDir:
         try:
             _require_usable(path, resume)
             remove_leftovers(path)
-            run = _resumed(path, recipe, extendable) if (path / STATE).is_file() else _started(path, recipe)
+            run = _resumed(path, recipe, alone) if (path / STATE).is_file() else _started(path, recipe)
+            if alone is not None:
+                run["alone"] = asdict(alone)
             run["owner"] = lock.owner
             if not _is_finished(run):
                 write_json(path / STATE, run)  # before the recipe: one that says "finished" would end an extended run
@@ -111,7 +114,7 @@ class RunDir:
             if not (path / LOCK).exists():
                 _require_no_owner(path)
         if (path / STATE).is_file():
-            _resumed(path, recipe, extendable=True, warn=False)
+            _resumed(path, recipe, None, warn=False)
 
     @property
     def finished(self) -> bool:
@@ -310,7 +313,7 @@ def _started(path: Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _resumed(path: Path, recipe: Recipe, extendable: bool, warn: bool = True) -> dict[str, Any]:
+def _resumed(path: Path, recipe: Recipe, alone: StepAlone | None, warn: bool = True) -> dict[str, Any]:
     """The run in ``path`` as it is gone on with. Nothing is written. Raises UsageError."""
     try:
         run: dict[str, Any] = read_json(path / STATE)
@@ -321,9 +324,10 @@ def _resumed(path: Path, recipe: Recipe, extendable: bool, warn: bool = True) ->
             f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error}); "
             "put it back as it was, or choose another --output"
         ) from error
+    _require_command(path, run, alone)
     changes = recipe_changes.changes(before, recipe)
     if changes:
-        run = _extended(path, run, before, recipe, changes, extendable)
+        run = _extended(path, run, before, recipe, changes, extendable=alone is None)
     changed = [
         f"{name} {run['versions'].get(name)} -> {version}"
         for name, version in _versions().items()
@@ -336,15 +340,38 @@ def _resumed(path: Path, recipe: Recipe, extendable: bool, warn: bool = True) ->
     if _is_finished(run):
         return run
     before_count, count = run.get("processes", 1), processes.count()
-    if before_count != count and warn:
-        logger.warning(
-            "resuming with another number of processes (%d -> %d): the result may differ from an unbroken run by "
-            "rounding",
-            before_count,
-            count,
-        )
+    if before_count != count:
+        if warn:
+            logger.warning(
+                "resuming with another number of processes (%d -> %d): the result may differ from an unbroken run by "
+                "rounding",
+                before_count,
+                count,
+            )
+        changed.append(f"processes {before_count} -> {count}")
     run["processes"] = count
-    return {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
+    resumed = {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
+    noted = run.get("resumed_with", [])
+    if changed and (not noted or noted[-1]["changes"] != changed):
+        resumed["resumed_with"] = [*noted, {"at": _now(), "changes": changed}]
+    return resumed
+
+
+def alone_of(run: Mapping[str, Any]) -> StepAlone | None:
+    """The step that made the directory by itself; None: a whole run did, or an earlier version."""
+    return StepAlone(**run["alone"]) if "alone" in run else None
+
+
+def _require_command(path: Path, run: Mapping[str, Any], alone: StepAlone | None) -> None:
+    """A step by itself and a whole run do not go on with each other's directories."""
+    stored = alone_of(run)
+    if stored is not None and (alone is None or alone.command != stored.command):
+        raise UsageError(
+            f"{path} is the directory of curr-reft {stored.command}, which made one step by itself; "
+            "go on with that command, or choose another --output"
+        )
+    if stored is None and alone is not None and not run["phases"].keys() <= alone.trainings.keys():
+        raise UsageError(f"{path} is the directory of a whole run; choose another --out for curr-reft {alone.command}")
 
 
 def _extended(
@@ -366,7 +393,7 @@ def _extended(
         )  # fmt: skip
     noted = run.get("extended", [])
     if not noted or noted[-1]["changes"] != lines:  # the same again: killed before the recipe was stored
-        noted = [*noted, {"at": _now(), "changes": lines}]
+        noted = [*noted, {"at": _now(), "changes": lines, "after": sum(_last_steps(path / METRICS).values())}]
     phases = {name: record for name, record in run["phases"].items() if name != LAST_PHASE}
     return {**run, "phases": phases, "recipe_sha256": recipe_sha256(now), "extended": noted}
 

@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from curr_reft.errors import UsageError
+from curr_reft.errors import RecipeError, UsageError
 from curr_reft.files import read_json, read_jsonl
-from curr_reft.run_dir import LOCK, METRICS, RECIPE, STATE
-from curr_reft.run_plan import Training, plan, read_plan, with_speed
+from curr_reft.planned import planned_phases
+from curr_reft.recipe import Recipe, load_recipe
+from curr_reft.run_dir import LAST_PHASE, LOCK, METRICS, RECIPE, STATE, alone_of
+from curr_reft.run_history import Changed, Faults, extensions, faults_of, surroundings
+from curr_reft.run_plan import Training, plan, with_speed
 
-CHECKPOINTS = ("stages/*", "baselines/*", "self-improve", "rounds/*/*")
+CHECKPOINTS = ("stages/*", "baselines/*", "self-improve", "rounds/*/*", "sft")
 CLOCK_SLACK = 5.0  # seconds by which the clocks of the system and of a file system may differ
 
 Owner = Literal["alive", "dead", "elsewhere", "none"]
@@ -36,22 +39,11 @@ class Save:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Faults:
-    """What the run survived, counted over the steps that stand in the metrics."""
-
-    failed_gradings: int  # completions without a score: a grader or a custom reward broke down
-    timed_out_gradings: int
-    failed_rewards: int  # breakdowns of custom rewards; those that are paid are failed gradings too
-    out_of_memory: int  # back-offs to smaller micro-batches
-    non_finite: int  # steps whose loss or gradient was not finite
-    bad_rows_skipped: int | None  # none: the data is not read yet
-
-
-@dataclass(frozen=True, kw_only=True)
 class Status:
     """All that ``curr-reft status`` tells."""
 
     name: str
+    alone: str | None  # the command that makes one step by itself here; none: a whole run
     state: str  # of run.json: running, done, failed, interrupted
     owner: Owner
     owner_name: str | None  # process and host, of an owner that is named
@@ -61,21 +53,28 @@ class Status:
     seconds: float  # of work, up to the last save
     seconds_left: float | None  # updates of all trainings; none where the speed of one is not known yet
     resumed: int
+    extended: tuple[Changed, ...]  # budgets that grew when it was resumed
+    resumed_with: tuple[Changed, ...]  # other versions, or another number of processes
     faults: Faults
 
 
 def read_status(path: Path) -> Status:
     """The state of the run in ``path``. Raises UsageError for a folder that is no run, DataError."""
     run = _run_of(path)
-    recipe = read_plan(path / RECIPE)
+    alone = alone_of(run)
     rows = read_jsonl(path / METRICS) if (path / METRICS).is_file() else []
     steps = [row for row in rows if row.get("kind") == "train"]
-    phase, planned = plan(recipe, run["phases"], {(row["run"], row["stage"]): int(row["step"]) for row in steps})
+    made = {(row["run"], row["stage"]): int(row["step"]) for row in steps}
+    if alone is not None:
+        phase, planned = plan(alone.phases(), run["phases"], made, last=None)
+    else:
+        phase, planned = plan(planned_phases(_recipe(path / RECIPE)), run["phases"], made, last=LAST_PHASE)
     trainings = tuple(with_speed(planned, steps))
     left = [each.seconds_left for each in trainings if each.state in ("now", "waiting")]
     owner, owner_name = owner_of(path / LOCK)
     return Status(
         name=run["name"],
+        alone=alone.command if alone is not None else None,
         state=run["state"],
         owner=owner,
         owner_name=owner_name,
@@ -85,7 +84,9 @@ def read_status(path: Path) -> Status:
         seconds=float(run.get("seconds", 0.0)),
         seconds_left=None if None in left else sum(each for each in left if each is not None),
         resumed=len(run["resumed"]),
-        faults=_faults(steps, path / "data" / "card.json"),
+        extended=extensions(run),
+        resumed_with=surroundings(run),
+        faults=faults_of(steps, read_json(card) if (card := path / "data" / "card.json").is_file() else None),
     )
 
 
@@ -127,6 +128,15 @@ def _began(process: int) -> float | None:
     return int(booted) + int(after_name[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def _recipe(path: Path) -> Recipe:
+    try:
+        return load_recipe(path)  # keys that the version of the run did not know have their defaults
+    except (RecipeError, OSError) as error:
+        raise UsageError(
+            f"{path} is not a recipe that this version can read ({error}); use the one it ran with"
+        ) from error
+
+
 def _run_of(path: Path) -> dict[str, Any]:
     way = "give the directory that a run was started with (--output)"
     if not path.is_dir():
@@ -158,18 +168,4 @@ def _last_save(path: Path) -> Save | None:
         step=step,
         at=datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
         seconds_ago=round(max(0.0, time.time() - at), 1),
-    )
-
-
-def _faults(steps: list[dict[str, Any]], card: Path) -> Faults:
-    # Of a step that was resampled, those of every round: what was replaced could not be graded either.
-    graded = [(row.get("resample") or row).get("statuses", {}) for row in steps]
-    parts = [part for row in steps for part in (row.get("parts") or {}).values()]
-    return Faults(
-        failed_gradings=sum(statuses.get("grader_failed", 0) for statuses in graded),
-        timed_out_gradings=sum(statuses.get("timed_out", 0) for statuses in graded),
-        failed_rewards=sum(part.get("failed", 0) for part in parts),
-        out_of_memory=sum(int(row.get("out_of_memory", 0)) for row in steps),
-        non_finite=sum(row.get("loss", 0.0) is None or row.get("grad_norm", 0.0) is None for row in steps),
-        bad_rows_skipped=int(read_json(card)["skipped_rows"]) if card.is_file() else None,
     )

@@ -22,6 +22,7 @@ from curr_reft.improve.kept import read_examples
 from curr_reft.improve.phase import JUDGE, keep_selected, read_candidates, read_verdicts
 from curr_reft.improve.sample import ACCOUNT as SAMPLING
 from curr_reft.improve.sample import draw_queries, sample_candidates
+from curr_reft.planned import StepAlone
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_chat_processor, load_policy
 from curr_reft.prepare import Prepared, check_prompts, load_items, prepare, query_pool
@@ -81,7 +82,8 @@ def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path
     prepared = _prepared(recipe, loaded)
     recipe = recipe.model_copy(update={"output": out, "model": loaded})
     began = time.perf_counter()
-    with RunDir.open(out, recipe, resume, extendable=False) as directory:  # its budgets are not those of a whole run
+    alone = StepAlone(command="sft", trainings={"sft/sft": config.steps})
+    with RunDir.open(out, recipe, resume, alone) as directory:
         directory.require_same("the data", "data_sha256", prepared.sha256)
         directory.require_same("the start", "model_sha256", start.sha256)
         directory.require_same("the rows", "rows_sha256", sha256_file(rows))

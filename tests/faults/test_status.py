@@ -14,10 +14,12 @@ import pytest
 import tiny_run
 
 from curr_reft.cli import main
+from curr_reft.planned import StepAlone, planned_phases
 from curr_reft.recipe import load_recipe
-from curr_reft.run_dir import RunDir
-from curr_reft.run_plan import plan, read_plan
-from curr_reft.status import Faults, owner_of, read_status
+from curr_reft.run_dir import LAST_PHASE, RunDir
+from curr_reft.run_history import Faults
+from curr_reft.run_plan import plan
+from curr_reft.status import owner_of, read_status
 
 
 def trained(run: Path, step: int) -> bool:
@@ -125,11 +127,12 @@ def test_faults_are_counted(copy: Path) -> None:
 
 
 def test_a_stage_that_is_left_out_gives_its_steps_to_the_last(copy: Path) -> None:
-    planned = read_plan(copy / "recipe.yaml")
-    phase, trainings = plan(planned, {"eval/base": {}, "curr_rl/01-binary": {}}, {("curr_rl", "01-binary"): 1})
+    planned = planned_phases(load_recipe(copy / "recipe.yaml"))
+    done: dict[str, Any] = {"eval/base": {}, "curr_rl/01-binary": {}}
+    phase, trainings = plan(planned, done, {("curr_rl", "01-binary"): 1}, LAST_PHASE)
     assert phase == "curr_rl/02-choice"
     assert [(each.state, each.budget) for each in trainings[:3]] == [("done", 1), ("now", 3), ("waiting", 4)]
-    phase, trainings = plan(planned, {"eval/base": {}}, {("curr_rl", "03-open"): 2})
+    phase, trainings = plan(planned, {"eval/base": {}}, {("curr_rl", "03-open"): 2}, LAST_PHASE)
     assert phase == "curr_rl/03-open"
     assert [(each.state, each.budget) for each in trainings[:3]] == [("left out", 0), ("left out", 0), ("now", 8)]
 
@@ -168,6 +171,64 @@ def test_a_run_is_given_back_by_one_that_ends_by_itself(tmp_path: Path) -> None:
     assert read_status(recipe.output).owner == "none"
 
 
+def test_a_step_by_itself_is_told_and_not_the_whole_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The directory of curr-reft sft, before its first step, in it, and after it."""
+    run = tmp_path / "run"
+    recipe = load_recipe(tiny_run.RECIPE, ["--output", str(run)])
+    alone = StepAlone(command="sft", trainings={"sft/sft": 30})
+    row = {
+        "kind": "train",
+        "run": "sft",
+        "stage": "sft",
+        "loss": 1.0,
+        "seconds": {"train": 2.0},
+        "tokens_per_second": 9,
+    }
+    with RunDir.open(run, recipe, alone=alone) as directory:
+        status = read_status(run)
+        assert (status.alone, status.phase) == ("sft", "sft/sft")
+        assert [(each.run, each.state, each.step, each.budget) for each in status.trainings] == [("sft", "now", 0, 30)]
+        directory.append_metrics([row | {"step": step} for step in (1, 2, 3)])
+        assert read_status(run).trainings[0].step == 3
+        assert read_status(run).seconds_left == 54
+    with RunDir.open(run, recipe, resume=True, alone=alone) as directory:
+        directory.append_metrics([row | {"step": step} for step in range(4, 31)])
+        directory.mark_done("sft/sft", {})
+        directory.set_state("done")
+    assert main(["status", str(run)]) == 0
+    told = capsys.readouterr().out
+    assert f"run        tiny in {run}, curr-reft sft alone" in told
+    assert "phase      nothing, the run is finished" in told
+    assert [line for line in told.splitlines() if line.startswith("training")] == [
+        "training   sft                              done     step 30 of 30, 2.00 s a step, 9 tokens/s"
+    ]
+    assert main(["run", str(tiny_run.RECIPE), "--output", str(run), "--resume"]) == 2
+    assert "is the directory of curr-reft sft" in capsys.readouterr().err
+
+
+def test_budgets_that_grew_and_other_versions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    recipe = load_recipe(tiny_run.RECIPE, ["--output", str(run)])
+    RunDir.open(run, recipe).close()
+    record = json.loads((run / "run.json").read_text())
+    record["versions"]["torch"] = "1.0"
+    (run / "run.json").write_text(json.dumps(record))
+    row = {"kind": "train", "run": "curr_rl", "stage": "01-binary", "loss": 1.0, "tokens_per_second": 9}
+    (run / "metrics.jsonl").write_text(json.dumps(row | {"step": 1, "seconds": {"train": 2.0}}) + "\n")
+    more = recipe.curriculum.model_copy(update={"total_steps": recipe.curriculum.total_steps + 4})
+    for _ in range(2):  # noted once
+        RunDir.open(run, recipe.model_copy(update={"curriculum": more}), resume=True).close()
+    status = read_status(run)
+    (extended,) = status.extended
+    assert (extended.changes, extended.after) == (("curriculum.total_steps: 8 -> 12",), 1)
+    (went_on,) = status.resumed_with
+    assert went_on.changes[0].startswith("torch 1.0 -> 2.")
+    assert main(["status", str(run)]) == 0
+    told = capsys.readouterr().out
+    assert f"extended   at {extended.at} after 1 updates: curriculum.total_steps: 8 -> 12" in told
+    assert "went on    at " in told
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
@@ -180,7 +241,7 @@ def test_a_run_is_given_back_by_one_that_ends_by_itself(tmp_path: Path) -> None:
             lambda path: (
                 path.mkdir(),
                 (path / "run.json").write_text('{"name": "a", "state": "done", "phases": {}, "resumed": []}'),
-                (path / "recipe.yaml").write_text("name: a\n"),
+                (path / "recipe.yaml").write_text("name: a\nof_another_version: 1\n"),
             ),
             "is not a recipe that this version can read",
         ),

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from curr_reft.status import Status, Training
+    from curr_reft.run_history import Changed
+    from curr_reft.run_plan import Training
+    from curr_reft.status import Status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +38,14 @@ def _lines(status: "Status", folder: Path) -> list[str]:
         "none yet" if save is None else f"step {save.step} of {save.stage}, {_time(save.seconds_ago)} ago ({save.at})"
     )
     return [
-        f"run        {status.name} in {folder}",
+        f"run        {status.name} in {folder}" + (f", curr-reft {status.alone} alone" if status.alone else ""),
         f"state      {_state(status)}",
         f"phase      {status.phase}",
         *(f"training   {_training(each)}" for each in status.trainings),
         f"last save  {saved}",
         f"time       {_time(status.seconds)} of work up to the last save, resumed {status.resumed} times",
+        *(f"extended   {_changed(each)}" for each in status.extended),
+        *(f"went on    {_changed(each)}: not to the last digit an unbroken run" for each in status.resumed_with),
         f"time left  {_left(status)}",
         f"faults     failed gradings {faults.failed_gradings}, timed-out gradings {faults.timed_out_gradings}, "
         f"failed custom rewards {faults.failed_rewards}, out of memory {faults.out_of_memory}, "
@@ -66,6 +70,11 @@ def _training(each: "Training") -> str:
     if each.seconds_per_step is not None:
         text += f", {each.seconds_per_step:.2f} s a step, {each.tokens_per_second:.0f} tokens/s"
     return text if each.state != "now" or each.seconds_left is None else f"{text}, {_time(each.seconds_left)} left"
+
+
+def _changed(each: "Changed") -> str:
+    after = "" if each.after is None else f" after {each.after} updates"
+    return f"at {each.at}{after}: {', '.join(each.changes)}"
 
 
 def _left(status: "Status") -> str:
