@@ -18,7 +18,7 @@ SLACK = 1 << 16  # headers, JSON files, folder entries of a checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """Bytes that the run directory comes to hold, at most. Rollouts, answers, pictures and tokenizers are not counted."""
+    """Bytes that the run directory comes to hold, at most, without rollouts, answers, pictures and tokenizers."""
 
     checkpoint: int  # the largest, with the optimizer
     checkpoints: int

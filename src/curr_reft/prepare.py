@@ -28,6 +28,8 @@ from curr_reft.rewards.grading import grade, grade_all
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.status import PATIENCE
 from curr_reft.tasks.user import use_tasks
+from curr_reft.train.learnable import TOO_LONG, refuse_examples
+from curr_reft.train.sft import SftExample
 from curr_reft.user_code import digest
 
 
@@ -169,6 +171,45 @@ def count_prompts(prepared: Prepared, processor: ChatProcessor) -> PromptTokens:
         others = f" and {len(found) - 1} more" if len(found) > 1 else ""
         problems.append((source, f"asked as {form}{others}: {reason}"))
     return PromptTokens(by_form=by_form, problems=tuple(problems))
+
+
+def written_examples(prepared: Prepared) -> list[SftExample]:
+    """What the SFT baseline learns: the written answers of the training items."""
+    return [
+        SftExample(question=asked, completion=f"<answer> {FORMS[asked.form].write(asked)} </answer>")
+        for asked in prepared.of("train")
+    ]
+
+
+def unlearnable(recipe: Recipe, prepared: Prepared, processor: ChatProcessor) -> list[tuple[str, str]]:
+    """(file:line, reason) of what the recipe's fine-tunings could not learn, as far as that is known before a run: the
+    written answers of the baseline, and queries of phase 2 that leave no room for an answer. What is sampled is looked
+    at when it is selected."""
+    problems: list[tuple[str, str]] = []
+    if "sft" in recipe.evaluation.models and recipe.sft is not None:
+        examples = written_examples(prepared)
+        for example, refused in zip(examples, refuse_examples(processor, examples, recipe.sft.max_length), strict=True):
+            if refused is not None:
+                way = ", or raise sft.max_length" if refused.kind == TOO_LONG else ""
+                said = f"with its written answer it {refused.reason}; take the row out{way}"
+                problems.append((example.question.source or example.question.id, said))
+    config = recipe.self_improvement
+    if config is not None:
+        most = config.sft.max_length
+        queries = [query for query in query_pool(prepared) if query.domain in config.pools]
+        for query, count in zip(queries, TokenCounter(processor).count(queries), strict=True):
+            if count.problem is None and count.tokens + 1 >= most:
+                said = (
+                    f"its prompt has {count.tokens} tokens, and self_improvement.sft.max_length {most} leaves no room "
+                    "for an answer; take the query out, or raise max_length"
+                )
+                problems.append((query.source or query.id, said))
+    return problems
+
+
+def check_examples(recipe: Recipe, prepared: Prepared, processor: ChatProcessor) -> None:
+    """Raises DataError with every row that a fine-tuning of the recipe could not learn."""
+    _refuse(unlearnable(recipe, prepared, processor))
 
 
 def check_prompts(prepared: Prepared, processor: ChatProcessor) -> None:

@@ -46,13 +46,21 @@ from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.selfcheck import check_packed
-from curr_reft.prepare import Prepared, check_prompts, load_items, prepare, query_pool, recipe_code
+from curr_reft.prepare import (
+    Prepared,
+    check_examples,
+    check_prompts,
+    load_items,
+    prepare,
+    query_pool,
+    recipe_code,
+    written_examples,
+)
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
 from curr_reft.run_dir import LAST_PHASE, RunDir
 from curr_reft.train.publish import Published
-from curr_reft.train.sft import SftExample
 from curr_reft.trainings import Trainings
 
 
@@ -87,10 +95,10 @@ class Run:
         data = load_items(recipe)
         self.base_start = Start.of_model(recipe.model.path)
         # All that can be wrong with the data is found before weights are read.
-        processor = load_chat_processor(recipe.model)
-        self.frame = processor.frame
-        self.prepared: Prepared = prepare(recipe, data, self.frame)
-        check_prompts(self.prepared, processor)
+        self.processor = load_chat_processor(recipe.model)
+        self.prepared: Prepared = prepare(recipe, data, self.processor.frame)
+        check_prompts(self.prepared, self.processor)
+        check_examples(recipe, self.prepared, self.processor)
         directory.require_same("the code of rewards.custom and tasks", "code_sha256", recipe_code(recipe))
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
@@ -234,10 +242,7 @@ class Run:
     def plain_sft(self) -> Published:
         """The baseline: supervised fine-tuning on the written answers of the same items."""
         assert self.recipe.sft is not None
-        questions = self.prepared.of("train")
-        examples = [
-            SftExample(question=q, completion=f"<answer> {FORMS[q.form].write(q)} </answer>") for q in questions
-        ]
+        examples = written_examples(self.prepared)
         return self.trainings.sft("sft", self.folder / "baselines" / "sft", examples, self.recipe.sft, self.base_start)
 
     def rounds(self, curr_rl: Published) -> Published:
@@ -283,7 +288,7 @@ class Run:
             self.recipe.rewards,
             self.recipe.seed,
             start.sha256,
-            self.frame,
+            self.processor,
             self.say_held,
             number,
         )

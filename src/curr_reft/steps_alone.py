@@ -64,12 +64,12 @@ def select(recipe: Recipe, folder: Path) -> None:
     for name, command in ((SAMPLING, "sample"), (JUDGE, "judge")):
         if not (folder / name).is_file():
             raise UsageError(f"{folder / name} is not there; curr-reft {command} writes it")
-    frame = load_chat_processor(recipe.model).frame
-    prepared = prepare(recipe, load_items(recipe), frame)
+    processor = load_chat_processor(recipe.model)
+    prepared = prepare(recipe, load_items(recipe), processor.frame)
     candidates = read_candidates(folder, query_pool(prepared))
     verdicts = read_verdicts(folder, candidates)
     weights = read_json(folder / SAMPLING)["settings"]["weights_sha256"]
-    account = keep_selected(candidates, verdicts, folder, config, recipe.seed, frame, weights, console.say)
+    account = keep_selected(candidates, verdicts, folder, config, recipe.seed, processor, weights, console.say)
     console.say(f"kept {account['kept']} of {account['candidates']} answers: {folder / 'kept.jsonl'}")
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from judged_rows import CLAIMED, LUCKY, RIGHT, WRONG_GUESS, config, question
 
-from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import DataError
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.improve import phase, sample
@@ -17,7 +16,8 @@ from curr_reft.improve.records import Candidate, candidate_of, candidate_row
 from curr_reft.improve.sample import draw_queries, sample_candidates
 from curr_reft.parquet import read_rows
 from curr_reft.policy.answers import Answered
-from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.config import EMBEDDED, ModelConfig, SamplingConfig
+from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.rollout import Among
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
@@ -129,13 +129,13 @@ def test_a_candidate_comes_back_from_its_row(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_the_files_of_the_phase_and_what_is_not_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = Model(monkeypatch)
+    processor = load_chat_processor(ModelConfig(path=EMBEDDED))
 
     def keep(sha256: str) -> tuple[list[Any], dict[str, Any]]:
         pool = [question("a"), question("b")]
         given = config(math=(2, 2))
-        frame = BoxFrame("pixels")
         return phase.keep_best_answers(
-            model.load, pool, tmp_path, given, SamplingConfig(), RewardsConfig(), 0, sha256, frame, lambda _: None
+            model.load, pool, tmp_path, given, SamplingConfig(), RewardsConfig(), 0, sha256, processor, lambda _: None
         )
 
     examples, account = keep("x")

@@ -79,6 +79,21 @@ def test_the_rest_of_the_phase_by_its_commands(sampled: Path, tmp_path: Path) ->
     assert json.loads((tmp_path / "last" / "sft" / "manifest.json").read_text())["chosen_step"] == last["step"] > 0
 
 
+def test_answers_that_are_too_long_to_learn_are_counted_when_they_are_selected(sampled: Path, tmp_path: Path) -> None:
+    folder, log, recipe = tmp_path / "answers", tmp_path / "log", tiny_run.RECIPE
+    shutil.copytree(sampled, folder)
+    (folder / "account.json").unlink(missing_ok=True)
+    carried_out("judge", folder, "--recipe", recipe, log=log)
+    short = ("--self_improvement.sft.max_length", "42")
+    carried_out("select", folder, recipe, *short, log=log)
+    account = read_json(folder / "account.json")
+    domains = account["by_domain"]
+    assert account["kept"] > 0
+    assert sum(domain["fates"]["too_long"] for domain in domains.values()) > 0
+    assert all(sum(domain["fates"].values()) == domain["candidates"] for domain in domains.values())
+    carried_out("sft", "embedded", recipe, "--rows", folder / "kept.jsonl", "--out", tmp_path / "sft", *short, log=log)
+
+
 def test_answers_of_another_recipe_are_not_selected_from(sampled: Path, tmp_path: Path) -> None:
     folder, log = tmp_path / "answers", tmp_path / "log"
     shutil.copytree(sampled, folder)

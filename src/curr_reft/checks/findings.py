@@ -22,6 +22,7 @@ from curr_reft.prepare import (
     count_prompts,
     start_compiler,
     truth_reader,
+    unlearnable,
 )
 from curr_reft.recipe import Recipe
 
@@ -72,6 +73,8 @@ def look_at_data(recipe: Recipe, frame: BoxFrame, processor: ChatProcessor | Non
     if processor is not None:
         found.tokens = count_prompts(prepared, processor)
         found.add("tokens", found.tokens.problems)
+        if not found.tokens.problems:
+            found.add("tokens", unlearnable(recipe, prepared, processor))
 
 
 def _holding(found: Findings, kind: str, check: Callable[[], T]) -> T | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import processes, rounds
-from curr_reft.data.frame import BoxFrame
 from curr_reft.errors import UsageError
 from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
 from curr_reft.improve.config import JudgeConfig, SelfImprovementConfig
@@ -22,8 +21,10 @@ from curr_reft.improve.select import select, told_short
 from curr_reft.parquet import read_rows
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
+from curr_reft.policy.processor import ChatProcessor
 from curr_reft.questions.question import Question
 from curr_reft.rewards.config import RewardsConfig
+from curr_reft.train.learnable import PLACES, refuse_examples
 from curr_reft.train.sft import SftExample
 
 VERDICTS, JUDGE, ACCOUNT = "verdicts.jsonl", "judge.json", "account.json"
@@ -38,7 +39,7 @@ def keep_best_answers(
     rewards: RewardsConfig,
     seed: int,
     weights_sha256: str | None,
-    frame: BoxFrame,
+    processor: ChatProcessor,
     say: Callable[[str], None],
     turn: int = 1,
 ) -> tuple[list[SftExample], dict[str, Any]]:
@@ -65,7 +66,7 @@ def keep_best_answers(
             judged = judge_all(config.judge, candidates, place)
             write_jsonl(folder / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
             write_json(folder / JUDGE, judged.account)
-            keep_selected(candidates, judged.verdicts, folder, config, seed, frame, weights_sha256, say)
+            keep_selected(candidates, judged.verdicts, folder, config, seed, processor, weights_sha256, say)
 
         processes.on_main(judge_and_select)
     account, rows = processes.on_main(lambda: (read_json(path), read_jsonl(folder / KEPT)))
@@ -89,14 +90,18 @@ def keep_selected(
     folder: Path,
     config: SelfImprovementConfig,
     seed: int,
-    frame: BoxFrame,
+    processor: ChatProcessor,
     weights_sha256: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Select, and write what is kept and then the account, which says that all is whole. Returns the account."""
+    """Select of what ``processor`` can make examples of, write what is kept, and then the account, which says that all
+    is whole. Returns the account."""
     (folder / ACCOUNT).unlink(missing_ok=True)
-    selected = select(candidates, verdicts, config, seed)
-    write_kept(folder, selected.kept, frame)
+    examples = [SftExample(question=each.question, completion=each.completion) for each in candidates]
+    refused = refuse_examples(processor, examples, config.sft.max_length, PLACES)
+    unlearnable = {each.id: found.kind for each, found in zip(candidates, refused, strict=True) if found is not None}
+    selected = select(candidates, verdicts, config, seed, unlearnable)
+    write_kept(folder, selected.kept, processor.frame)
     account = {
         **selected.account,
         **findings(candidates, verdicts, selected),

@@ -7,6 +7,7 @@ bands, and no more near-duplicates of one another than the recipe allows. What b
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from curr_reft.improve.config import SelfImprovementConfig
 from curr_reft.improve.records import Candidate, Verdict
 from curr_reft.rewards.grade import Status
 from curr_reft.seeding import derive_seed
+from curr_reft.train.learnable import SPECIAL_TEXT, TOO_LONG
 
-FATES = ("kept", "no_verdict", "not_above", "bad_form", "not_verified", "not_best", "alike", "over_quota")
+REFUSED = ("no_verdict", "not_above", "bad_form", "not_verified", TOO_LONG, SPECIAL_TEXT)
+FATES = ("kept", *REFUSED, "not_best", "alike", "over_quota")
 """What may become of a candidate, in the order in which it is asked; each has exactly one."""
 
 
@@ -44,14 +47,19 @@ class Selected:
 
 
 def select(
-    candidates: Sequence[Candidate], verdicts: Sequence[Verdict], config: SelfImprovementConfig, seed: int
+    candidates: Sequence[Candidate],
+    verdicts: Sequence[Verdict],
+    config: SelfImprovementConfig,
+    seed: int,
+    unlearnable: Mapping[str, str] = MappingProxyType({}),
 ) -> Selected:
     """Every query gives at most its best answer, the first of equals. Among equal totals at a quota's edge the seed
-    draws."""
+    draws. ``unlearnable``: candidate id -> TOO_LONG or SPECIAL_TEXT, of answers that no training can read
+    (``train/learnable.py``)."""
     fates: dict[str, str] = {}
     best: dict[str, Kept] = {}
     for candidate, verdict in zip(candidates, verdicts, strict=True):
-        refused = _refused(candidate, verdict, config.threshold)
+        refused = _refused(candidate, verdict, config.threshold) or unlearnable.get(candidate.id)
         if refused is not None:
             fates[candidate.id] = refused
             continue
@@ -136,7 +144,7 @@ def _account(
     for domain, pool in config.pools.items():
         own = [candidate for candidate in candidates if candidate.question.domain == domain]
         counts = Counter(fates[candidate.id] for candidate in own)
-        passed = [candidate for candidate in own if fates[candidate.id] not in FATES[1:5]]
+        passed = [candidate for candidate in own if fates[candidate.id] not in REFUSED]
         kept = [candidate for candidate in own if fates[candidate.id] == "kept"]
         domains[domain] = {
             "queries": pool.queries,
@@ -171,6 +179,7 @@ def told_short(account: Mapping[str, Any]) -> list[str]:
     """A line for each domain that kept less than its quota: what was short, and where the answers went."""
     words_of = {fate: fate.replace("_", " ") for fate in FATES}
     words_of |= {"not_above": f"not above {account['threshold']:g}", "not_best": "not the best of their query"}
+    words_of |= {TOO_LONG: "longer than sft.max_length", SPECIAL_TEXT: "with text that stands for something else"}
     lines = []
     for domain, counts in account["by_domain"].items():
         if not counts["short"]:

@@ -39,6 +39,16 @@ def find_end_ids(core: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(ids)
 
 
+def marks_of(tokenizer: Any) -> set[int]:
+    """The placeholders and marks of images and videos that the tokenizer knows, its padding and its unknown token."""
+    known = tokenizer.get_vocab()
+    found = {known.get(mark) for mark in _MARKS}
+    found.update(known.get(getattr(tokenizer, name, None)) for name in _NAMED)
+    found.update(token for word, token in known.items() if word.startswith("<row_"))  # Idefics3's tiles
+    found.update((tokenizer.pad_token_id, tokenizer.unk_token_id))
+    return {each for each in found if each is not None}
+
+
 def token_bias(core: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> torch.Tensor:
     """float32 (V): the lowest float at tokens that are never sampled, 0 elsewhere.
 
@@ -48,10 +58,7 @@ def token_bias(core: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> torch.Ten
     size = int(core.get_output_embeddings().weight.shape[0])
     never: set[Any] = set(range(size)) - set(tokenizer.get_vocab().values())
     never.update(getattr(core.config, name, None) for name in _CONFIGURED)
-    never.update(tokenizer.get_vocab().get(mark) for mark in _MARKS)
-    never.update(tokenizer.get_vocab().get(getattr(tokenizer, name, None)) for name in _NAMED)
-    never.update(token for word, token in tokenizer.get_vocab().items() if word.startswith("<row_"))  # Idefics3's tiles
-    never.update((tokenizer.pad_token_id, tokenizer.unk_token_id))
+    never.update(marks_of(tokenizer))
     bias_V = torch.zeros(size)
     suppressed = sorted(each for each in never if each is not None and each < size and each not in end_ids)
     bias_V[suppressed] = torch.finfo(torch.float32).min

@@ -99,7 +99,10 @@ class SftConfig(Config):
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(32, ge=1, description="examples of one optimizer step")
     max_length: int = Field(
-        8192, ge=16, description="most tokens of an example, prompt, images and answer; a longer one is an error"
+        8192,
+        ge=16,
+        description="most tokens of an example, prompt, images and answer; a longer row is refused before the start, a "
+        "longer sampled answer is not kept",
     )
     validation_share: float = Field(
         0.0,
