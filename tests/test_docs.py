@@ -181,3 +181,16 @@ def test_the_python_of_a_block_is_python(page: Path, text: str) -> None:
             assert spec.origin is not None, node.module
             source = Path(spec.origin).read_text(encoding="utf-8")
             assert all(re.search(rf"\b{name.name}\b", source) for name in node.names), ast.unparse(node)
+
+
+def test_the_messages_of_the_troubleshooting_page_are_said() -> None:
+    source = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "src").rglob("*.py")):  # a text over several lines is one
+        source += re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| ([^|]*`[^|]*) \|", page.partition("## Another version")[0], re.MULTILINE)
+    quoted = [text for cell in cells if "from `AutoProcessor`" not in cell for text in re.findall(r"`([^`]+)`", cell)]
+    assert len(quoted) >= 24
+    for text in quoted:
+        for part in text.removeprefix("error: ").split("..."):
+            assert part.strip(" ,;") in source, text
