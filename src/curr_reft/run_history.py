@@ -32,30 +32,39 @@ class Changed:
 def faults_of(steps: Sequence[Mapping[str, Any]], card: Mapping[str, Any] | None) -> Faults:
     """Of the rows of training in the metrics, and of the data card; none: it is not written yet."""
     # Of a step that was resampled, those of every round: what was replaced could not be graded either.
-    graded = [(row.get("resample") or row).get("statuses", {}) for row in steps]
-    parts = [part for row in steps for part in (row.get("parts") or {}).values()]
+    graded = [_record(_record(row.get("resample") or row).get("statuses")) for row in steps]
+    parts = [_record(part) for row in steps for part in _record(row.get("parts")).values()]
     return Faults(
-        failed_gradings=sum(statuses.get("grader_failed", 0) for statuses in graded),
-        timed_out_gradings=sum(statuses.get("timed_out", 0) for statuses in graded),
-        failed_rewards=sum(part.get("failed", 0) for part in parts),
-        out_of_memory=sum(int(row.get("out_of_memory", 0)) for row in steps),
+        failed_gradings=sum(_count(statuses.get("grader_failed")) for statuses in graded),
+        timed_out_gradings=sum(_count(statuses.get("timed_out")) for statuses in graded),
+        failed_rewards=sum(_count(part.get("failed")) for part in parts),
+        out_of_memory=sum(_count(row.get("out_of_memory")) for row in steps),
         non_finite=sum(row.get("loss", 0.0) is None or row.get("grad_norm", 0.0) is None for row in steps),
-        bad_rows_skipped=None if card is None else int(card["skipped_rows"]),
+        bad_rows_skipped=None if card is None else _count(card.get("skipped_rows")),
     )
 
 
-def extensions(run: Mapping[str, Any]) -> tuple[Changed, ...]:
+def extensions(run: Mapping[str, Any]) -> list[Changed]:
     """Every time that budgets grew, or models were added, when it was resumed. ``run``: the content of run.json."""
     return _changed(run.get("extended"))
 
 
-def surroundings(run: Mapping[str, Any]) -> tuple[Changed, ...]:
+def surroundings(run: Mapping[str, Any]) -> list[Changed]:
     """Every time that it was resumed with other versions of libraries, or another number of processes."""
     return _changed(run.get("resumed_with"))
 
 
-def _changed(noted: Any) -> tuple[Changed, ...]:
-    return tuple(
-        Changed(at=str(each["at"]), changes=tuple(map(str, each["changes"])), after=each.get("after"))
-        for each in noted or ()
-    )
+def _changed(noted: Any) -> list[Changed]:
+    return [
+        Changed(at=str(each.get("at")), changes=tuple(map(str, each["changes"])), after=each.get("after"))
+        for each in (noted if isinstance(noted, list) else ())
+        if isinstance(_record(each).get("changes"), list)
+    ]
+
+
+def _record(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}  # a file that somebody wrote in
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0

@@ -53,8 +53,8 @@ class Status:
     seconds: float  # of work, up to the last save
     seconds_left: float | None  # updates of all trainings; none where the speed of one is not known yet
     resumed: int
-    extended: tuple[Changed, ...]  # budgets that grew when it was resumed
-    resumed_with: tuple[Changed, ...]  # other versions, or another number of processes
+    extended: list[Changed]  # budgets that grew when it was resumed
+    resumed_with: list[Changed]  # other versions, or another number of processes
     faults: Faults
 
 

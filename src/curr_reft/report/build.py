@@ -4,7 +4,6 @@ No script, no font, no picture is loaded from anywhere; the page's own policy fo
 model or a row is escaped by the template.
 """
 
-from datetime import datetime
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from markupsafe import Markup
 
 from curr_reft.files import write_atomic
 from curr_reft.questions.gallery import CONTENT_POLICY
-from curr_reft.report import views
+from curr_reft.report import views, words
 from curr_reft.report.differences import difference_view, not_shown
 from curr_reft.report.examples import gallery
+from curr_reft.report.history import happenings, unfinished
 from curr_reft.report.phase2 import general_view, phase2_view
 from curr_reft.report.plots import score_charts, training_charts
-from curr_reft.report.read import Improvement, RunFiles, read_run
+from curr_reft.report.read import Improvement, RunFiles, as_dict, read_run
 
 REPORT = "report.html"
 
@@ -60,6 +60,9 @@ def render(files: RunFiles) -> str:
         columns=["mean", *files.tasks],
         results=views.result_rows(files),
         headlines=views.headlines(files),
+        unfinished=unfinished(files),
+        happenings=happenings(files),
+        intervals=views.intervals_view(files),
         not_shown=not_shown(files),
         differences=difference_view(files),
         scores=score_charts(files),
@@ -89,30 +92,20 @@ def _improvement(each: Improvement) -> dict[str, Any]:
 
 def _facts(files: RunFiles) -> list[tuple[str, str]]:
     """What was run, in a few lines."""
-    run, summary = files.run, files.summary
+    run, summary, alone = files.run, files.summary, as_dict(files.run.get("alone"))
     model = summary.get("model")
     if isinstance(model, dict):
         model = model.get("name") or model.get("path") or model.get("kind")
     facts = [
         ("Model", model),
         ("Seed", run.get("seed", summary.get("seed"))),
-        ("Time", views.duration(summary.get("seconds")) if "seconds" in summary else None),
+        ("Time", words.duration(summary.get("seconds")) if "seconds" in summary else None),
+        ("Made by", f"curr-reft {alone['command']}, one step by itself" if "command" in alone else None),
         ("State", run.get("state")),
-        ("Started", _moment(run.get("started"))),
-        ("Resumed", f"{len(run['resumed'])} times" if run.get("resumed") else None),
-        ("Recipe", views.short_hash(run.get("recipe_sha256")) if run.get("recipe_sha256") else None),
+        ("Started", words.moment(run.get("started"))),
+        ("Recipe", words.short_hash(run.get("recipe_sha256")) if run.get("recipe_sha256") else None),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
-
-
-def _moment(value: Any) -> str | None:
-    """``2026-11-21 05:13 UTC`` of an ISO time; other text as it is."""
-    if not isinstance(value, str):
-        return None
-    try:
-        return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M %Z").strip()
-    except ValueError:
-        return value
 
 
 def _versions(run: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from curr_reft import rounds
 from curr_reft.files import write_atomic
-from curr_reft.report import views
+from curr_reft.report import views, words
 from curr_reft.report.read import RunFiles, as_dict, label_of, read_run
 
 CARD = "README.md"
@@ -99,7 +99,7 @@ def _facts(files: RunFiles) -> list[str]:
         _training(files),
         _data(files),
         _made(files),
-        "## Limits\n\nThe intervals are bootstrap intervals over test items of one run: the spread between seeds is "
+        "## Limits\n\nThe intervals are over test items of one run: the spread between seeds is "
         "not in them. Scores hold for the tasks and the test sets named here, with greedy decoding.",
     ]
 
@@ -149,7 +149,7 @@ def _scores(files: RunFiles) -> str:
         return ""
     parts = [
         "## Scores\n\nMean IoU (detection), Jaccard (classification) and verified answers (math, points), out of 100, "
-        "with 95 % bootstrap intervals of the mean."
+        "with 95 % intervals of the mean."
     ]
     for split, label in files.splits.items():
         lines = [[row.label, *_score_cells(row.cells[split])] for row in rows]
@@ -185,7 +185,7 @@ def _training(files: RunFiles) -> str:
 
 def _data(files: RunFiles) -> str:
     lines = [
-        [split, task, views.whole(count)]
+        [split, task, words.whole(count)]
         for split, tasks in as_dict(files.card.get("items")).items()
         for task, count in as_dict(tasks).items()
     ]
@@ -196,7 +196,7 @@ def _made(files: RunFiles) -> str:
     run = files.run
     facts = [
         ("seed", run.get("seed")),
-        ("time", views.duration(files.summary["seconds"]) if "seconds" in files.summary else None),
+        ("time", words.duration(files.summary["seconds"]) if "seconds" in files.summary else None),
         ("recipe SHA-256", run.get("recipe_sha256")),
         *as_dict(run.get("versions")).items(),
     ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from curr_reft.report.read import RunFiles, as_dict, in_order, label_of, number
-from curr_reft.report.views import DASH, decimal, percent, whole
+from curr_reft.report.words import DASH, decimal, percent, whole
 
 TENTHS = [f"{start}-{start + 10}" for start in range(0, 100, 10)]
 _ROWS = {"above": "above the threshold", "not_above": "not above it"}

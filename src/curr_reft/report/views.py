@@ -11,8 +11,8 @@ from typing import Any
 
 from curr_reft import rounds
 from curr_reft.report.read import SPLITS, RunFiles, as_dict, label_of, number
+from curr_reft.report.words import DASH, decimal, percent, short_hash, whole
 
-DASH = "–"
 EXPLANATIONS = {"base": "as it came", "sft": "fine-tuned on the answers", "rl": "open form only",
                 "curr_rl": "phase 1", "curr_reft": "phases 1 and 2"}  # fmt: skip
 EXPLANATIONS_AGAIN = {"curr_rl": "last stage again", "curr_reft": "phase 2 again"}
@@ -48,38 +48,6 @@ class Headline:
     last_label: str
     last: str
     overlap: bool  # of the two intervals
-
-
-def percent(value: Any, digits: int = 1) -> str:
-    """A share as points of 100; a dash where there is none."""
-    found = number(value)
-    return DASH if found is None else f"{100 * found:.{digits}f}"
-
-
-def decimal(value: Any, digits: int = 2) -> str:
-    found = number(value)
-    return DASH if found is None else f"{found:,.{digits}f}"
-
-
-def whole(value: Any) -> str:
-    found = number(value)
-    return DASH if found is None else f"{found:,.0f}"
-
-
-def duration(seconds: Any) -> str:
-    """``3 h 5 min``, ``4 min 10 s``, ``12 s``."""
-    found = number(seconds)
-    if found is None:
-        return DASH
-    left = round(found)
-    hours, minutes, rest = left // 3600, left % 3600 // 60, left % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def short_hash(value: Any) -> str:
-    return str(value)[:12] if value else DASH
 
 
 def result_rows(files: RunFiles) -> list[ResultRow]:
@@ -170,6 +138,27 @@ def _bounds(scores: dict[str, Any], split: str) -> tuple[float, float] | None:
 def _interval(scores: dict[str, Any], split: str, column: str) -> str:
     low, high = (score(scores, split, column, key) for key in ("low", "high"))
     return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def intervals_view(files: RunFiles) -> dict[str, Any]:
+    """Whether the intervals know which items share a picture (an earlier version's do not), and a phrase for each split
+    that has fewer pictures than items."""
+    found: dict[str, dict[str, int]] = {}
+    clustered = False
+    for scores in files.evaluation.values():
+        for split, cells in scores.items():
+            mean = number(as_dict(as_dict(cells).get("mean")).get("clusters"))
+            clustered |= mean is not None
+            items = sum(number(as_dict(cell).get("n")) or 0 for name, cell in as_dict(cells).items() if name != "mean")
+            if mean is not None and mean < items:
+                found[split] = {"items": int(items), "clusters": int(mean)}
+    return {
+        "clustered": clustered,
+        "shared": [
+            f"{SPLITS.get(split, split)} {counts['items']:,} items about {counts['clusters']:,} pictures"
+            for split, counts in found.items()
+        ],
+    }
 
 
 def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
