@@ -1,4 +1,4 @@
-"""What befell a run stands on its page: extended, resumed, faults that it survived, answers that could not be graded."""
+"""What befell a run stands on its page: extended, resumed, faults it survived, answers that could not be graded."""
 
 import json
 from pathlib import Path
@@ -47,13 +47,15 @@ def test_what_befell_it_is_told_in_sentences(run: Path) -> None:
     assert happenings(read_run(run)) == [
         "Extended on 2026-11-21 06:00 UTC, after 41 updates: curriculum.total_steps: 60 -> 120.",
         "Extended on 2026-11-21 07:00 UTC: sft.steps: 1 -> 2; <b>: 3 -> 4.",
-        "Resumed on 2026-11-21 07:00 UTC in other surroundings (torch 2.12.0 -> 2.13.0, processes 1 -> 2): from there on "
-        "it may differ from an unbroken run.",
+        "Resumed on 2026-11-21 07:00 UTC in other surroundings (torch 2.12.0 -> 2.13.0, processes 1 -> 2): from there "
+        "on it may differ from an unbroken run.",
         "Resumed 2 times: 2026-11-21 06:00 UTC, 2026-11-21 07:00 UTC.",
         "Test answers that count as wrong because grading them failed (ran out of time): RL 2.",
-        "Completions in training that got no score: 4 whose grader or reward broke down, 3 whose grading ran out of time.",
+        "Completions in training that got no score: 4 whose grader or reward broke down, 3 whose grading "
+        "ran out of time.",
         "Custom rewards broke down 1 time.",
-        "Memory ran out 2 times; the steps were made again in smaller micro-batches, which changes nothing but rounding.",
+        "Memory ran out 2 times; the steps were made again in smaller micro-batches, which changes nothing but "
+        "rounding.",
         "Stopped before an update by a loss or gradient that was not finite, 1 time.",
         "Left out of the data as bad: 3 rows.",
     ]
