@@ -163,7 +163,8 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "expected"),
     [
         ([], "required: COMMAND"),
-        (["rnu"], "invalid choice: 'rnu'"),
+        (["rnu"], "'rnu' is no command; did you mean run?"),
+        (["train"], "invalid choice: 'train' (choose from 'run', "),
         (["run"], "required: RECIPE"),
         (["run", "missing.yaml"], "missing.yaml does not exist"),
         (["run", "RECIPE", "again.yaml"], "unrecognized arguments: again.yaml"),

@@ -171,6 +171,21 @@ def test_a_shipped_recipe_is_found_by_its_name_without_a_checkout(
         load_recipe(tmp_path / "recipes" / "demo.yaml")
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("--data.files.train", "rows.jsonl", "must be a list, as [a, b]"),
+        ("--curriculum.stages", "open", "must be a list, as [a, b]"),
+        ("--rl.optimizer", "adamw", "must be keys with values, as {a: 1}"),
+        ("--data.shapes.train", "500", "must be keys with values, as {a: 1}"),
+    ],
+)
+def test_the_shape_of_a_value_is_told_in_the_words_of_yaml(write: Any, flag: str, value: str, expected: str) -> None:
+    text = refusal(write(), flag, value)
+    assert text.startswith(flag)
+    assert text.endswith(f": {expected}")
+
+
 def test_a_colon_without_its_space_is_named(write: Any) -> None:
     assert "YAML wants a space after the colon: rank: 4" in refusal(write(), "--model.lora", "{rank:4}")
 

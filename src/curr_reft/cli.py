@@ -4,6 +4,7 @@ Nothing heavy is imported here; a command imports what it needs when it is carri
 """
 
 import argparse
+import difflib
 import errno
 import importlib
 import logging
@@ -122,6 +123,10 @@ def _dispatch(words: list[str]) -> int:
     top = parser()
     named = [each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words]
     command = max(named, key=lambda each: len(each.words), default=None)
+    if command is None and words:
+        near = difflib.get_close_matches(words[0], {each.words[0] for each in COMMANDS}, 1, 0.6)
+        if near and near[0] != words[0]:
+            top.error(f"{words[0]!r} is no command; did you mean {near[0]}?")
     overrides: list[str] = []
     if command is not None:
         own = words[len(command.words) :]

@@ -252,11 +252,22 @@ def _may_be_secret(key: Key) -> bool:
     return bool(key) and bool(_SECRET.search(str(key[-1])))
 
 
+_SHAPES = {
+    "tuple_type": "must be a list, as [a, b]",
+    "list_type": "must be a list, as [a, b]",
+    "dict_type": "must be keys with values, as {a: 1}",
+    "model_type": "must be keys with values, as {a: 1}",
+}
+"""Of pydantic's kinds of errors those that it tells in words of JSON or Python."""
+
+
 def _rule(error: Any, key: Key, value: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key; {suggestion(Recipe, key)}"
     if error["type"] == "missing":
         return "is required"
+    if error["type"] in _SHAPES:
+        return _SHAPES[error["type"]]
     text: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "literal_error" and isinstance(value, str):
         allowed = [part.strip("' ") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]

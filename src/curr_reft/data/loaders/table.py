@@ -43,7 +43,7 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
     for name in COLUMNS:
         column = entry.columns.get(name, name)
         if name in entry.columns and column not in row.fields:
-            raise ValueError(f"has no column {column} ({name}); {nearest(column, row.fields)}")
+            raise ValueError(f"has no column {column} ({name}); its columns are {', '.join(map(str, row.fields))}")
         if row.fields.get(column) not in (None, ""):
             found[name] = row.fields[column]
     if "question" in entry.options and "question" in entry.columns:
