@@ -19,17 +19,29 @@ from curr_reft.errors import TrainingError, UsageError
 SHAPE = Shape(P=28, C=3, G=2)
 
 
-def test_the_command_measures_all_sides_and_keeps_the_figures(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "sides"),
+    [
+        (["--lora", "--one-prompt-pass"], ["ours", "peer"]),
+        pytest.param(["--lora", "--adapter"], ["ours", "peer", "adapter"], marks=pytest.mark.slow),
+    ],
+    ids=["two sides", "with the adapter"],
+)
+def test_the_command_measures_all_sides_and_keeps_the_figures(
+    tmp_path: Path, flags: list[str], sides: list[str]
+) -> None:
     file = tmp_path / "rows.json"
-    words = ["bench", "--shape", "28,3,2", "--repeats", "1", "--adapter", "--lora", "--json", str(file)]
+    words = ["bench", "--shape", "28,3,2", "--repeats", "1", *flags, "--json", str(file)]
     done = subprocess.run(
         [sys.executable, "-m", "curr_reft.cli", *words], capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
     (made,) = json.loads(file.read_text())
     assert made["shape"] == {"P": 28, "visual": 8, "C": 3, "G": 2}
-    assert made["options"] == {"lora": True, "gradient_checkpointing": False, "one_prompt_pass": False}
-    for side in ("ours", "peer", "adapter"):
+    variants = {"lora": True, "gradient_checkpointing": False, "one_prompt_pass": "--one-prompt-pass" in flags}
+    assert made["options"] == variants
+    assert set(made["seconds"]) == set(sides)
+    for side in sides:
         seconds = made["seconds"][side]
         parts = [seconds[phase] for phase in ("generation", "training", "optimizer")]
         assert all(part > 0 for part in parts)
@@ -42,6 +54,11 @@ def test_the_command_measures_all_sides_and_keeps_the_figures(tmp_path: Path) ->
     assert made["versions"]["trl"].startswith("1.16")
     assert "| 28 (8) | 3 | 2 |" in done.stdout
     assert "with lora" in done.stdout
+
+
+def test_variants_that_contradict_each_other_are_refused() -> None:
+    words = ["bench", "--one-prompt-pass", "--gradient-checkpointing"]
+    assert main(words) == 2
 
 
 def step(generation: float, training: float, optimizer: float, peak: int) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def sft(policy: Policy, prepared: Prepared) -> SftObjective:
 
 
 # Every n-th event of a loop. Strides that differ meet every sort of event in one kind of loop or another.
-STRIDES = {"grpo": 3, "lora": 5, "two updates, kl, gate": 4, "sft": 4, "sft, bfloat16": 5}
+STRIDES = {"grpo": 3, "lora": 5, "two updates, kl, gate": 4, "sft": 4, "sft, bfloat16": 5, "one prompt pass": 11}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_resumed_from_any_event_it_ends_with_the_same_bits(
             objective = grpo(policy, reference=lambda: nullcontext(anchor), updates_per_batch=2)
             changes["gate"] = AccuracyGate(GateConfig(accuracy=0.01, window=2, min_steps=3), ["open"])
         else:
-            objective = grpo(policy)
+            objective = grpo(policy, one_prompt_pass=kind == "one prompt pass")
         progress = train_loop(policy, objective, plan(folder, record, **changes))
         return weights(policy), progress
 
