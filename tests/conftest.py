@@ -9,6 +9,9 @@ from hypothesis import settings
 
 # Before torch is imported: tiny tensors on several threads are many times slower where another process works too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What these tests hold is held on the CPU, where bits are the same everywhere. Those of test_*on_a_gpu.py ask for one.
+if os.environ.get("CURR_REFT_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # make test-slow asks for it: the corpora and the properties of grading again, with twenty times the examples.
 settings.register_profile("slow", max_examples=2000, deadline=None)
 

@@ -1,5 +1,6 @@
 """The measurement for a GPU at toy size on the CPU: it runs, it is exact, and keeps what it has when it is cut."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -46,29 +47,83 @@ def test_every_phase_runs_at_toy_size(tmp_path: Path) -> None:
         assert sum(step["parts"].values()) == pytest.approx(step["seconds"], rel=0.2)
     assert found["exact"]["recorded"] is True
     decode = found["decode"]
-    assert decode["rows"] == 6
+    assert decode["rows"] == 9
     assert (decode["eager"]["recorded"], decode["graphs"]["recorded"]) == (0, 1)
     assert all(decode[way]["over_bound"] == decode[way]["step_seconds"] / decode["bound_seconds"] for way in WAYS)
     assert found["ratio"] == found["trl"]["seconds"] / steps["two prompts, new images"]["seconds"]
     for part in found["profile"].values():
         assert 0 < sum(row["seconds"] for row in part["busiest"]) <= part["busy_seconds"] <= 1.1 * part["seconds"]
         assert part["launches"] > 100
-    for phase in ("machine", "exact", "prefill", "decode", "training", "step", "trl", "profile"):
+    kernels = found["kernels"]
+    assert kernels["packed, SDPA"]["ok"] is True
+    assert 0 < kernels["plain"]["gradients"] < 0.1
+    assert "needs a GPU" in kernels["packed, varlen flash-attention"]["skipped"]
+    assert found["tests"] == {"skipped": "these tests need a GPU"}
+    for phase in ("machine", "tests", "exact", "kernels", "prefill", "decode", "training", "step", "trl", "profile"):
         assert f"] {phase}: " in done.stdout
+    assert f"TRL's step over ours {found['ratio']:>31.3g}".split() == done.stdout.splitlines()[-2].split()
 
 
-def test_what_is_cut_keeps_what_it_has(tmp_path: Path) -> None:
-    done = script("--small", "--phases", "prefill", "--budget-seconds", "0", "--json", tmp_path / "gpu.json")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script in this process: ``gpu(words...)`` is its exit code."""
+    spec = importlib.util.spec_from_file_location("gpu", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(*words: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", [SCRIPT.name, *map(str, words)])
+        return int(module.main())
+
+    return call
+
+
+def test_what_is_cut_keeps_what_it_has(gpu: Any, tmp_path: Path) -> None:
+    assert gpu("--small", "--phases", "prefill", "--budget-seconds", "0", "--json", tmp_path / "gpu.json") == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["machine"] == found["prefill"] == {"skipped": "the budget is spent"}
 
 
+def test_a_phase_that_fails_costs_no_other(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor what else was found; the exit code says so."""
+
+    def broken(measurement: Any) -> dict[str, Any]:
+        raise ImportError("no such library\nmore")
+
+    monkeypatch.setattr(Measurement, "exact", broken)
+    monkeypatch.setattr("curr_reft.bench.peer_step.find_spec", lambda name: None)
+    assert gpu("--small", "--phases", "exact", "prefill", "trl", "--json", tmp_path / "g") == 1
+    found = json.loads((tmp_path / "g").read_text())
+    assert found["exact"] == {"failed": "ImportError: no such library\nmore"}
+    assert found["prefill"]["seconds"] > 0
+    assert found["trl"] == {"skipped": "TRL is not installed; pip install 'curr-reft[trl]'"}
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "FAILED: ImportError: no such library"
+    assert "TRL's step over ours                             -" in told
+
+
+def test_half_numbers_that_are_wrong_are_not_ok(monkeypatch: pytest.MonkeyPatch) -> None:
+    from curr_reft.bench import exactness
+
+    real = exactness.packed_logprobs
+
+    def shifted(policy: Any, batch: PackedBatch) -> torch.Tensor:
+        if policy.packed:
+            batch.positions_AL[:, 60:] += 3
+        return real(policy, batch)
+
+    monkeypatch.setattr(exactness, "packed_logprobs", shifted)
+    assert exactness.check_half(small_plan())["packed, SDPA"]["ok"] is False
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it would measure")
-def test_without_a_gpu_it_says_what_to_do(tmp_path: Path) -> None:
-    done = script("--json", tmp_path / "gpu.json")
-    assert done.returncode == 2
-    assert "no GPU is at hand; --small" in done.stderr
+def test_without_a_gpu_it_says_what_to_do(gpu: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu("--json", tmp_path / "gpu.json") == 2
+    assert "no GPU is at hand; --small" in capsys.readouterr().err
     assert not (tmp_path / "gpu.json").exists()
 
 
@@ -144,4 +199,4 @@ def test_decoding_is_bound_by_what_it_reads() -> None:
     weights = sum(parameter.numel() for parameter in text.parameters())
     config = text.config
     a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * (config.hidden_size // 4)
-    assert measurement._decode_bytes() == 2 * (weights + a_token * (3 * 50 + 6 * 2))
+    assert measurement._decode_bytes() == 2 * (weights + a_token * (3 * 50 + 9 * 2))

@@ -346,6 +346,10 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     gpu = PretendedGpu()
     placement = _Placement(gpu)
 
+    class CUDAGraph(Graph):
+        def __init__(self) -> None:
+            super().__init__(gpu)
+
     @contextmanager
     def capture(
         cuda_graph: Graph, pool: Any = None, stream: Any = None, capture_error_mode: str = "global"
@@ -368,7 +372,7 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
         "current_stream": lambda device=None: _Stream(),
         "set_stream": lambda stream: None,
         "stream": on,
-        "CUDAGraph": lambda: Graph(gpu),
+        "CUDAGraph": CUDAGraph,
         "graph": capture,
         "graph_pool_handle": lambda: object(),
         "synchronize": lambda device=None: gpu.wait("synchronize"),

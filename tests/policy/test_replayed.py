@@ -13,7 +13,7 @@ import torch
 from curr_reft.policy import replayed
 from curr_reft.policy.buckets import Bucket, count_bucket, prefix_bucket, suffix_bucket
 from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
-from curr_reft.policy.graphs import StepGraphs, record
+from curr_reft.policy.graphs import StepGraphs
 from curr_reft.policy.load import load_policy
 from curr_reft.policy.packing import pack
 from curr_reft.policy.rollout import rollout
@@ -166,30 +166,6 @@ def test_sizes_of_buckets():
 
 def test_the_key_decides_and_a_cpu_has_no_graphs(model_folder):
     assert load_policy(ModelConfig(path=str(model_folder), cuda_graphs="auto")).graphs is None
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-class TestOnAGpu:
-    def test_a_graph_computes_again_what_it_reads_now(self):
-        device = torch.device("cuda")
-        source = torch.arange(4.0, device=device)
-        replay, outcome = record(lambda: source * 2, device, torch.cuda.graph_pool_handle())
-        source += 1
-        replay()
-        torch.cuda.synchronize()
-        assert outcome.tolist() == [2.0, 4.0, 6.0, 8.0]
-
-    def test_captured_steps_are_those_launched(self, model_folder, prompts):
-        launched = load_policy(ModelConfig(path=str(model_folder), device="cuda", cuda_graphs="off"))
-        launched.token_bias_V[launched.end_ids[0]] = 2.0
-        captured = recording(launched)
-        sampling = SAMPLING.model_copy(update={"max_new_tokens": 80, "temperature": 0.0})
-        for seed in (1, 2):
-            assert_same(launched, captured, prompts, sampling, seed=seed)
-        assert captured.graphs.captured == len(captured.graphs._steps) > 0
-
-    def test_graphs_are_the_default(self, model_folder):
-        assert load_policy(ModelConfig(path=str(model_folder), device="cuda")).graphs is not None
 
 
 def test_a_smaller_bucket_lies_in_the_memory_of_a_larger_one(ending, prompts):

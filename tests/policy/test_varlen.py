@@ -136,20 +136,15 @@ def test_torch_2_11_is_not_told_of_shared_keys(monkeypatch):
     assert varlen._torch_varlen(query, key, key, "q", "k", 5, 6, 0.5).unique().tolist() == [0.5]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_kernel_of_torch_is_the_plain_one():
-    """Values and gradients in bfloat16, two query heads a key head, segments of the row above."""
-    lengths = torch.tensor([2, 3, 2, 0, *[0, 1, 1, 0], *[2, 0, 0, 1]])
-    segments = find_segments(lengths, torch.tensor([-1, 0, 1, 1, *[-1, 0, 5, 5], *[-1, 8, 9, 9]])).to("cuda")
-    drawn = torch.Generator("cuda").manual_seed(0)
-    inputs = [
-        torch.randn((1, heads, 12, 64), generator=drawn, device="cuda", dtype=torch.bfloat16) for heads in (4, 2, 2)
-    ]
-    found = []
-    for kernel, dtype in ((varlen._torch_varlen, torch.bfloat16), (plain_kernel, torch.float32)):
-        states = [each.detach().to(dtype).requires_grad_() for each in inputs]
-        out = segments.attend(kernel, *states, 0.125)
-        (out.float() * torch.linspace(-1, 1, out.numel(), device="cuda").view_as(out)).sum().backward()
-        found.append([out.detach().float(), *(each.grad.float() for each in states)])
-    for ours, plain in zip(*found, strict=True):
-        assert (ours - plain).norm() <= 2e-2 * plain.norm()
+@pytest.mark.parametrize(("heads", "key_heads"), [(4, 2), (4, 4)])
+def test_the_kernel_of_torch_takes_what_it_is_told(heads, key_heads):
+    """Its own checks of arguments and shapes, forward and backward, on tensors without memory."""
+    query, key = (
+        torch.empty((count, size, 64), device="meta", dtype=torch.bfloat16, requires_grad=True)
+        for count, size in ((12, heads), (26, key_heads))
+    )
+    bounds = torch.empty(8, dtype=torch.int32, device="meta")
+    out = varlen._torch_varlen(query, key, key, bounds, bounds, 3, 7, 0.125)
+    out.sum().backward()
+    assert out.shape == query.grad.shape == query.shape
+    assert key.grad.shape == key.shape

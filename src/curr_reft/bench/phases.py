@@ -13,17 +13,17 @@ and values of each prompt once for its group, and those of every completion so f
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import Any
 
 import torch
 
 from curr_reft.bench.accelerator import attempt, busiest, device_facts, peak_bytes, reset_peak, seconds_of, synchronize
-from curr_reft.bench.exactness import check_exact
+from curr_reft.bench.exactness import check_exact, check_half
 from curr_reft.bench.ours import LR, SubjectObjective, SubjectSampler
 from curr_reft.bench.peer_step import trl_step
 from curr_reft.bench.plan import Plan, given
@@ -84,14 +84,16 @@ class Measurement:
     # The phases, in order
 
     def machine(self) -> dict[str, Any]:
-        names = ("torch", "transformers", "trl", "flash_attn")
-        versions = {name: version(name) for name in names if find_spec(name)}
         self.facts = device_facts(self.plan.device, self.plan.dtype)
-        return {**self.facts, "versions": versions, "python": sys.version.split()[0]}
+        return {**self.facts, "versions": _versions(), "python": sys.version.split()[0]}
 
     def exact(self) -> dict[str, Any]:
         """In float32, two layers of each tower."""
         return check_exact(self.plan)
+
+    def kernels(self) -> dict[str, Any]:
+        """The same in bfloat16, each kernel of attention by itself."""
+        return check_half(self.plan)
 
     def prefill(self) -> dict[str, Any]:
         """Tower and prompts, up to the first token of each completion."""
@@ -120,6 +122,8 @@ class Measurement:
         rollout(policy, self.prompts, self.plan.sampling(shape.C), seed=0)
         synchronize(self.plan.device)
         cold = time.perf_counter() - started
+        if graphs and policy.graphs is None:
+            raise RuntimeError("no step could be captured; a warning says why")
         whole, first = self._rollout_seconds(policy, shape.C), self._rollout_seconds(policy, 1)
         step = (whole - first) / (shape.C - 1)
         return {
@@ -159,8 +163,10 @@ class Measurement:
         groups = [given(prompt, shape.G, shape.C) for prompt in self.prompts[:PROMPTS]]
         budget = sum(map(group_tokens, groups)) if policy.packed else 1
         reset_peak(self.plan.device)
-        seconds = seconds_of(lambda: backward(policy, groups, budget), self.plan.device, REPEATS)
-        self.core.zero_grad(set_to_none=True)
+        try:
+            seconds = seconds_of(lambda: backward(policy, groups, budget), self.plan.device, REPEATS)
+        finally:  # where memory ran out, the next way begins without what this one left
+            self.core.zero_grad(set_to_none=True)
         work = flops(training_work(self.sizes, shape, Options(), shared=policy.packed))
         if policy.packed:  # the count leaves the tower's forward to the rollout
             work += flops(vision_work(self.sizes, PROMPTS, shape.patches))
@@ -268,3 +274,12 @@ def backward(policy: Policy, groups: Sequence[Group], token_budget: int) -> None
         advantages_S = 1.0 - 2.0 * (batch.completion_S % 2)
         ratio_S = log_ratio(packed_logprobs(policy, batch), None, None, "grpo")
         policy_loss(ratio_S, advantages_S, 0.2, 0.2).mean().backward()
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that figures depend on, those that are installed."""
+    found = {}
+    for name in ("torch", "transformers", "triton", "flash-attn", "trl"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -80,7 +80,7 @@ def small_plan() -> Plan:
     return Plan(
         small=True,
         device=torch.device("cpu"),
-        shape=Shape(P=50, C=4, G=2),
+        shape=Shape(P=50, C=4, G=3),  # of two completions both may earn the same, and the group would be left out
         prompts=3,
         images=(Shape(P=90, C=5, G=3), Shape(P=50, C=5, G=3)),
         generated=4,
