@@ -168,6 +168,31 @@ def test_what_a_launcher_asks_for_is_not_passed_over(
         refuse_unknown_launch()
 
 
+def test_more_processes_than_gpus_are_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from curr_reft.errors import ElsewhereError, UsageError
+    from curr_reft.launch import joined
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    launched = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "0", "RANK": "0"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="starts 4 processes on this machine, and 2 of its GPUs can be seen"), joined():
+        pass
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ElsewhereError) as silent, joined():
+        pass
+    assert silent.value.exit_code == UsageError.exit_code
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda own: chosen.append(own))
+    monkeypatch.delattr(torch.distributed, "rendezvous")  # nobody to meet
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    chosen: list[int] = []
+    with pytest.raises(AttributeError, match="rendezvous"), joined():
+        pass
+    assert chosen == [1]
+
+
 @pytest.fixture
 def team(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """``team(rank, count)``: this process as one of several, as far as dealing is concerned."""

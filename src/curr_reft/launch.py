@@ -30,7 +30,7 @@ def joined() -> Iterator[None]:
     """While inside, this process is one of those that were launched together; alone, nothing happens.
 
     Raises ElsewhereError in place of an exception whose cause another process says, ProcessError for a process that was
-    lost without a word, UsageError for a launch that cannot be followed.
+    lost without a word, UsageError for a launch that cannot be followed (more processes than GPUs).
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size < 2:
@@ -70,7 +70,7 @@ def _join(size: int) -> tuple[Any, list[tuple[str, int]]]:
 
     on_gpu = torch.cuda.is_available() and not _flag("ACCELERATE_USE_CPU")
     if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(_own_gpu(torch.cuda.device_count()))
     store, rank, size = next(iter(distributed.rendezvous("env://")))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
     group = distributed.new_group(backend="gloo", timeout=PATIENCE)
@@ -80,6 +80,21 @@ def _join(size: int) -> tuple[Any, list[tuple[str, int]]]:
         logging.getLogger("curr_reft").setLevel(logging.ERROR)  # what is told is told once
     hosts = processes.gather((socket.gethostname(), os.getpid()))
     return distributed.PrefixStore("curr_reft", store), hosts
+
+
+def _own_gpu(count: int) -> int:
+    """Which of this machine's ``count`` GPUs is this process's own. Raises UsageError where there are too few, in the
+    first process of all, and ElsewhereError in the others: NCCL knows no two processes on one GPU."""
+    own = int(os.environ.get("LOCAL_RANK", "0"))
+    wanted = int(os.environ.get("LOCAL_WORLD_SIZE", own + 1))
+    if wanted <= count:
+        return own
+    if os.environ.get("RANK", "0") != "0":
+        raise ElsewhereError(UsageError.exit_code)
+    raise UsageError(
+        f"the launcher starts {wanted} processes on this machine, and {count} of its GPUs can be seen; start one for "
+        "each GPU (--num_processes, --nproc-per-node), or look at CUDA_VISIBLE_DEVICES"
+    )
 
 
 def refuse_unknown_launch() -> None:
