@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curr_reft.errors import DataError
 from curr_reft.evaluate.differences import differences, paired, pairs_of
 
 
@@ -108,6 +109,14 @@ def test_pictures_and_not_questions_are_what_a_difference_is_sure_by() -> None:
     assert apart["mean"]["mean"] == shared["mean"]["mean"] == 0.6
     widths = [found["mean"]["high"] - found["mean"]["low"] for found in (shared, apart)]
     assert widths[0] > 2.5 * widths[1]
+
+
+def test_answers_that_were_lost_are_named_by_their_files(tmp_path: Path) -> None:
+    for name, count in (("curr_rl", 2), ("curr_reft", 3)):
+        rows = answers({"math": [0.5] * count})
+        (tmp_path / f"{name}.predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"curr_reft\.pred.* and .*curr_rl\.pred.*: .*same items.*--resume"):
+        differences(tmp_path, ["curr_rl", "curr_reft"], 50)
 
 
 def test_a_score_that_is_none_is_refused() -> None:

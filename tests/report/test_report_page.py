@@ -31,7 +31,7 @@ HOSTILE = [
 class Page(HTMLParser):
     """Tags and attributes of a page, and whether its tags close in order."""
 
-    VOID = frozenset({"meta", "img", "br", "image", "link", "input", "use", "rect", "path"})
+    VOID = frozenset({"meta", "img", "br", "image", "link", "input", "use", "rect", "path", "wbr"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -157,6 +157,33 @@ def test_hostile_names_of_tasks_stages_models_and_domains(run: Path) -> None:
     assert_harmless(build_report(run).read_text())
 
 
+def test_text_has_a_direction_of_its_own_and_long_names_may_break(run: Path) -> None:
+    """Arabic reads from the right, and what turns letters around turns no more than its own paragraph."""
+    path = run / "eval" / "curr_reft.predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    texts = dict.fromkeys(("prompt", "completion", "truth"), "كم عدد الدوائر \u202e evil")
+    path.write_text("".join(json.dumps(row | texts) + "\n" for row in rows))
+    name = "a_task_of_somebody's_<own>"
+    summary = json.loads((run / "summary.json").read_text())
+    for scores in summary["evaluation"].values():
+        scores["in_domain"][name] = scores["in_domain"]["math"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    text = build_report(run).read_text()
+    assert_harmless(text)
+    for start in ('<p class="question" dir="auto">', '<p class="completion" dir="auto">', "<bdi>"):
+        assert f"{start}كم عدد الدوائر \u202e evil" in text, start
+    assert "a_<wbr>task_<wbr>of_<wbr>somebody&#39;s_<wbr>&lt;own&gt;" in text
+
+
+def test_curves_are_told_apart_without_colour(run: Path) -> None:
+    text = build_report(run).read_text()
+    reward = text[text.index('aria-label="Reward over training steps') :]
+    reward = reward[: reward.index("</svg>")]
+    for series, dashed in ((1, False), (2, True)):  # Curr-RL, RL
+        lines = re.findall(rf'style="[^"]*stroke: var\(--series-{series}\)[^"]*"', reward)
+        assert any("stroke-dasharray" in line for line in lines) is dashed, series
+
+
 def test_images_come_from_the_run_directory_only(run: Path, tmp_path: Path) -> None:
     Image.new("RGB", (50, 50), (1, 2, 3)).save(tmp_path / "secret.png")
     path = run / "eval" / "curr_reft.predictions.jsonl"
@@ -229,8 +256,10 @@ def test_only_a_run_directory_gives_a_report(tmp_path: Path) -> None:
             build_report(path)
 
 
-def test_the_page_is_the_same_each_time(run: Path) -> None:
-    assert build_report(run).read_text() == build_report(run).read_text()
+def test_the_page_is_the_same_each_time(run: Path, drawn: dict[Any, Any]) -> None:
+    first = build_report(run).read_text()
+    drawn.clear()
+    assert build_report(run).read_text() == first
 
 
 @pytest.mark.parametrize("models", [("base",), ("base", "curr_rl")])

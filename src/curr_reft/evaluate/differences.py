@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import rounds
+from curr_reft.errors import DataError
 from curr_reft.evaluate.clusters import cluster_of_row
 from curr_reft.evaluate.general import SPLIT as GENERAL
 from curr_reft.evaluate.score_intervals import score_intervals
@@ -40,15 +41,28 @@ def name_of(one: str, other: str) -> str:
 
 def differences(folder: Path, models: Sequence[str], resamples: int) -> dict[str, Any]:
     """``{"A - B": {SUITE: {CELL: {"mean", "low", "high", "n"}, ..., "mean": {...}}}}`` of the predictions in
-    ``folder``; a cell is a task, and under the suite ``general`` a cell of the general pool."""
+    ``folder``; a cell is a task, and under the suite ``general`` a cell of the general pool. Raises DataError."""
     found = {}
     for one, other in pairs_of(models):
-        suites = paired(*_both(folder, one, other, "predictions"), resamples=resamples)
+        suites = _of_files(folder, one, other, "predictions", resamples)
         if (folder / f"{one}.general.jsonl").is_file():
-            pools = map(_as_suite, _both(folder, one, other, "general"))
-            suites |= paired(*pools, resamples=resamples)
+            suites |= _of_files(folder, one, other, "general", resamples)
         found[name_of(one, other)] = suites
     return found
+
+
+def _of_files(folder: Path, one: str, other: str, kind: str, resamples: int) -> dict[str, dict[str, Any]]:
+    """Raises DataError where answers were lost or changed since the models gave them."""
+    paths = [folder / f"{model}.{kind}.jsonl" for model in (one, other)]
+    rows: list[Rows] = [read_jsonl(path) for path in paths]
+    if kind == "general":
+        rows = [_as_suite(own) for own in rows]
+    try:
+        return paired(*rows, resamples=resamples)
+    except ValueError as error:
+        raise DataError(
+            " and ".join(map(str, paths)), f"{error}; remove both files and --resume, and the models are asked again"
+        ) from error
 
 
 def paired(one: Rows, other: Rows, *, resamples: int) -> dict[str, dict[str, Any]]:
@@ -75,10 +89,6 @@ def paired(one: Rows, other: Rows, *, resamples: int) -> dict[str, dict[str, Any
         }  # fmt: skip
         found[split]["mean"] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "clusters": mean.clusters}
     return found
-
-
-def _both(folder: Path, one: str, other: str, kind: str) -> tuple[Rows, Rows]:
-    return read_jsonl(folder / f"{one}.{kind}.jsonl"), read_jsonl(folder / f"{other}.{kind}.jsonl")
 
 
 def _item(row: Mapping[str, Any]) -> tuple[str, str, str]:

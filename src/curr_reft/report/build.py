@@ -47,6 +47,7 @@ def render(files: RunFiles) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["breakable"] = words.breakable
     style = Markup(package_files("curr_reft.report").joinpath("page.css").read_text(encoding="utf-8"))
     examples = gallery(files)  # first: it may add to files.missing
     return environment.get_template("page.html.jinja").render(

@@ -46,6 +46,9 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
 }
 _RUN_COLOURS = {"curr_rl": _SERIES[0], "rl": _SERIES[1], "sft": _SERIES[2], "self_improvement": _SERIES[3]}
+# Not by colour alone: for eyes that do not tell them apart, and on paper.
+_RUN_DASHES: dict[str, Any] = {"curr_rl": "-", "rl": (0, (5, 2)), "sft": "-", "self_improvement": (0, (5, 2))}
+_RUN_MARKS = {"curr_rl": "o", "rl": "s"}
 _RUN_LABELS = {"curr_rl": "Curr-RL", "rl": "RL", "sft": "SFT", "self_improvement": "self-improvement"}
 
 
@@ -166,7 +169,8 @@ def _training(
             xs, values = zip(*points, strict=True)
             colour = _RUN_COLOURS[run]
             axis.plot(xs, values, color=colour, linewidth=0.9, alpha=0.25)
-            axis.plot(xs, _smooth(values, [_stage_at(curve, x) for x in xs]), color=colour, label=_RUN_LABELS[run])
+            smooth = _smooth(values, [_stage_at(curve, x) for x in xs])
+            axis.plot(xs, smooth, color=colour, linestyle=_RUN_DASHES[run], label=_RUN_LABELS[run])
             if validation:
                 checks = [
                     (curve.offsets.get(str(row.get("stage")), 0.0) + float(row["step"]), value)
@@ -176,7 +180,7 @@ def _training(
                 if checks:
                     axis.plot(
                         *zip(*checks, strict=True),
-                        "o",
+                        _RUN_MARKS[run],
                         color=colour,
                         markersize=4.5,
                         label=f"{_RUN_LABELS[run]}, held out",

@@ -4,9 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from curr_reft.report.read import number
 
 DASH = "–"
+LONG = 16  # characters of a heading
+
+
+def breakable(name: str) -> Markup:
+    """A name, escaped; a long one may go on in the next line after each of its underscores."""
+    return Markup("_<wbr>").join(name.split("_")) if len(name) > LONG else Markup.escape(name)
 
 
 def percent(value: Any, digits: int = 1) -> str:
