@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_run
 
 from curr_reft.cli import COMMANDS, _message, main
 from curr_reft.commands.table import Command
@@ -31,10 +32,10 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def curr_reft(*words: str | Path, stdin: str = "", prefix: str = "") -> subprocess.CompletedProcess[str]:
+def curr_reft(*words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("curr-reft")
     assert program.exists(), "the package is not installed beside this interpreter"
-    command = f"{prefix} exec {program} " + " ".join(f"'{word}'" for word in words)
+    command = f"exec {program} " + " ".join(f"'{word}'" for word in words)
     return subprocess.run(
         ["bash", "-c", command], input=stdin, capture_output=True, text=True, check=False, timeout=120
     )
@@ -201,10 +202,10 @@ def test_data_build_writes_rows_images_and_a_card(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "rows"
-    done = curr_reft("data", "build", "--data.shapes.train", "{math: 6}", recipe, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert f"6 rows  {out}/train.jsonl" in done.stdout
-    assert f"6 rows  {out}/questions/train/binary.jsonl" in done.stdout
+    assert main(["data", "build", "--data.shapes.train", "{math: 6}", str(recipe), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert f"6 rows  {out}/train.jsonl" in told
+    assert f"6 rows  {out}/questions/train/binary.jsonl" in told
     rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
     assert len(rows) == 6
     assert all((out / row["image"]).is_file() for row in rows)
@@ -220,13 +221,19 @@ def test_data_show_writes_a_page(recipe: Path, tmp_path: Path) -> None:
     assert "<script" not in (tmp_path / "new" / "page.html").read_text()
 
 
+def carry_out_with_small_files(words: list[str], log: Path) -> None:
+    tiny_run.begin(log)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+    sys.exit(main(words))
+
+
 def test_no_space_is_code_3(recipe: Path, tmp_path: Path) -> None:
-    # The limit on the size of a file, in kB, stands for a full disk.
+    # The limit on the size of a file stands for a full disk.
     words = ("data", "build", recipe, "--out", tmp_path / "rows", "--data.shapes.train", "{math: 200}")
-    done = curr_reft(*words, prefix="ulimit -f 8;")
-    assert done.returncode == 3, done.stderr
-    assert "no space left" in done.stderr
-    assert "Traceback" not in done.stderr
+    log = tmp_path / "log"
+    assert tiny_run.wait(tiny_run.fork(carry_out_with_small_files, [*map(str, words)], log)) == 3
+    assert "no space left" in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_used_or_held_directory_is_refused_before_anything_heavy(recipe: Path, tmp_path: Path) -> None:

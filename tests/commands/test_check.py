@@ -172,7 +172,7 @@ def test_a_form_without_questions_is_refused(folder: Path, refuse: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (None, "neither a model folder nor a hub name"),
+        (None, "is neither a model folder nor a hub name that can be read: there is no such folder\n"),
         ("", "model.path: "),
         ("{}", "model.path: "),
     ],

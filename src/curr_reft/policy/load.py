@@ -82,8 +82,16 @@ def load_config(config: ModelConfig) -> Any:
         return AutoConfig.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"model.path: {config.path!r} is neither a model folder nor a hub name that can be read: {error}"
+            f"model.path: {config.path!r} is neither a model folder nor a hub name that can be read: "
+            f"{_no_folder(config.path) or error}"
         ) from error
+
+
+def _no_folder(path: str) -> str:
+    """What is wrong with a path that can only be a folder's and is none; empty for all others."""
+    if not path.startswith(("/", "./", "../", "~")) or Path(path).is_dir():
+        return ""
+    return "there is no such folder" + ("; ~ is not replaced here, write the whole path" if path[0] == "~" else "")
 
 
 def _refuse_remote_code(path: str, settings: dict[str, Any], *_: Any) -> None:
