@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -36,7 +37,9 @@ def copy(finished: Any, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished.path, tmp_path / "copy"))
 
 
-def test_a_run_that_works_is_looked_at_and_one_that_was_killed(tmp_path: Path) -> None:
+def test_a_run_that_works_is_looked_at_and_one_that_was_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     process = tiny_run.start("--output", run, log=log)
     assert process.pid is not None
@@ -77,6 +80,9 @@ def test_a_run_that_works_is_looked_at_and_one_that_was_killed(tmp_path: Path) -
 
     killed = read_status(run)
     assert (killed.state, killed.owner) == ("running", "dead")
+    capsys.readouterr()
+    assert main(["status", str(run)]) == 0
+    assert re.search(r"state      cut off \(process \d+ on \S+ is dead; go on with --resume\)", capsys.readouterr().out)
     with (run / "metrics.jsonl").open("ab") as file:
         file.write(b'{"run": "curr_rl", "stage": "01-bi')  # a kill in the middle of a line
     torn = read_status(run)

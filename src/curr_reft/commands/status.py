@@ -61,7 +61,8 @@ def _state(status: "Status") -> str:
         "none": "held by no process",
     }[status.owner]
     way = "; go on with --resume" if status.owner == "none" and status.state != "done" else ""
-    return f"{status.state} ({who}{way})"
+    state = "cut off" if status.state == "running" and status.owner == "dead" else status.state
+    return f"{state} ({who}{way})"
 
 
 def _training(each: "Training") -> str:
