@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from curr_reft.train import grpo as grpo_module
 from curr_reft.train.config import ObjectiveConfig, ResampleConfig, RlConfig
-from curr_reft.train.one_pass import kept_graph, worth_continuing
+from curr_reft.train.one_pass import has_dropout, kept_graph, worth_continuing
 
 
 def gradients_of(objective, step=1):
@@ -68,6 +68,8 @@ def test_what_decides(fresh, grpo):
     assert kept_graph(policy, prompts, all_of_it, objective.sampling, 100) is None
     dropped_out = fresh(lora={"rank": 4, "dropout": 0.1}, freeze=("vision", "aligner"))
     assert kept_graph(dropped_out, prompts, all_of_it, *given) is None
+    policy.tower.blocks[0].attn.attention_dropout = 0.1
+    assert has_dropout(policy.model)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,15 @@ def _is_one_micro_batch(
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether training computes something else than sampling, which leaves nothing out."""
-    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    return any(_drops(module) for module in model.modules())
+
+
+def _drops(module: nn.Module) -> bool:
+    """By its class, or by the share that attention of transformers drops."""
+    if isinstance(module, nn.Dropout):
+        return module.p > 0
+    shares = (getattr(module, name, None) for name in ("attention_dropout", "dropout"))
+    return any(isinstance(share, float) and share > 0 for share in shares)
 
 
 def worth_continuing(seen: Sequence[EncodedPrompt], trained: Sequence[EncodedPrompt]) -> bool:
