@@ -142,6 +142,8 @@ def _run_of(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise UsageError(f"{path} {'is a file' if path.exists() else 'does not exist'}; {way}")
     if not (path / STATE).is_file():
+        if any((path / name).exists() for name in ("candidates", "candidates.parquet")):
+            way = "it holds what sample, judge and select leave, which are repeated to go on, and say what is done"
         raise UsageError(f"{path} is not the directory of a run: it holds no {STATE}; {way}")
     try:
         run: dict[str, Any] = read_json(path / STATE)

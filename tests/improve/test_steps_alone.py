@@ -11,6 +11,7 @@ import tiny_run
 
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.policy.load import load_policy
+from curr_reft.status import read_status
 
 PARTS = ("--self_improvement.save_every", "3")
 
@@ -65,6 +66,15 @@ def test_the_rest_of_the_phase_by_its_commands(sampled: Path, tmp_path: Path) ->
     share = ("--self_improvement.sft.validation_share", "0.2")
     carried_out("sft", "embedded", recipe, "--rows", sampled / "kept.jsonl", "--out", out, *share, log=log)
     assert load_policy(str(out / "sft" / "model")) is not None
+    status = read_status(out)  # of this step, and not of a whole run
+    assert (status.alone, status.state, status.phase) == ("sft", "done", "nothing, the run is finished")
+    assert [(each.run, each.state, each.step) for each in status.trainings] == [("sft", "done", 3)]
+    assert status.last_save is not None
+    assert (status.last_save.stage, status.last_save.step) == ("sft", 3)
+    assert tiny_run.run("--output", out, "--resume", log=log) == 2
+    assert "is the directory of curr-reft sft, which made one step by itself" in log.read_text()
+    assert tiny_run.run(sampled, log=log, command=("status",)) == 2
+    assert "holds what sample, judge and select leave" in log.read_text()
     seen: list[dict[str, Any]] = [row for row in tiny_run.rows(out) if row["kind"] == "validation"]
     assert all(row["loss"] > 0 and set(row["general"]) == {"arithmetic", "yes_no"} for row in seen)
     assert seen[0]["loss"] != seen[-1]["loss"]
