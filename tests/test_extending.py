@@ -4,16 +4,31 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
+import torch
+from judged_rows import RIGHT, WRONG_GUESS, candidate, question
 from PIL import Image
+from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaProcessor
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from curr_reft.cli import main
+from curr_reft.errors import JudgeError
+from curr_reft.improve.judges import Workplace, judge_all
+from curr_reft.policy.config import SamplingConfig
+from curr_reft.policy.families import FAMILIES
+from curr_reft.policy.load import load_policy
+from curr_reft.policy.rollout import rollout
+from curr_reft.policy.selfcheck import check_packed
+from curr_reft.prepare import recipe_code
+from curr_reft.questions.forms import FORMS
+from curr_reft.questions.user import use_own
 from curr_reft.recipe import load_recipe
 from curr_reft.rewards.signature import COLUMNS, GIVEN, OUTCOME
-from curr_reft.tasks.user import use_tasks
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -32,15 +47,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    use_tasks(())
+    use_own(())
 
 
 def test_the_page_has_what_these_tests_look_for() -> None:
-    assert list(FILES) == ["rewards.py", "pets.yaml", "tasks.py", "scales.yaml"]
+    assert list(FILES) == [
+        *("rewards.py", "pets.yaml", "tasks.py", "scales.yaml", "forms.py", "corrected.yaml", "judges.py"),
+        *("judged.yaml", "families.py", "llava.yaml"),
+    ]
     assert COMMANDS == [
         "curr-reft grade --recipe pets.yaml < rows.jsonl",
         "curr-reft check pets.yaml",
         "curr-reft data build scales.yaml --frame pixels --out compiled",
+        "curr-reft data build corrected.yaml --frame pixels --out asked",
     ]
 
 
@@ -91,6 +110,121 @@ def test_data_build_with_the_task_of_the_page(folder: Path, capsys: pytest.Captu
     (folder / "test.jsonl").write_text("\n".join([*lines[:2], json.dumps(change), *lines[3:]]))
     assert main(["data", "build", "scales.yaml", "--frame", "pixels", "--out", "again"]) == 2
     assert "test.jsonl:3: truth of weight: 'heavy' cannot be read by parse" in capsys.readouterr().err
+
+
+def test_data_build_with_the_form_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [row] = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
+    write_rows(folder, row, lambda number: f"{12.5 + 2 * number} kg")
+    build = ["data", "build", "corrected.yaml", "--frame", "pixels", "--out"]
+    assert main([*build, "asked"]) == 0, capsys.readouterr().err
+    assert list(FORMS) == ["binary", "choice", "open", "corrected"]
+    card = json.loads((folder / "asked" / "card.json").read_text())
+    counts = {"binary": 6, "choice": 6, "open": 6, "corrected": 6}
+    assert card["questions"]["splits"]["train"]["questions"]["weight"] == counts
+    rows = [json.loads(line) for line in (folder / "asked/questions/train/corrected.jsonl").read_text().splitlines()]
+    assert all(re.search(r"\nSomebody answered [\d.]+ kg. That is wrong.$", row["prompt"]) for row in rows)
+    assert [row["truth"] for row in rows] == [f"{12.5 + 2 * number} kg" for number in range(6)]
+    answers = [{**row, "completion": f"<think>x</think><answer>{row['truth']}</answer>"} for row in rows]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    with pytest.MonkeyPatch.context() as patch, open(folder / "answers.jsonl") as file:
+        patch.setattr("sys.stdin", file)
+        assert main(["grade", "--recipe", "corrected.yaml"]) == 0
+    assert [json.loads(line)["reward"] for line in capsys.readouterr().out.splitlines()[-6:]] == [2.0] * 6
+
+    assert main(["data", "build", "scales.yaml", "--frame", "pixels", "--out", "compiled"]) == 0
+    assert list(FORMS) == ["binary", "choice", "open"]  # that of another recipe is gone
+    capsys.readouterr()
+    flags = ["--curriculum.stages", "[{name: a, forms: {corected: 1}, steps: rest}]"]
+    assert main([*build, "wrong", *flags]) == 2
+    assert "curriculum.stages.0.forms.corected: unknown form; forms are binary, choice, open, corrected" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"class Corrected(Open)": "class Corrected"}, "lacks group, layouts, read, write, read_truth"),
+        ({'name = "corrected"': 'name = "open"'}, "there is a form 'open' already"),
+        ({'name = "corrected"': 'name = "Fixed it"'}, "its name is 'Fixed it'"),
+        ({"class Corrected(Open):": "def Corrected():\n    return 1\n\nclass Other(Open):"}, "is no class"),
+    ],
+)
+def test_a_form_that_cannot_be_one_is_refused_by_its_key(
+    folder: Path, change: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = FILES["forms.py"]
+    for old, new in change.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "forms.py").write_text(text)
+    assert main(["data", "build", "corrected.yaml", "--frame", "pixels", "--out", "asked"]) == 2
+    said = capsys.readouterr().err
+    assert f"forms.0 = {folder / 'forms.py'}:Corrected" in said
+    assert told in said
+
+
+def test_the_judge_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe("judged.yaml")
+    assert recipe.self_improvement is not None
+    judge, place = recipe.self_improvement.judge, Workplace(cache=folder / "none", say=print)
+    long = RIGHT.replace("so 5", "so 5 and again " * 10)
+    asked = [candidate(question("a"), text, number) for number, text in enumerate((RIGHT, WRONG_GUESS, long))]
+    judged = judge_all(judge, asked, place)
+    assert [verdict.total for verdict in judged.verdicts] == [100, 0, pytest.approx(100 * 20 / len(long.split()))]
+    assert judged.account["judge"] == "own (Brief)"
+    with pytest.raises(JudgeError, match=r"off the scale"):
+        judge_all(judge, [replace(asked[0], grade=replace(asked[0].grade, correct=3))], place)
+    with pytest.raises(JudgeError, match=r"judges.py:Brief raised AttributeError"):
+        judge_all(judge, [replace(asked[0], grade=None)], place)  # type: ignore[arg-type]
+    assert main(["check", "judged.yaml", "--data.shapes", SMALL]) == 0
+    assert main(["check", "judged.yaml", "--self_improvement.judge.own.call", "judges.py:Breif"]) == 2
+    assert "did you mean Brief?" in capsys.readouterr().err
+    before = recipe_code(recipe)
+    (folder / "judges.py").write_text(FILES["judges.py"] + "\n")
+    assert recipe_code(recipe) != before  # so that --resume refuses it
+
+
+def test_the_family_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model type that the house does not know: prompts are counted, and packed and plain rows are equal."""
+    tiny_llava(folder / "LLAVA")
+    assert main(["check", "llava.yaml", "--data.shapes", SMALL, "--model.family", "null"]) == 2
+    assert "model family 'llava' is not supported" in capsys.readouterr().err
+    try:
+        words = ["--data.shapes", SMALL, "--questions.style", "short"]  # which the tiny model knows
+        assert main(["check", "llava.yaml", *words]) == 0, capsys.readouterr().err
+        policy = load_policy(load_recipe("llava.yaml").model)
+        picture = Image.effect_noise((90, 60), 50).convert("RGB")
+        prompts = [policy.processor.encode("how many red circle", images) for images in ([picture], [])]
+        counted = policy.processor.processor.image_token_id
+        assert [int((each.input_ids_P == counted).sum()) for each in prompts] == [16, 0]
+        sampling = SamplingConfig(group_size=2, max_new_tokens=6)
+        for group in rollout(policy, prompts, sampling, seed=0):
+            check_packed(policy, group)  # raises where they differ
+    finally:
+        FAMILIES.pop("llava", None)
+
+
+def tiny_llava(folder: Path) -> None:
+    tokenizer = tiny_models.build_tokenizer("llava")
+    config = LlavaConfig(
+        text_config={**tiny_models.TEXT, "model_type": "qwen2", "vocab_size": len(tokenizer)},
+        vision_config={**tiny_models.TOWER, "model_type": "siglip_vision_model", "vision_use_head": False},
+        image_token_index=tokenizer.get_vocab()["<image>"],
+        vision_feature_select_strategy="full",
+    )
+    torch.manual_seed(0)
+    core = AutoModelForImageTextToText.from_config(config)
+    core.generation_config.eos_token_id = 2
+    core.save_pretrained(folder)
+    square = {"height": tiny_models.EDGE, "width": tiny_models.EDGE}
+    LlavaProcessor(
+        SiglipImageProcessorPil(size=square),
+        tokenizer,
+        patch_size=tiny_models.PATCH,
+        vision_feature_select_strategy="full",
+        chat_template=tokenizer.chat_template,
+    ).save_pretrained(folder)
 
 
 def write_rows(folder: Path, row: dict[str, Any], truth: Any, rows: int = 6) -> None:

@@ -32,9 +32,9 @@ from curr_reft.policy.policy import Policy
 from curr_reft.prepare import Prepared, load_items, prepare
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
+from curr_reft.questions.user import use_own
 from curr_reft.recipe import Recipe
 from curr_reft.report.difficulty import difficulty_picture
-from curr_reft.tasks.user import use_tasks
 from curr_reft.user_code import digest
 
 RESULT, QUESTIONS, PICTURE, CACHE = "difficulty.json", "questions.parquet", "difficulty.svg", "cache.sqlite"
@@ -109,7 +109,7 @@ def _measured(
     say: Callable[[str], None],
 ) -> tuple[list[PassRate], dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
-    model, code = model_sha256(config), digest(use_tasks(recipe.tasks))
+    model, code = model_sha256(config), digest(use_own(recipe.tasks, recipe.forms))
     basis = model if code is None else f"{model} {code}"  # tasks of the recipe's own grade by code of its own
     with SampleCache(cache) as kept:
         rates = measure(load, basis, questions, asked.samples, recipe.sampling, recipe.rewards, kept, say)

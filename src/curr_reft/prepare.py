@@ -11,23 +11,25 @@ from curr_reft.data.item import Truth, UnverifiedTruthError
 from curr_reft.data.load import LoadedData, load_data
 from curr_reft.data.stream import ItemStream, ReadTruth
 from curr_reft.data.styles import JUDGED
-from curr_reft.errors import DataError
+from curr_reft.errors import DataError, RecipeError
 from curr_reft.evaluate.general import SPLIT as GENERAL
 from curr_reft.evaluate.general import general_cells
+from curr_reft.improve.judges.own import load_judge
 from curr_reft.improve.sample import draw_queries
 from curr_reft.policy.config import EMBEDDED
 from curr_reft.policy.counting import Count, TokenCounter
 from curr_reft.policy.processor import ChatProcessor
+from curr_reft.policy.user_family import use_family
 from curr_reft.questions.compile import Asking, Compiler
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
+from curr_reft.questions.user import use_own
 from curr_reft.recipe import Recipe
 from curr_reft.rewards.custom import load_custom
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import grade, grade_all
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.status import PATIENCE
-from curr_reft.tasks.user import use_tasks
 from curr_reft.train.learnable import TOO_LONG, refuse_examples
 from curr_reft.train.sft import SftExample
 from curr_reft.user_code import digest
@@ -112,8 +114,15 @@ def recipe_code(recipe: Recipe) -> str | None:
 
     Raises RecipeError.
     """
-    rewards = load_custom(recipe.rewards.custom)
-    return digest([*use_tasks(recipe.tasks), *(reward.code for reward in rewards)])
+    codes = [*use_own(recipe.tasks, recipe.forms), *(reward.code for reward in load_custom(recipe.rewards.custom))]
+    for place, stage in enumerate(recipe.curriculum.stages):
+        unknown = next((form for form in stage.forms if form not in FORMS), None)
+        if unknown is not None:
+            raise RecipeError(f"curriculum.stages.{place}.forms.{unknown}: unknown form; forms are {', '.join(FORMS)}")
+    family, improvement = use_family(recipe.model), recipe.self_improvement
+    codes += [family] if family is not None else []
+    codes += [load_judge(improvement.judge)] if improvement is not None and improvement.judge.kind == "own" else []
+    return digest(codes)
 
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:

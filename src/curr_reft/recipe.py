@@ -53,6 +53,9 @@ class Recipe(Config):
     tasks: tuple[str, ...] = Field(
         (), description="classes of tasks of your own: path/to/file.py:Class or package.module:Class"
     )
+    forms: tuple[str, ...] = Field(
+        (), description="classes of forms of your own: path/to/file.py:Class or package.module:Class"
+    )
     questions: QuestionsConfig = QuestionsConfig()
     rewards: RewardsConfig = RewardsConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -68,12 +71,12 @@ class Recipe(Config):
     )
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    @field_validator("tasks")
+    @field_validator("tasks", "forms")
     @classmethod
-    def _check_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        for call in tasks:
+    def _check_calls(cls, calls: tuple[str, ...]) -> tuple[str, ...]:
+        for call in calls:
             split_call(call)
-        return tasks
+        return calls
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
@@ -160,7 +163,7 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
         if not stage.forms:
             yield f"{key}.forms", "names no form; give for example {open: 1}"
         for form, weight in stage.forms.items():
-            if form not in FORMS:
+            if form not in FORMS and not recipe.forms:  # else its name is known once the code is loaded
                 near = difflib.get_close_matches(form, FORMS, 1, 0.5)
                 yield (
                     f"{key}.forms.{form}",
@@ -212,7 +215,9 @@ def _paths(data: dict[str, Any]) -> Iterator[Key]:
                 yield key
             case ("self_improvement", "judge", "cache"):
                 yield key
-            case ("rewards", "custom", int(), "call") | ("tasks", int()) if is_file(value):
+            case ("rewards", "custom", int(), "call") | ("tasks" | "forms", int()) if is_file(value):
+                yield key
+            case (*_, "model", "family") | (*_, "judge", "own", "call") if is_file(value):
                 yield key
 
 

@@ -99,7 +99,7 @@ class Run:
         self.prepared: Prepared = prepare(recipe, data, self.processor.frame)
         check_prompts(self.prepared, self.processor)
         check_examples(recipe, self.prepared, self.processor)
-        directory.require_same("the code of rewards.custom and tasks", "code_sha256", recipe_code(recipe))
+        directory.require_same("the code that the recipe names", "code_sha256", recipe_code(recipe))
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
         self.write("data/card.json", self.prepared.card)

@@ -104,7 +104,7 @@ def test_a_recipe_with_its_own_code_goes_through_and_refuses_changed_code(
         capsys.readouterr()
         assert main(["run", recipe, "--resume"]) == 2
         told = capsys.readouterr().err
-        assert "the code of rewards.custom and tasks changed since this run began" in told
+        assert "the code that the recipe names changed since this run began" in told
         assert "put the old one back and --resume" in told
         replace(folder / name, old + " * 1", old)
     assert main(["run", recipe, "--resume"]) == 0

@@ -73,9 +73,9 @@ def model_of(arguments: argparse.Namespace) -> str:
 
 def read_recipe(arguments: argparse.Namespace) -> "Recipe":
     """The recipe with the flags over it; from here on its own tasks are known. Raises RecipeError."""
+    from curr_reft.questions.user import use_own
     from curr_reft.recipe import load_recipe
-    from curr_reft.tasks.user import use_tasks
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    use_tasks(recipe.tasks)
+    use_own(recipe.tasks, recipe.forms)
     return recipe

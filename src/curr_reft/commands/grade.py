@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
+    from curr_reft.questions.user import use_own
     from curr_reft.rewards.config import RewardsConfig
-    from curr_reft.tasks.user import use_tasks
 
     config = RewardsConfig()
     if arguments.recipe:
@@ -26,7 +26,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
         raise RecipeError(f"{arguments.overrides[0]} overrides a key of a recipe; give the recipe with --recipe")
     else:
-        use_tasks(())
+        use_own(())
     from curr_reft.rewards.command import grade_lines
 
     grade_lines(sys.stdin, sys.stdout, config, account=sys.stderr)

@@ -1,7 +1,7 @@
 """Section of the recipe for phase 2: sample, judge, select, fine-tune (Curr-ReFT section 3.3)."""
 
 import re
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from curr_reft.config import Config
 from curr_reft.policy.config import ModelConfig
 from curr_reft.train.config import OptimizerConfig, SftConfig
+from curr_reft.user_code import split_call
 
 
 class PoolConfig(Config):
@@ -99,15 +100,31 @@ class LocalJudgeConfig(Config):
     batch: int = Field(32, ge=1, description="answers judged together; verdicts are kept after each batch")
 
 
+class OwnJudgeConfig(Config):
+    """A judge in code of your own (docs/extending.md)."""
+
+    call: str = Field(description="its class: path/to/file.py:Class (from the recipe's folder) or package.module:Class")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments that it is made with")
+
+    @field_validator("call")
+    @classmethod
+    def _check_call(cls, call: str) -> str:
+        split_call(call)
+        return call
+
+
 class JudgeConfig(Config):
     """Who scores the answers. A new judge is one file and one line in ``improve.judges.JUDGES``."""
 
-    kind: Literal["rules", "endpoint", "local"] = Field(
-        "rules", description="rules: transparent, needs a truth; endpoint: a model behind a server; local: a model here"
+    kind: Literal["rules", "endpoint", "local", "own"] = Field(
+        "rules",
+        description="rules: transparent, needs a truth; endpoint: a model behind a server; local: a model here; own: a "
+        "class of your own",
     )
     rubric: str = Field("1", description="version of the rubric that models judge by (improve/rubrics/)")
     endpoint: EndpointConfig | None = Field(None, description="needed by kind endpoint")
     local: LocalJudgeConfig | None = Field(None, description="needed by kind local")
+    own: OwnJudgeConfig | None = Field(None, description="needed by kind own")
     cache: str | None = Field(
         None,
         min_length=1,
@@ -117,7 +134,12 @@ class JudgeConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> "JudgeConfig":
         if self.kind != "rules" and getattr(self, self.kind) is None:
-            example = {"endpoint": "{base_url: ..., model: ...}", "local": "{model: {path: ...}}"}[self.kind]
+            examples = {
+                "endpoint": "{base_url: ..., model: ...}",
+                "local": "{model: {path: ...}}",
+                "own": "{call: judges.py:Mine}",
+            }
+            example = examples[self.kind]
             raise ValueError(f"kind: {self.kind} needs the section {self.kind} ({self.kind}: {example})")
         return self
 

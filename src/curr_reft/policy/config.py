@@ -41,6 +41,10 @@ class ModelConfig(Config):
 
     path: str = Field(EMBEDDED, min_length=1, description="'embedded', a folder, or a name on the Hugging Face hub.")
     revision: str | None = Field(None, description="Commit or tag of a hub model; none: its default branch.")
+    family: str | None = Field(
+        None,
+        description="a model family of your own, path/to/file.py:NAME (docs/extending.md); none: the house knows it.",
+    )
     dtype: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="Number type of the weights; auto: the one they are stored in."
     )

@@ -116,7 +116,7 @@ def family_of(config: Any) -> Family:
     if family is None:
         raise UsageError(
             f"model family {config.model_type!r} is not supported; supported are {', '.join(sorted(FAMILIES))}. "
-            "A family is one entry in policy/families.py, its processor and a test"
+            "one of your own is named by model.family (docs/extending.md)"
         )
     return family
 

@@ -39,7 +39,9 @@ def known_images(
                 made = run(**{**given, **images.inputs}).pooler_output
                 output = BaseModelOutputWithPooling(pooler_output=made)  # all that models read of it
                 known = (
-                    cut_list(output, images.counts) if isinstance(made, list | tuple) else cut(output, images.pieces)
+                    cut_list(output, images.counts or images.pieces)
+                    if isinstance(made, list | tuple)
+                    else cut(output, images.pieces)
                 )
             if graph or is_frozen(weights):
                 store.keep(weights, images.sources, known)

@@ -97,7 +97,7 @@ class LlavaOnevisionImages(_ImagesOnly, LlavaOnevisionProcessor):
     """LLaVA-OneVision without videos."""
 
 
-_OFFICIAL: dict[str, type[ProcessorMixin]] = {
+OFFICIAL: dict[str, type[ProcessorMixin]] = {
     "internvl": InternVLImages,
     "llava_onevision": LlavaOnevisionImages,
     "llava_next": LlavaNextProcessor,
@@ -109,11 +109,11 @@ def load_any_processor(path: str, model_type: str, **options: Any) -> ProcessorM
     """The processor of a family, from a folder or a hub name. Raises ImportError, OSError or ValueError."""
     if model_type in _TILE_IMAGES:
         return load_tile_processor(path, model_type, **options)
-    if model_type not in _OFFICIAL:
+    if model_type not in OFFICIAL:
         return load_image_text_processor(path, model_type, **options)
     tokenizer = AutoTokenizer.from_pretrained(path, **options)
     image_processor = AutoImageProcessor.from_pretrained(path, backend="pil", **options)
-    made = _OFFICIAL[model_type]
+    made = OFFICIAL[model_type]
     settings, _ = made.get_processor_dict(path, **options)
     settings.setdefault("chat_template", tokenizer.chat_template)
     return made.from_args_and_dict([image_processor, tokenizer], settings)

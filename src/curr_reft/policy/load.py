@@ -24,6 +24,7 @@ from curr_reft.policy.image_text import load_any_processor
 from curr_reft.policy.policy import Policy, find_device, limit_pixels, wrap_model
 from curr_reft.policy.processor import ChatProcessor
 from curr_reft.policy.sharing import check_shared_prefix
+from curr_reft.policy.user_family import use_family
 
 __all__ = [
     "Policy",
@@ -75,6 +76,7 @@ def load_policy(config: ModelConfig | str | Path) -> Policy:
 
 def load_config(config: ModelConfig) -> Any:
     """The transformers configuration of the model that ``config`` names. Raises UsageError."""
+    use_family(config)
     path, options = model_folder(config.path), _options(config)
     try:
         if not config.trust_remote_code:

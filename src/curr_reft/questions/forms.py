@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
-from typing import Protocol
+from typing import Any, Protocol
 
 from curr_reft.data.item import ImageSource, Item, Truth
 from curr_reft.questions.question import Question
 from curr_reft.questions.templates import Style
 from curr_reft.tasks import TASKS
 from curr_reft.tasks.base import Pool, Task, TaskOptions
-from curr_reft.tasks.decisions import read_decision
+from curr_reft.tasks.decisions import DECISIONS, read_decision
 from curr_reft.tasks.letters import letter_of, read_letters
 from curr_reft.tasks.status import GradingTimeoutError, NoTruthError, Status, VerificationError
 
@@ -99,6 +99,10 @@ class Form(Protocol):
 
     def write(self, question: Question) -> str:
         """The right answer as a model should write it; ``read`` gives it full accuracy."""
+        ...
+
+    def read_truth(self, task: str, raw: Any, options: tuple[str, ...]) -> Any:
+        """What ``question.truth`` is where a row of ``curr-reft grade`` says ``raw``. Raises ValueError."""
         ...
 
 
@@ -195,7 +199,7 @@ class Binary:
         claimed = draft.right[0] if truth else draft.wrong[0]
         claim = TASKS[item.task].claim(claimed)
         shown = draft.show(claimed) if draft.show is not None else None
-        line = self.name if shown is None else "binary_drawn"
+        line = "binary" if shown is None else "binary_drawn"
         prompt = style.prompt(item.task, line, question=item.question, claim=claim, frame=frame)
         asked = _question(draft, self.name, prompt, truth, claims=(claimed,), kinds=() if truth else draft.kinds)
         return asked if shown is None else replace(asked, images=(shown, *asked.images[1:]))
@@ -210,6 +214,13 @@ class Binary:
 
     def write(self, question: Question) -> str:
         return "yes" if question.truth else "no"
+
+    def read_truth(self, task: str, raw: Any, options: tuple[str, ...]) -> bool:
+        if isinstance(raw, bool):
+            return raw
+        if isinstance(raw, str) and raw.strip().lower() in DECISIONS:
+            return DECISIONS[raw.strip().lower()]
+        raise ValueError('write "yes", "no", true or false')
 
 
 class Choice:
@@ -281,6 +292,16 @@ class Choice:
     def write(self, question: Question) -> str:
         return ", ".join(sorted(question.truth))
 
+    def read_truth(self, task: str, raw: Any, options: tuple[str, ...]) -> frozenset[str]:
+        text = ",".join(map(str, raw)) if isinstance(raw, list | set | frozenset) else raw
+        letters = read_letters(text) if isinstance(text, str) else None
+        if letters is None:
+            raise ValueError('write the right letters, as "A,C" or ["A", "C"]')
+        known = {letter_of(position) for position in range(len(options))}
+        if options and not letters <= known:
+            raise ValueError(f"there is no option {min(letters - known)}; the options end with {max(known)}")
+        return letters
+
 
 class Open:
     """The item as it is, answered freely and graded by its task."""
@@ -306,7 +327,7 @@ class Open:
     def build(self, draft: Draft, layout: int, style: Style, frame: str) -> Question:
         item = draft.item
         return _question(
-            draft, self.name, style.prompt(item.task, self.name, question=item.question, frame=frame), item.truth
+            draft, self.name, style.prompt(item.task, "open", question=item.question, frame=frame), item.truth
         )
 
     def read(self, answer: str, question: Question, options: TaskOptions | None = None) -> AnswerScore:
@@ -329,6 +350,9 @@ class Open:
 
     def write(self, question: Question) -> str:
         return TASKS[question.task].write(question.truth)
+
+    def read_truth(self, task: str, raw: Any, options: tuple[str, ...]) -> Any:
+        return TASKS[task].read_truth(raw)
 
 
 FORMS: dict[str, Form] = {form.name: form for form in (Binary(), Choice(), Open())}

@@ -6,8 +6,6 @@ from curr_reft.data.styles import TASK_ALIASES
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.tasks import TASKS
-from curr_reft.tasks.decisions import DECISIONS
-from curr_reft.tasks.letters import letter_of, read_letters
 
 MOST_OPTIONS = 26  # letters
 
@@ -30,7 +28,7 @@ def read_question(
     if len(options) > MOST_OPTIONS:
         raise ValueError(f"options has {len(options)} entries; {MOST_OPTIONS} letters are all there are")
     try:
-        read = _TRUTHS[form](task, truth, tuple(options))
+        read = FORMS[form].read_truth(task, truth, tuple(options))
     except ValueError as error:
         raise ValueError(f"truth {truth!r} for {task}, {form}: {error}") from error
     return Question(
@@ -48,29 +46,3 @@ def read_question(
 def task_named(name: Any) -> Any:
     """The house's name of a task that the reference data calls otherwise; anything else as it is."""
     return TASK_ALIASES.get(name, name) if isinstance(name, str) else name
-
-
-def _binary_truth(task: str, raw: Any, options: tuple[str, ...]) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    if isinstance(raw, str) and raw.strip().lower() in DECISIONS:
-        return DECISIONS[raw.strip().lower()]
-    raise ValueError('write "yes", "no", true or false')
-
-
-def _choice_truth(task: str, raw: Any, options: tuple[str, ...]) -> frozenset[str]:
-    text = ",".join(map(str, raw)) if isinstance(raw, list | set | frozenset) else raw
-    letters = read_letters(text) if isinstance(text, str) else None
-    if letters is None:
-        raise ValueError('write the right letters, as "A,C" or ["A", "C"]')
-    known = {letter_of(position) for position in range(len(options))}
-    if options and not letters <= known:
-        raise ValueError(f"there is no option {min(letters - known)}; the options end with {max(known)}")
-    return letters
-
-
-def _open_truth(task: str, raw: Any, options: tuple[str, ...]) -> Any:
-    return TASKS[task].read_truth(raw)
-
-
-_TRUTHS = {"binary": _binary_truth, "choice": _choice_truth, "open": _open_truth}

@@ -8,6 +8,7 @@ from curr_reft.improve.config import JudgeConfig
 from curr_reft.improve.judges.base import Judge, Judged, Workplace
 from curr_reft.improve.judges.endpoint import EndpointJudge, require_key
 from curr_reft.improve.judges.local import LocalJudge
+from curr_reft.improve.judges.own import OwnJudge, load_judge
 from curr_reft.improve.judges.rules import RulesJudge
 from curr_reft.improve.records import CRITERIA, Candidate, Verdict
 from curr_reft.improve.rubric import load_rubric
@@ -18,6 +19,7 @@ JUDGES: dict[str, Callable[[JudgeConfig, Workplace], Judge]] = {
     "rules": lambda config, workplace: RulesJudge(),
     "endpoint": EndpointJudge,
     "local": LocalJudge,
+    "own": OwnJudge,
 }
 """A new judge is one file and one line here."""
 
@@ -27,8 +29,10 @@ def require_judge(config: JudgeConfig) -> None:
 
     Raises UsageError.
     """
-    if config.kind != "rules":
+    if config.kind in ("endpoint", "local"):
         load_rubric(config.rubric)
+    if config.kind == "own":
+        load_judge(config)
     if config.endpoint is not None and config.kind == "endpoint":
         require_key(config.endpoint)
 
