@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_models
 import torch
+import torch.nn.functional as F
 from pretended_gpu import PretendedGpu, pretended_gpu
 
 from curr_reft.policy import graphs as recording
@@ -230,6 +231,29 @@ def test_layers_of_a_tower_wait_once_for_the_bounds_of_their_windows():
         for _ in range(3):
             attend_windows(torch.nn.Identity(), states, states, states, None, cu_seq_lens_q=bounds)
         assert [each.file for each in gpu.waits] == ["windows.py"]
+
+
+def test_a_mask_is_the_same_for_all_layers(model_folder, picture):
+    """Its rows begin where SDPA wants them, so that no layer makes and keeps a copy of it. Norms are torch's own."""
+    cpu = load_policy(model_folder)
+    encode = cpu.processor.encode
+    groups = rollout(cpu, [encode("list", [picture(0)]), encode("how many", [picture(0)])], SAMPLING, seed=3)
+    with pretended_gpu(), pytest.MonkeyPatch.context() as patch:
+        policy = on_gpu(model_folder)
+        masks, norms = [], []
+        attend, norm = F.scaled_dot_product_attention, F.rms_norm
+        patch.setattr(
+            F, "scaled_dot_product_attention", lambda *a, **k: masks.append(k.get("attn_mask")) or attend(*a, **k)
+        )
+        patch.setattr(F, "rms_norm", lambda *a, **k: norms.append(1) or norm(*a, **k))
+        batch = pack(groups, policy.family)
+        packed_logprobs(policy, batch)
+    masks = [each for each in masks if each is not None]
+    assert len(masks) == policy.core.config.get_text_config().num_hidden_layers
+    assert len({id(each) for each in masks}) == 1
+    assert masks[0].shape[-1] % 8  # else this would hold nothing
+    assert all(stride % 8 == 0 for stride in masks[0].stride()[:-1])
+    assert len(norms) > len(masks)
 
 
 # The pretence itself

@@ -218,7 +218,7 @@ class GroupLayout:
             last_NQ = rests.common_N[:, None] + torch.arange(rests.Q, device=device)
             unseen = torch.arange(self.P, device=device) > last_NQ[:, :, None]
             mask = torch.zeros(unseen.shape, dtype=dtype, device=device).masked_fill_(unseen, -torch.inf)
-            mask = self._rest_masks[repeats, dtype] = mask.repeat(1, repeats, 1)[:, None]
+            mask = self._rest_masks[repeats, dtype] = _aligned(mask.repeat(1, repeats, 1))[:, None]
         return mask
 
     def _mask(self, repeats: int, dtype: torch.dtype) -> torch.Tensor:
@@ -236,5 +236,14 @@ class GroupLayout:
                 dim=2,
             )
             mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, -torch.inf)
-            mask = self._masks[repeats, dtype] = mask.repeat(1, repeats, 1)[:, None]
+            mask = self._masks[repeats, dtype] = _aligned(mask.repeat(1, repeats, 1))[:, None]
         return mask
+
+
+def _aligned(mask: torch.Tensor) -> torch.Tensor:
+    """The same numbers, on a GPU in rows that begin at multiples of 8: where they do not, SDPA copies the mask in every
+    layer, and every layer keeps its copy for backward (``pad_bias`` in torch's attention.cpp)."""
+    if mask.device.type != "cuda":
+        return mask
+    keys = mask.shape[-1]
+    return F.pad(mask, (0, -keys % 8))[..., :keys]

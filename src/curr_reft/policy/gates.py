@@ -38,7 +38,7 @@ class _SiluGate(torch.autograd.Function):
 def gates_as_one(core: Any) -> Iterator[None]:
     """While inside, the gated feed-forward layers of ``core`` keep less for their backward."""
     with ExitStack() as stack:
-        if applies(core):
+        if applies(core) and core.device.type == "cpu":
             for module in core.modules():
                 if _is_gated(module):
                     stack.enter_context(computed_by(module, partial(_compute, module)))
