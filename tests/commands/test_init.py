@@ -202,10 +202,12 @@ def test_what_is_written_passes_check(name: str, model: Path, tmp_path: Path, to
 
 def test_a_model_of_another_family_gets_no_bounds_on_pixels(tmp_path: Path, told: Callable[..., str]) -> None:
     model = published_folder("smolvlm", tmp_path / "SmolVLM")
-    words = ("--data", write_folders(tmp_path), "--model", model, "--gpu-memory", "24GB")
     out = tmp_path / "mine too" / "zählen.yaml"
     out.parent.mkdir()
+    named = out.parent / ".." / model.name
+    words = ("--data", write_folders(tmp_path), "--model", named, "--gpu-memory", "24GB")
     assert f"next: curr-reft check '{out}'" in told("init", *words, "--out", out)
+    assert load_recipe(out).model.path == str(model.resolve())
     assert load_recipe(out).model.max_pixels is None
     assert load_recipe(out).name == "zahlen"
     told("check", out)

@@ -67,7 +67,7 @@ def init(wanted: Wanted, choices: Choices) -> Path:
         )
     model = choices.need("--model", wanted.model, f"model: a folder or hub name, as {LIKELY_MODEL}; or {EMBEDDED}")
     if Path(model).expanduser().is_dir():
-        model = str(Path(model).expanduser().absolute())
+        model = str(Path(model).expanduser().resolve())
     draft = Draft(
         name=_name(out.stem),
         file=shlex.quote(out.name),
