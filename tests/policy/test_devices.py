@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pretended_gpu import PretendedGpu, pretended_gpu
 
 from curr_reft.policy import graphs as recording
-from curr_reft.policy.config import ModelConfig, SamplingConfig
+from curr_reft.policy.config import LoraConfig, ModelConfig, SamplingConfig
 from curr_reft.policy.ended import Ended
 from curr_reft.policy.fixed_layout import MaskedStep
 from curr_reft.policy.graphs import record
@@ -87,6 +87,24 @@ def test_a_rollout_and_a_backward(folders, picture, family):
     assert found.keys() == their_gradients.keys()
     of_all = [torch.cat([each[name].flatten() for name in found]) for each in (found, their_gradients)]
     assert (of_all[0] - of_all[1]).norm() <= 1e-4 * of_all[1].norm()
+
+
+@pytest.mark.parametrize(
+    ("kept", "options"),
+    [("prompts", {}), (None, {"gradient_checkpointing": True, "lora": LoraConfig(rank=4)}), (None, {"packed": False})],
+    ids=["from the pass of the rollout", "adapters computed again", "plain"],
+)
+def test_other_ways_to_train(model_folder, picture, kept, options):
+    """Going on from the rollout's pass over the prompts; a reference, activations computed again; rows by themselves."""
+    with pretended_gpu() as gpu:
+        policy = on_gpu(model_folder, **options)
+        groups = rollout(policy, asked(policy, picture), SAMPLING, seed=3, graph=kept)
+        logprobs_S, found = gradients(policy, groups)
+        assert all(gpu.has(each) for each in found.values())
+        assert (logprobs_S.cpu() - pack(groups, policy.family).sampled_logprobs_S).abs().max() <= 1e-5
+        if "lora" in options:
+            with policy.reference() as anchor, torch.no_grad():
+                assert gpu.has(packed_logprobs(anchor, pack(groups, policy.family)))
 
 
 def test_steps_of_bfloat16_weights_that_train(model_folder, picture):
