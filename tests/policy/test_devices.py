@@ -95,7 +95,7 @@ def test_a_rollout_and_a_backward(folders, picture, family):
     ids=["from the pass of the rollout", "adapters computed again", "plain"],
 )
 def test_other_ways_to_train(model_folder, picture, kept, options):
-    """Going on from the rollout's pass over the prompts; a reference, activations computed again; rows by themselves."""
+    """From the rollout's pass over the prompts; a reference, activations computed again; rows by themselves."""
     with pretended_gpu() as gpu:
         policy = on_gpu(model_folder, **options)
         groups = rollout(policy, asked(policy, picture), SAMPLING, seed=3, graph=kept)
