@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from curr_reft.errors import DataError, DiskFullError, LostLockError, UsageError
+from curr_reft.errors import DataError, DiskFullError, LostLockError, TrainingError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import Recipe, load_recipe
 from curr_reft.run_dir import RunDir
@@ -78,6 +78,25 @@ def test_refused_input_leaves_the_directory_free(tmp_path: Path, recipe: Recipe)
     with pytest.raises(DataError), RunDir.open(path, recipe, resume=True):
         raise DataError("rows.jsonl:1", "empty")
     assert "holds a run" in refusal(path, recipe)  # what was done is kept
+
+
+def test_what_ended_a_run_is_noted_until_it_goes_on(tmp_path: Path, recipe: Recipe) -> None:
+    """In our own words only: what another library says may quote anything."""
+    path = tmp_path / "run"
+    for error, said in (
+        (TrainingError("the loss is not finite\n  at step 3"), "TrainingError: the loss is not finite"),
+        (RuntimeError("answer of the server: key sk-secret"), "RuntimeError"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ):
+        run = RunDir.open(path, recipe, resume=True)
+        assert "ended_by" not in run.run
+        run.append_metrics([{"run": "a", "stage": "b", "step": 1}])
+        with pytest.raises(type(error)), run:
+            raise error
+        assert read_json(path / "run.json")["ended_by"] == said
+    with RunDir.open(path, recipe, resume=True) as run:
+        run.set_state("done")
+    assert "ended_by" not in read_json(path / "run.json")
 
 
 def test_a_used_directory_is_refused_with_three_ways_out(tmp_path: Path, recipe: Recipe) -> None:

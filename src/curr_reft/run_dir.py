@@ -223,6 +223,7 @@ class RunDir:
                     (self.path / STATE).unlink()
                     (self.path / RECIPE).unlink()
                 else:
+                    self.run = {**self.run, "ended_by": _reason(error)}
                     self.set_state("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
         self.close()
 
@@ -350,6 +351,7 @@ def _resumed(path: Path, recipe: Recipe, alone: StepAlone | None, warn: bool = T
             )
         changed.append(f"processes {before_count} -> {count}")
     run["processes"] = count
+    run.pop("ended_by", None)
     resumed = {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
     noted = run.get("resumed_with", [])
     if changed and (not noted or noted[-1]["changes"] != changed):
@@ -406,6 +408,12 @@ def _last_steps(metrics: Path) -> dict[str, int]:
 
 def _is_finished(run: Mapping[str, Any]) -> bool:
     return bool(run["state"] == "done" and LAST_PHASE in run["phases"])
+
+
+def _reason(error: BaseException | None) -> str:
+    """What ended a run, in a line. Of errors that are not ours the kind alone: nobody vouches for what they quote."""
+    first = str(error).strip().partition("\n")[0] if isinstance(error, CurrReftError) else ""
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _versions() -> dict[str, str]:

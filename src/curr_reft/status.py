@@ -45,6 +45,7 @@ class Status:
     name: str
     alone: str | None  # the command that makes one step by itself here; none: a whole run
     state: str  # of run.json: running, done, failed, interrupted
+    ended_by: str | None  # the error that ended it; none: it works, is done, or was ended from outside
     owner: Owner
     owner_name: str | None  # process and host, of an owner that is named
     phase: str  # what is being done, or comes next
@@ -76,6 +77,7 @@ def read_status(path: Path) -> Status:
         name=run["name"],
         alone=alone.command if alone is not None else None,
         state=run["state"],
+        ended_by=run.get("ended_by"),
         owner=owner,
         owner_name=owner_name,
         phase=phase,

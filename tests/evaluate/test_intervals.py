@@ -30,5 +30,10 @@ def test_the_mean_over_tasks_weighs_tasks_not_items() -> None:
     assert (found.low, found.high) == (0.5, 0.5)
 
 
+def test_of_questions_that_are_all_wrong_or_all_right_nobody_is_sure() -> None:
+    assert (interval([0.0] * 60).low, interval([0.0] * 60).high) == (0, pytest.approx(0.0602, abs=1e-4))
+    assert (interval([1.0] * 60).low, interval([1.0] * 60).high) == (pytest.approx(0.9398, abs=1e-4), 1)
+
+
 def test_equal_seeds_give_equal_intervals() -> None:
     assert interval([0.0, 1.0, 1.0], seed=4) == interval([0.0, 1.0, 1.0], seed=4)

@@ -24,7 +24,8 @@ def test_a_run_that_nothing_befell_has_no_such_part(run: Path) -> None:
 def test_what_befell_it_is_told_in_sentences(run: Path) -> None:
     change(
         run / "run.json",
-        state="interrupted",
+        state="failed",
+        ended_by="TrainingError: the loss is not finite",
         resumed=["2026-11-21T06:00:00+00:00", "2026-11-21T07:00:00+00:00"],
         extended=[
             {"at": "2026-11-21T06:00:00+00:00", "changes": ["curriculum.total_steps: 60 -> 120"], "after": 41},
@@ -62,7 +63,7 @@ def test_what_befell_it_is_told_in_sentences(run: Path) -> None:
     text = build_report(run).read_text()
     assert '<section id="history">' in text
     assert "&lt;b&gt;: 3 -&gt; 4" in text
-    assert "This run is not finished: its state is interrupted." in text
+    assert "This run is not finished: its state is failed (TrainingError: the loss is not finite)." in text
 
 
 def test_files_that_somebody_wrote_in_do_not_stop_it(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curr_reft.curriculum.wilson import wilson
+
 LEVEL = 0.95
 
 
@@ -30,8 +32,15 @@ def bootstrap_means(values: Sequence[float], resamples: int, seed: int) -> np.nd
 
 
 def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Interval:
-    """The mean of ``values`` with its interval. ``values`` is not empty."""
-    return _interval(float(np.mean(values)), bootstrap_means(values, resamples, seed))
+    """The mean of ``values``, shares from 0 to 1, with its interval. ``values`` is not empty.
+
+    Where all are 0, or all 1, no draw differs and the bootstrap knows no doubt: the interval is Wilson's.
+    """
+    mean = float(np.mean(values))
+    if mean in (0, 1):
+        low, high = wilson(int(mean) * len(values), len(values))
+        return Interval(mean=mean, low=low, high=high)
+    return _interval(mean, bootstrap_means(values, resamples, seed))
 
 
 def mean_interval(by_task: Mapping[str, Sequence[float]], resamples: int = 2000, seed: int = 0) -> Interval:

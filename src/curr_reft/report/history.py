@@ -15,9 +15,10 @@ def unfinished(files: RunFiles) -> str:
     state = files.run.get("state")
     if state in (None, "done"):
         return ""
+    why = f" ({files.run['ended_by']})" if files.run.get("ended_by") else ""
     return (
-        f"This run is not finished: its state is {state}. The page shows what there is by now; models may be missing, "
-        "and what is shown of a training may go on."
+        f"This run is not finished: its state is {state}{why}. The page shows what there is by now; models may be "
+        "missing, and what is shown of a training may go on."
     )
 
 
