@@ -307,20 +307,26 @@ def test_a_wait_in_a_capture_shows(model_folder, monkeypatch, caplog):
 
 
 def test_what_a_graph_does_not_know_shows():
-    """A number of Python is that of the capture; memory that nobody holds is gone; what is between replays is not."""
+    """A number of Python is that of the capture; memory that nobody holds is gone; what lies in the pool is lost."""
     device = torch.device("cuda", 0)
     with pretended_gpu():
-        source, number = torch.arange(4.0, device=device), 1
-        lent = [torch.ones(4, device=device)]
+        source, outcome, number = torch.arange(4.0, device=device), torch.zeros(4, device=device), 1
+        lent, between = [torch.ones(4, device=device)], []
         pool = torch.cuda.graph_pool_handle()
-        replay, outcome = record(lambda: (source * number + lent[0]) * 2, device, pool)
+
+        def run() -> None:
+            between.append(source * number)
+            outcome.copy_((between[-1] + lent[0]) * 2)
+
+        replay = record(run, device, pool)
+        made = between[-1]
         number = 5
         source += 1
         replay()
         assert outcome.tolist() == [4.0, 6.0, 8.0, 10.0]
-        other, _ = record(lambda: source + 1, device, pool)
-        other()
-        assert outcome.isnan().all()  # the pool is theirs together
+        assert made.tolist() == [1.0, 2.0, 3.0, 4.0]
+        record(lambda: between.append(source + 1), device, pool)()
+        assert made.isnan().all()  # the pool is theirs together
         replay()
         assert outcome.tolist() == [4.0, 6.0, 8.0, 10.0]
         lent.clear()

@@ -45,8 +45,12 @@ def _float32_as_it_is():
 
 def test_a_graph_computes_again_what_it_reads_now():
     device = torch.device("cuda", 0)
-    source = torch.arange(4.0, device=device)
-    replay, outcome = record(lambda: source * 2, device, torch.cuda.graph_pool_handle())
+    source, outcome = torch.arange(4.0, device=device), torch.zeros(4, device=device)
+
+    def run() -> None:
+        outcome.copy_(source * 2)
+
+    replay = record(run, device, torch.cuda.graph_pool_handle())
     source += 1
     replay()
     torch.cuda.synchronize()

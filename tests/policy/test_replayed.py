@@ -155,6 +155,15 @@ def test_what_a_masked_place_held_does_not_matter(ending, prompts):
     assert_same(ending, recorded, prompts, SAMPLING)
 
 
+def test_the_step_that_was_used_last_is_kept(ending, prompts, monkeypatch):
+    monkeypatch.setattr("curr_reft.policy.graphs.MOST_STEPS", 1)
+    recorded = recording(ending)
+    for _ in range(2):
+        assert_same(ending, recorded, prompts, SAMPLING.model_copy(update={"max_new_tokens": 40}))
+        assert len(recorded.graphs._steps) == 1
+    assert recorded.graphs.captured >= 4  # rows leave, and the second rollout begins with all of them again
+
+
 def test_sizes_of_buckets():
     assert [count_bucket(n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13)] == [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 16]
     assert [prefix_bucket(n) for n in (1, 64, 65, 300, 1050, 2049)] == [64, 64, 128, 320, 1152, 2304]

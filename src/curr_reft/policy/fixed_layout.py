@@ -18,11 +18,12 @@ Keys = Mapping[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> keys, values
 
 @dataclass(frozen=True, kw_only=True)
 class CacheShape:
-    """What the keys and values of a model look like."""
+    """What the keys and values of a model look like, and its logits."""
 
     layers: tuple[int, ...]
     heads: int  # K
     size: int  # D
+    vocabulary: int  # V
     dtype: torch.dtype
 
     def numbers(self, bucket: Bucket) -> tuple[int, int]:
@@ -31,8 +32,9 @@ class CacheShape:
         return bucket.groups * bucket.prefix * each, bucket.rows * bucket.suffix * each
 
     def bytes(self, bucket: Bucket) -> int:
-        """Of all layers, keys and values."""
-        return 2 * len(self.layers) * sum(self.numbers(bucket)) * self.dtype.itemsize
+        """Of all layers, keys and values, and of the logits."""
+        keys = 2 * len(self.layers) * sum(self.numbers(bucket))
+        return (keys + bucket.rows * self.vocabulary) * self.dtype.itemsize
 
 
 class Buffers:
@@ -48,6 +50,7 @@ class Buffers:
         self._prefix = {layer: (zeros(prefix), zeros(prefix)) for layer in shape.layers}
         self._suffix = {layer: (zeros(suffix), zeros(suffix)) for layer in shape.layers}
         self._mask = zeros(most.groups * most.prefix)
+        self._logits = zeros(most.rows * shape.vocabulary)
         self._tokens = torch.zeros(most.rows, dtype=torch.int64, device=device)
         self._positions = torch.zeros(most.rows, dtype=torch.int64, device=device)
         self.step = torch.zeros(1, dtype=torch.int64, device=device)
@@ -76,6 +79,7 @@ class Buffers:
             tokens_A=self._tokens[: bucket.rows],
             positions_A=self._positions[: bucket.rows],
             step=self.step,
+            logits_AV=_front(self._logits, (bucket.rows, self.shape.vocabulary)),
         )
 
 
@@ -94,6 +98,7 @@ class FixedLayout:
     tokens_A: torch.Tensor  # int64: the input of the step
     positions_A: torch.Tensor  # int64: rotary position of the first sampled token of each row
     step: torch.Tensor  # int64 (1): number of the step, the place where keys and values are written
+    logits_AV: torch.Tensor  # the outcome, until the next step of any shape
 
     def masked(self) -> "MaskedStep":
         """The layout for the layers of one step, which mask the same keys."""

@@ -19,6 +19,9 @@ from curr_reft.policy.lean import LeanText
 MOST_BYTES = 8 << 30
 """Buffers stay between rollouts, beside what training needs. A rollout that asks for more decodes without graphs."""
 
+MOST_STEPS = 64
+"""Recorded at a time. A graph takes memory of its own, and prompts of any length ask for more shapes than come back."""
+
 WARM = 2  # runs before a capture: libraries choose kernels and take their workspaces
 
 
@@ -28,10 +31,9 @@ class NotCapturedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedStep:
-    """One decode step: fill ``layout``'s tokens and number, replay, read ``logits_AV``."""
+    """One decode step: fill ``layout``'s tokens and number, replay, read its logits."""
 
     layout: FixedLayout
-    logits_AV: torch.Tensor  # overwritten by every replay
     replay: Callable[[], None]
 
 
@@ -64,21 +66,21 @@ class StepGraphs:
         return self._buffers.view(bucket)
 
     def step(self, core: Any, lean: LeanText, layout: FixedLayout, axes: int) -> RecordedStep:
-        """The step of the layout's bucket, recorded now if it was not before. The layout holds the inputs of a step:
-        recording may compute it. Raises NotCapturedError."""
-        recorded = self._steps.get(layout.bucket)
+        """The step of the layout's bucket, recorded now if it is not. The layout holds the inputs of a step: recording
+        may compute it. Raises NotCapturedError."""
+        recorded = self._steps.pop(layout.bucket, None)
         if recorded is None:
             head = core.get_output_embeddings()
 
-            def run() -> torch.Tensor:
+            def run() -> None:
                 cos, sin = lean.rotations((layout.positions_A + layout.step)[:, None], axes)
-                logits_AV: torch.Tensor = head(lean.step(layout.tokens_A, layout.masked(), cos[:, 0], sin[:, 0]))
-                return logits_AV
+                layout.logits_AV.copy_(head(lean.step(layout.tokens_A, layout.masked(), cos[:, 0], sin[:, 0])))
 
-            replay, logits_AV = record(run, self.device, self._pool, self._stream)
-            recorded = RecordedStep(layout=layout, logits_AV=logits_AV, replay=replay)
-            self._steps[layout.bucket] = recorded
+            recorded = RecordedStep(layout=layout, replay=record(run, self.device, self._pool, self._stream))
             self.captured += 1
+        self._steps[layout.bucket] = recorded  # the last of all, as the one that was used last
+        if len(self._steps) > MOST_STEPS:
+            self._steps.pop(next(iter(self._steps)))
         return recorded
 
     def drop(self) -> None:
@@ -87,17 +89,15 @@ class StepGraphs:
         self._buffers, self._weights, self._pool = None, (), None
 
 
-def record(
-    run: Callable[[], torch.Tensor], device: torch.device, pool: Any = None, stream: Any = None
-) -> tuple[Callable[[], None], torch.Tensor]:
-    """A function that computes ``run`` again on the tensors it reads now, and the tensor that holds the outcome.
+def record(run: Callable[[], None], device: torch.device, pool: Any = None, stream: Any = None) -> Callable[[], None]:
+    """A function that does what ``run`` does again, on the tensors it reads and writes as they are then.
 
-    On CUDA a graph, captured on ``stream`` (none: a new one). Outcomes of several graphs of one pool stay apart as long
-    as they are held, and they are held with the graph. Raises NotCapturedError.
+    On CUDA a graph, captured on ``stream`` (none: a new one). What ``run`` makes in between lies in ``pool``, which
+    several graphs share that are not replayed at the same time. Raises NotCapturedError.
     """
     if device.type != "cuda":
-        outcome = run()
-        return lambda: _refill(outcome, run()), outcome
+        run()
+        return run
     current, stream = torch.cuda.current_stream(device), stream or torch.cuda.Stream(device)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.stream(current):  # comes back to it where a capture cannot be ended: torch would stay on the other
@@ -109,14 +109,10 @@ def record(
         try:
             # Other threads (images of the next step) may go on meanwhile: what they do is no part of the graph.
             with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-                outcome = run()
+                run()
         except RuntimeError as error:
             raise NotCapturedError(str(error).partition("\n")[0]) from error
-    return graph.replay, outcome
-
-
-def _refill(held: torch.Tensor, new: torch.Tensor) -> None:
-    held.copy_(new)
+    return graph.replay
 
 
 def _identity(core: Any) -> tuple[Any, ...]:

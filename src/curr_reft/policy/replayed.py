@@ -26,7 +26,9 @@ def find_replayed(policy: Policy, prefilled: Prefilled, group_size: int, tokens:
     lean = find_lean(policy.core, join=False)  # joined projections are copies, which training would not move
     keys = next(iter(prefilled.keys.values()))[0]
     N, K, P, D = keys.shape
-    shape = CacheShape(layers=tuple(prefilled.keys), heads=K, size=D, dtype=keys.dtype)
+    shape = CacheShape(
+        layers=tuple(prefilled.keys), heads=K, size=D, vocabulary=policy.vocabulary_size, dtype=keys.dtype
+    )
     most = Bucket(
         groups=count_bucket(N),
         width=count_bucket(group_size),
@@ -108,4 +110,4 @@ class Replayed:
         step = self.graphs.step(self.policy.core, self.lean, self.layout, self.policy.family.axes)
         step.replay()
         self.written += 1
-        return step.logits_AV
+        return step.layout.logits_AV
