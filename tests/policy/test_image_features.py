@@ -1,6 +1,7 @@
 """Families whose features come of several modules: images pass tower and projector as seldom as for the others."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from torch import nn
 from curr_reft.policy.config import ModelConfig, SamplingConfig
 from curr_reft.policy.families import part_of
 from curr_reft.policy.features import FeatureStore
+from curr_reft.policy.image_features import known_images
 from curr_reft.policy.load import Policy, load_policy
 from curr_reft.policy.logprobs import packed_logprobs
-from curr_reft.policy.packing import pack
+from curr_reft.policy.packing import PackedImages, pack
 from curr_reft.policy.rollout import rollout
 
 PROJECTED = ("idefics3", "internvl", "llava_next", "llava_onevision", "smolvlm")
@@ -111,3 +113,23 @@ def test_training_goes_on_from_the_graph_of_the_rollout(counted, picture):
     gradients(policy, groups)  # a graph serves once
     assert len(seen) == 2
     assert "get_image_features" not in vars(policy.core.model)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_features_listed_by_rows_of_the_batch_are_those_of_one_tensor(listed: bool) -> None:
+    """As Idefics3 and SmolVLM give them: transformers 5.17 one tensor of all tiles, 5.23 a list with an entry a row."""
+    tiles = torch.arange(6 * 3 * 2.0).reshape(6, 3, 2)  # tiles, tokens of a tile, width
+
+    class Inner(nn.Module):
+        def get_image_features(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(pooler_output=[tiles.flatten(0, 1)] if listed else tiles)
+
+    pixels = torch.zeros(1, 6, 3, 4, 4)
+    images = PackedImages(
+        inputs={"pixel_values": pixels}, shown={}, sources=(pixels[:, :4], pixels[:, 4:]), entries=(1, 0, 1),
+        pieces=(4, 2), counts=(),
+    )  # fmt: skip
+    model = Inner()
+    with known_images(model, [], FeatureStore(), images, graph=False):
+        shown = model.get_image_features(pixels).pooler_output
+    assert torch.equal(shown.reshape(-1, 2), torch.cat([tiles[4:], tiles[:4], tiles[4:]]).flatten(0, 1))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -36,7 +37,7 @@ def known_images(
             given = signature.bind(*args, **kwargs).arguments
             given |= given.pop("kwargs", {})
             with gradients_for(weights, graph):
-                made = run(**{**given, **images.inputs}).pooler_output
+                made = _by_image_or_joined(run(**{**given, **images.inputs}).pooler_output, images)
                 output = BaseModelOutputWithPooling(pooler_output=made)  # all that models read of it
                 known = (
                     cut_list(output, images.counts or images.pieces)
@@ -53,3 +54,11 @@ def known_images(
         yield
     finally:
         del vars(model)[METHOD]
+
+
+def _by_image_or_joined(made: Any, images: PackedImages) -> Any:
+    """A list of features as it is where it has an entry an image. Transformers 5.23 lists those of Idefics3 and SmolVLM
+    by rows of the batch instead, here one, and takes one tensor as well: they are joined."""
+    if isinstance(made, list | tuple) and len(made) != sum(images.counts or images.pieces):
+        return torch.cat(list(made))
+    return made
