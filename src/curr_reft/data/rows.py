@@ -52,7 +52,7 @@ def rows_of(path: Path, name: str) -> Iterator[RowOrBad]:
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
     before, same = 0, 0
-    for element in elements(path, name):
+    for element in elements(path, name, _unique):
         # Many rows may begin on one line; all but the first are told apart by their number on it.
         before, same = element.line, same + 1 if element.line == before else 1
         source = f"{name}:{element.line}" if same == 1 else f"{name}:{element.line}#{same}"
@@ -73,13 +73,22 @@ def _first_byte(file: BinaryIO) -> bytes:
 
 def _line_row(data: bytes, source: str, line: int) -> RowOrBad:
     try:
-        return _row(json.loads(data.decode("utf-8")), source, line)
+        return _row(json.loads(data.decode("utf-8"), object_pairs_hook=_unique), source, line)
     except UnicodeDecodeError as error:
         return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}")
     except json.JSONDecodeError as error:
         return BadRow(source, f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
         return BadRow(source, f"not usable JSON: {error}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. One that gives a key twice could mean either value. Raises ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+        raise ValueError(f"the key {twice!r} stands twice in one object; leave one of them out")
+    return found
 
 
 def _row(value: Any, source: str, line: int) -> RowOrBad:

@@ -346,6 +346,11 @@ def _box_in_pixels(truth: Box, size: tuple[int, int], unit: FrameKind) -> Box:
             f"box {list(truth)} lies outside its image of {width}x{height} pixels; is it given in other units? "
             "Set boxes on the entry of the recipe"
         )
+    if unit == "pixels" and max(x2, y2) <= 1 < min(width, height):
+        raise ValueError(
+            f"box {list(truth)} lies in the first pixel of its image of {width}x{height}; if boxes are given as "
+            "fractions of the image, set boxes: unit on the entry of the recipe"
+        )
     box = (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
     if box[0] >= box[2] or box[1] >= box[3]:
         raise ValueError(f"box {list(truth)} is empty")

@@ -6,6 +6,7 @@ and of our own ``distractors``, ``domain`` and ``image_size``. The reference dat
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,10 @@ def read_answer(solution: Any) -> tuple[Any, tuple[str, ...]]:
     if isinstance(solution, bool) or solution is None:
         raise ValueError(f"the truth must be text, a number or a list, not {json.dumps(solution)}")
     if isinstance(solution, int | float):
+        if not math.isfinite(solution):  # what JSON does not know and Python writes: a value that was missing
+            raise ValueError(f"the truth must be a finite number, not {solution}")
         return str(solution), ()
+    _require_characters(solution, "the truth")
     if not isinstance(solution, str):
         return solution, ()
     repairs = [THINKING] if _THINKING.search(solution) else []
@@ -119,9 +123,19 @@ def question_text(problem: Any, images: int) -> str:
             text += f"{' ' if text[-1].isalnum() else ''}image {number}{' ' if part[:1].isalnum() else ''}"
         text += part
     text = text.strip()
-    if not text:
+    _require_characters(text, "the question")
+    if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("the question must be a text that is not empty")
     return text
+
+
+def _require_characters(value: Any, what: str) -> None:
+    """JSON can hold half a character (``\\ud800`` alone), which no file and no tokenizer takes. Raises ValueError."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} holds half a character, {text[error.start]!a}; write the whole one") from None
 
 
 def _images(value: Any) -> tuple[str | StoredImage, ...]:

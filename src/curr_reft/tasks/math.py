@@ -7,6 +7,7 @@ there is no substring rule, and what needs computer algebra is verified in a kil
 import math
 import random
 import re
+import unicodedata
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +24,11 @@ _INTEGER = re.compile(r"(?<![\d.,])\d{1,6}(?![\d.,]*\d)")
 _OPPOSITES = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 
+def _is_foreign_digit(character: str) -> bool:
+    """Whether it is a digit, and none of 0 to 9: full-width, Arabic, ... (those are never paid for plain ones)."""
+    return character.isdecimal() and not character.isascii()
+
+
 class Math(TaskDefaults):
     """One value per answer, as text."""
 
@@ -36,6 +42,13 @@ class Math(TaskDefaults):
         if isinstance(raw, float) and not math.isfinite(raw):
             raise ValueError(f"{raw!r} is not finite")
         text = clean(_write_float(raw) if isinstance(raw, float) else str(raw))
+        odd = next((each for each in text if unicodedata.category(each) == "Cf" or _is_foreign_digit(each)), None)
+        if odd is not None:
+            name = unicodedata.name(odd, "a character without a name")
+            raise ValueError(
+                f"{raw!r} holds U+{ord(odd):04X} ({name.lower()}): answers are compared as they stand, so that no "
+                "plain answer could equal it; write it without, and digits as 0 to 9"
+            )
         if not any(character.isalnum() or character == "∞" for character in text):
             raise ValueError(f"{raw!r} holds no value; a truth is a number, an expression, a word or an option letter")
         cost = too_costly(text)

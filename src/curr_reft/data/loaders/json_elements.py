@@ -7,12 +7,14 @@ only the element at hand is decoded.
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from curr_reft.errors import DataError
+
+Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
 
 CHUNK = 1 << 20  # bytes read at once
 
@@ -34,14 +36,15 @@ class Element:
         return self.key if self.index is None else f"{self.key}[{self.index}]"
 
 
-def elements(path: Path, name: str) -> Iterator[Element]:
+def elements(path: Path, name: str, pairs: Pairs | None = None) -> Iterator[Element]:
     """Of a JSON list: its elements. Of an object: the elements of each list under a key, and other values as they are.
+    ``pairs`` makes an object of its keys and values, and raises ValueError for those that make none.
 
     Raises DataError(file:line) where the JSON is broken, and for a file that cannot be read.
     """
     try:
         with path.open("rb") as file:
-            yield from _elements(_Reader(file, name))
+            yield from _elements(_Reader(file, name, pairs))
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
 
@@ -86,12 +89,12 @@ def _list(reader: "_Reader", key: str) -> Iterator[Element]:
 class _Reader:
     """The text of a file from a moving place on; what was read is forgotten."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, pairs: Pairs | None) -> None:
         self.line = 1  # of the place, from 1
         self._file = file
         self._name = name
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._json = json.JSONDecoder()
+        self._json = json.JSONDecoder(object_pairs_hook=pairs)
         self._text = ""
         self._at = 0
         self._ended = False
