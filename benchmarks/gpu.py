@@ -9,9 +9,9 @@ to the JSON file when it ends, so a run that is cut keeps what it has; a phase t
 
 It is all there is to run on a GPU: its second phase are the tests that wait for one (``tests/**/test_*on_a_gpu.py``).
 How figures and bounds are defined stands in ``curr_reft.bench.phases``. What is in memory: 2 bytes a weight, 2 its
-gradient, 4 its float32 copy, 8 AdamW's moments (``curr_reft.train.master_weights``), 60 GB for 3.75 billion, and the 33
-GB that backward of two groups needs of its forward (counted on tensors without memory; 1.3 GB where they are computed
-again). For the moment of the optimizer's step gradients take 4 bytes, and nothing else is held: 67 GB.
+gradient, 4 its float32 copy, 8 AdamW's moments (``curr_reft.train.master_weights``), 60 GB for 3.75 billion, and the
+28.5 GB that backward of two groups needs of its forward (counted on tensors without memory; 1.3 GB where they are
+computed again). For the moment of the optimizer's step gradients take 4 bytes, and nothing else is held: 67 GB.
 """
 
 import argparse
