@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from curr_reft.data.config import PointsConfig
 from curr_reft.data.marked import MarkedImage
+from curr_reft.data.points import points_items
 from curr_reft.evaluate.clusters import cluster_of_row, clusters_of
 from curr_reft.questions.question import Question
 
@@ -49,6 +51,17 @@ def test_a_picture_or_an_item_is_one() -> None:
     assert dict(zip(asked[::-1], clusters_of(asked[::-1]), strict=True)) == dict(
         zip(asked, clusters_of(asked), strict=True)
     )
+
+
+def test_a_hand_of_cards_is_its_numbers() -> None:
+    """Splits share no hand by them; a test of 300 pictures shows some 75."""
+    config = PointsConfig.model_validate({"test": 300})
+    items = list(points_items(config, "test"))
+    asked = [question(item.id, *item.images) for item in items]
+    assert len({image.key for item in items for image in item.images}) == len(items) == 300
+    found = set(clusters_of(asked))
+    assert len(found) == len({item.images[0].numbers for item in items})  # type: ignore[attr-defined]
+    assert 50 < len(found) < 100
 
 
 def test_an_item_called_like_a_picture_is_not_it() -> None:

@@ -45,6 +45,11 @@ class Hand:
         return f"points:{' '.join(f'{card.name}-{card.suit}' for card in self.cards)}|{self.style}:{self.width}"
 
     @property
+    def numbers(self) -> str:
+        """What makes the hand easy or hard, whatever it looks like; no two splits share it."""
+        return _numbers_of(tuple(card.rank for card in self.cards))
+
+    @property
     def size(self) -> tuple[int, int]:
         return picture_size(self.width)
 
@@ -99,13 +104,16 @@ def points_items(config: PointsConfig, split: str) -> Iterator[Item]:
 
 def split_of(ranks: tuple[int, ...]) -> str:
     """The one split, out-of-domain tests counted to the test, that may show cards of these ranks."""
-    name = ",".join(map(str, sorted(numbers(ranks, "ten"))))
-    place = derive_seed(0, "points owner", name) % sum(_SHARES.values())
+    place = derive_seed(0, "points owner", _numbers_of(ranks)) % sum(_SHARES.values())
     for split, share in _SHARES.items():
         if place < share:
             return split
         place -= share
     raise AssertionError(place)
+
+
+def _numbers_of(ranks: tuple[int, ...]) -> str:
+    return ",".join(map(str, sorted(numbers(ranks, "ten"))))
 
 
 def _draw(config: PointsConfig, split: str, variant: Variant, count: int) -> Iterator[Item]:

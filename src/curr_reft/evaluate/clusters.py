@@ -10,6 +10,7 @@ from typing import Any
 
 from curr_reft.data.item import ImageSource
 from curr_reft.data.marked import MarkedImage
+from curr_reft.data.points import Hand
 from curr_reft.questions.question import Question
 
 
@@ -42,5 +43,6 @@ def cluster_of_row(row: Mapping[str, Any]) -> str:
 
 
 def _picture(image: ImageSource) -> str:
-    """A picture with a claim drawn on it is the picture."""
-    return f"picture {image.image.key if isinstance(image, MarkedImage) else image.key}"
+    """A picture with a claim drawn on it is the picture; a hand of cards is what its numbers are, in whatever suits."""
+    plain = image.image if isinstance(image, MarkedImage) else image
+    return f"hand {plain.numbers}" if isinstance(plain, Hand) else f"picture {plain.key}"
