@@ -251,6 +251,28 @@ def test_layers_of_a_tower_wait_once_for_the_bounds_of_their_windows():
         assert [each.file for each in gpu.waits] == ["windows.py"]
 
 
+def test_windows_of_one_size_are_one_call_wherever_they_stand(monkeypatch):
+    """Two rows of windows whose last one is narrower: two calls, and what each computes by itself."""
+    drawn = torch.Generator().manual_seed(0)
+    lengths = [4, 4, 2, 4, 4, 2]
+    bounds = torch.tensor([0, *lengths]).cumsum(0).int()
+    query, key, value = torch.randn((3, 20, 2, 8), generator=drawn).transpose(1, 2)[:, None]
+    with pretended_gpu():
+        states = [each.to("cuda").requires_grad_() for each in (query, key, value)]
+        calls, attend = [], F.scaled_dot_product_attention
+        monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or attend(*a, **k))
+        out, _ = attend_windows(torch.nn.Identity(), *states, None, cu_seq_lens_q=bounds.to("cuda"))
+        (out * torch.linspace(-1, 1, 20, device="cuda")[:, None, None]).sum().backward()
+        found = [each.cpu() for each in (out.detach(), *(each.grad for each in states))]
+    assert len(calls) == 2
+    plain = [each.clone().requires_grad_() for each in (query, key, value)]
+    parts = zip(*(each.split(lengths, 2) for each in plain), strict=True)
+    wanted = torch.cat([attend(*part) for part in parts], 2).transpose(1, 2)
+    (wanted * torch.linspace(-1, 1, 20)[:, None, None]).sum().backward()
+    for ours, theirs in zip(found, (wanted.detach(), *(each.grad for each in plain)), strict=True):
+        assert (ours - theirs).abs().max() <= 1e-6
+
+
 def test_a_mask_is_the_same_for_all_layers(model_folder, picture):
     """Its rows begin where SDPA wants them, so that no layer makes and keeps a copy of it. Norms are torch's own."""
     cpu = load_policy(model_folder)
