@@ -196,3 +196,18 @@ def test_what_is_no_parquet(tmp_path: Path) -> None:
     assert len(items(tmp_path, entry | {"options": {"style": "easyr1"}})) == 2
     with pytest.raises(DataError, match="did you mean easyr1"):
         items(tmp_path, entry | {"options": {"style": "easyr"}})
+
+
+def test_a_file_that_is_damaged_inside_is_named_with_its_row(tmp_path: Path) -> None:
+    """Its end says what it should hold, so that it opens."""
+    rows = 4
+    path = write(
+        tmp_path / "a.parquet",
+        {"problem": [f"q {n}" for n in range(rows)], "solution": ["1"] * rows, "task": ["math"] * rows},
+        group=2,
+    )
+    whole = path.read_bytes()
+    second = pyarrow.parquet.ParquetFile(path).metadata.row_group(1).column(0).dictionary_page_offset
+    path.write_bytes(whole[:second] + b"\xff" * 40 + whole[second + 40 :])
+    with pytest.raises(DataError, match=r"a\.parquet:3: the file is damaged from this row on \(.*fetch it again"):
+        load(tmp_path, {"path": path.name})

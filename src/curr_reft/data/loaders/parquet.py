@@ -111,8 +111,9 @@ def _shard_rows(shard: Path, name: str, entry: LoaderEntry) -> Iterator[Row]:
             asked = [_asked(pictures[each]) if each in pictures else each for each in schema.names]
             inside = {each.name: _has_bytes(metadata.column(each.bytes_leaf)) for each in pictures.values()}
             row, size = 0, ROWS if all(each.path_leaf for each in pictures.values()) else ROWS_WITH_BYTES
-            for batch in file.iter_batches(size, row_groups=[group], columns=asked, use_threads=False):
-                for fields in batch.to_pylist():
+            batches = file.iter_batches(size, row_groups=[group], columns=asked, use_threads=False)
+            while (batch := _next(batches, f"{name}:{before + row + 1}", shard)) is not None:
+                for fields in batch:
                     for each in pictures.values():
                         if inside[each.name]:
                             fields[each.name] = _places(fields[each.name], each, shard, group, row)
@@ -122,6 +123,18 @@ def _shard_rows(shard: Path, name: str, entry: LoaderEntry) -> Iterator[Row]:
                     yield Row(f"{name}:{number}", number, fields)
                     row += 1
             before += row
+
+
+def _next(batches: Iterator[Any], place: str, shard: Path) -> list[dict[str, Any]] | None:
+    """The rows of the next batch; None at the end. Raises DataError for a file that is damaged inside."""
+    import pyarrow
+
+    try:
+        batch = next(batches, None)
+        return None if batch is None else batch.to_pylist()
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(place, f"the file is damaged from this row on ({reason}): {shard}; fetch it again") from error
 
 
 def _picture(field: Any, schema: Any) -> _Picture | None:
