@@ -115,3 +115,21 @@ def test_a_module_that_cannot_be_used_is_told(call: str, told: str) -> None:
     with pytest.raises(RecipeError) as error:
         load(call, "k")
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import sys\nsys.exit(0)", r"mine.py:2: SystemExit: 0; it would end the command: put what only a script"),
+        ("def __getattr__(name):\n    raise RuntimeError(name)", r"asking .*mine.py for it raised RuntimeError: area"),
+    ],
+)
+def test_a_file_that_ends_the_command_or_breaks_when_asked_is_told(file: Path, source: str, told: str) -> None:
+    file.write_text(source)
+    with pytest.raises(RecipeError, match=told):
+        load(f"{file}:area", "k")
+
+
+def test_a_path_that_no_system_takes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load(f"{tmp_path}/a\0.py:area", "k")

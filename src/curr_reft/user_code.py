@@ -19,6 +19,8 @@ from typing import Any
 from curr_reft.errors import RecipeError
 
 FORMS = "write path/to/file.py:NAME (from the recipe's folder) or package.module:NAME"
+_HINT = '; it would end the command: put what only a script does under if __name__ == "__main__"'
+_NOTHING = object()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +55,16 @@ def load(call: str, key: str) -> UserCode:
         raise RecipeError(f"{key}: {error}") from error
     where = f"{key} = {call}"
     module, sha256 = _file_module(Path(place), where) if is_file(call) else _installed_module(place, where)
-    if not hasattr(module, name):
+    try:
+        value = getattr(module, name, _NOTHING)
+    except Exception as error:  # the module's own __getattr__
+        raise RecipeError(f"{where}: asking {place} for it raised {type(error).__name__}: {error}") from error
+    if value is _NOTHING:
         public = [each for each in vars(module) if not each.startswith("_")]
         near = difflib.get_close_matches(name, public, 1, 0.5)
         way = f"did you mean {near[0]}?" if near else f"it defines {', '.join(_defined(module)) or 'nothing'}"
         raise RecipeError(f"{where}: {place} has no {name}; {way}")
-    return UserCode(call=call, value=getattr(module, name), sha256=sha256)
+    return UserCode(call=call, value=value, sha256=sha256)
 
 
 def digest(codes: Sequence[UserCode]) -> str | None:
@@ -72,9 +78,10 @@ def digest(codes: Sequence[UserCode]) -> str | None:
 def _file_module(path: Path, where: str) -> tuple[types.ModuleType, str]:
     try:
         source = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
         raise RecipeError(
-            f"{where}: {path} cannot be read ({error.strerror}); paths are taken from the recipe's folder"
+            f"{where}: {path} cannot be read ({reason}); paths are taken from the recipe's folder"
         ) from error
     sha256 = hashlib.sha256(source).hexdigest()
     # Named by its place and its content: another version of the file is another module.
@@ -86,7 +93,7 @@ def _file_module(path: Path, where: str) -> tuple[types.ModuleType, str]:
     sys.modules[name] = module  # dataclasses and pickle look a class up by its module
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise RecipeError(f"{where}: {_what_failed(error, path)}") from error
     return module, sha256
@@ -102,14 +109,15 @@ def _installed_module(name: str, where: str) -> tuple[types.ModuleType, str]:
             f"{where}: there is no module {error.name}; install its package, put its folder on PYTHONPATH, or name "
             "the file (path/to/file.py:NAME)"
         ) from error
-    except Exception as error:
-        raise RecipeError(f"{where}: importing {name} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        hint = _HINT if isinstance(error, SystemExit) else ""
+        raise RecipeError(f"{where}: importing {name} failed: {type(error).__name__}: {error}{hint}") from error
     file = getattr(module, "__file__", None)
     content = Path(file).read_bytes() if file else name.encode()  # a built-in module has no file
     return module, hashlib.sha256(content).hexdigest()
 
 
-def _what_failed(error: Exception, path: Path) -> str:
+def _what_failed(error: BaseException, path: Path) -> str:
     """``file:line: error`` of the line of the user's file that failed."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}: {error.msg}; correct the file"
@@ -118,7 +126,7 @@ def _what_failed(error: Exception, path: Path) -> str:
         if trace.tb_frame.f_code.co_filename == str(path):
             line = trace.tb_lineno
         trace = trace.tb_next
-    hint = ""
+    hint = _HINT if isinstance(error, SystemExit) else ""
     if isinstance(error, ModuleNotFoundError) and path.with_name(f"{error.name}.py").is_file():
         hint = f"; {error.name}.py beside it is not imported: put its code into {path.name}, or install it as a package"
     return f"{path}:{line}: {type(error).__name__}: {error}{hint}"

@@ -34,7 +34,7 @@ def ready(value: Any, options: Mapping[str, Any], where: str) -> Callable[..., A
         return functools.partial(value, **options) if options else value
     try:
         made = value(**options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(
             f"{where} takes neither prompts nor completions, so it was called with its options to make the reward; it "
             f"raised {type(error).__name__}: {error}"
