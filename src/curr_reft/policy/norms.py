@@ -76,7 +76,8 @@ def _is_rms_norm(module: nn.Module) -> bool:
 
 def _compute(module: Any, own: Any, x: torch.Tensor) -> Any:
     if x.device.type == "cuda" and x.dtype == module.weight.dtype:
-        return F.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)
+        # As the module does, in the type of its input: autocast, which TRL's trainer opens, would make it float32.
+        return F.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon).to(x.dtype)
     if x.dtype != torch.float32 or module.weight.dtype != torch.float32:
         return own(x)
     return _RmsNorm.apply(x, module.weight, module.variance_epsilon)
