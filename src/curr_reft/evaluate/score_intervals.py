@@ -40,24 +40,24 @@ def score_intervals(
     for a score outside of that, or none (NaN).
     """
     lowest, highest, ends = (-1.0, 1.0, _bonett_price) if differences else (0.0, 1.0, _wilson)
-    sums_NK, counts_NK = _by_cluster(cells, lowest, highest)
-    means_K = sums_NK.sum(axis=0) / counts_NK.sum(axis=0)
-    covariance_KK = _covariance(sums_NK, counts_NK, resamples, seed)
-    clusters_K = (counts_NK > 0).sum(axis=0)
-    low_K, high_K = ends(means_K, covariance_KK.diagonal(), clusters_K)
-    low_K = np.clip(np.minimum(low_K, means_K), lowest, highest)  # rounding must not put an end beside the mean
-    high_K = np.clip(np.maximum(high_K, means_K), lowest, highest)
+    sums_CE, counts_CE = _by_cluster(cells, lowest, highest)
+    means_E = sums_CE.sum(axis=0) / counts_CE.sum(axis=0)
+    covariance_EE = _covariance(sums_CE, counts_CE, resamples, seed)
+    clusters_E = (counts_CE > 0).sum(axis=0)
+    low_E, high_E = ends(means_E, covariance_EE.diagonal(), clusters_E)
+    low_E = np.clip(np.minimum(low_E, means_E), lowest, highest)  # rounding must not put an end beside the mean
+    high_E = np.clip(np.maximum(high_E, means_E), lowest, highest)
     intervals = {
         name: Interval(mean=float(mean), low=float(low), high=float(high), clusters=int(count))
-        for name, mean, low, high, count in zip(cells, means_K, low_K, high_K, clusters_K, strict=True)
+        for name, mean, low, high, count in zip(cells, means_E, low_E, high_E, clusters_E, strict=True)
     }
-    together_KK = _correlation(covariance_KK, counts_NK > 0)
-    mean = float(means_K.mean())
+    together_EE = _correlation(covariance_EE, counts_CE > 0)
+    mean = float(means_E.mean())
     whole = Interval(
         mean=mean,
-        low=max(lowest, mean - _recovered(means_K - low_K, together_KK)),
-        high=min(highest, mean + _recovered(high_K - means_K, together_KK)),
-        clusters=len(counts_NK),
+        low=max(lowest, mean - _recovered(means_E - low_E, together_EE)),
+        high=min(highest, mean + _recovered(high_E - means_E, together_EE)),
+        clusters=len(counts_CE),
     )
     return intervals, whole
 
@@ -68,68 +68,68 @@ def _by_cluster(cells: Mapping[str, Scores], lowest: float, highest: float) -> t
     for scores in cells.values():
         for cluster, _ in scores:
             places.setdefault(cluster, len(places))
-    sums_NK, counts_NK = np.zeros((len(places), len(cells))), np.zeros((len(places), len(cells)))
+    sums_CE, counts_CE = np.zeros((len(places), len(cells))), np.zeros((len(places), len(cells)))
     for column, (name, scores) in enumerate(cells.items()):
         for cluster, score in scores:
             if not lowest <= score <= highest:
                 raise ValueError(f"{name}: {score} is no score from {lowest:g} to {highest:g}")
-            sums_NK[places[cluster], column] += score
-            counts_NK[places[cluster], column] += 1
-    return sums_NK, counts_NK
+            sums_CE[places[cluster], column] += score
+            counts_CE[places[cluster], column] += 1
+    return sums_CE, counts_CE
 
 
-def _covariance(sums_NK: np.ndarray, counts_NK: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def _covariance(sums_CE: np.ndarray, counts_CE: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Of the cells' means over draws of clusters, (cells, cells).
 
     Clusters are drawn among those that are asked about in the same cells: no draw leaves a cell empty.
     """
     rng = np.random.default_rng(seed)
-    drawn_sums_RK, drawn_counts_RK = np.zeros((2, resamples, sums_NK.shape[1]))
-    kinds, kind_of_N = np.unique(counts_NK > 0, axis=0, return_inverse=True)
-    for kind, asked_K in enumerate(kinds):
-        (members,), (cells,) = np.nonzero(kind_of_N.reshape(-1) == kind), np.nonzero(asked_K)
+    drawn_sums_RE, drawn_counts_RE = np.zeros((2, resamples, sums_CE.shape[1]))
+    kinds, kind_of_C = np.unique(counts_CE > 0, axis=0, return_inverse=True)
+    for kind, asked_E in enumerate(kinds):
+        (members,), (cells,) = np.nonzero(kind_of_C.reshape(-1) == kind), np.nonzero(asked_E)
         step = max(1, _AT_ONCE // len(members))
         for start in range(0, resamples, step):
             part = slice(start, min(start + step, resamples))
             picked = members[rng.integers(0, len(members), (part.stop - start, len(members)))]
             for cell in cells:
-                drawn_sums_RK[part, cell] += sums_NK[picked, cell].sum(axis=1)
-                drawn_counts_RK[part, cell] += counts_NK[picked, cell].sum(axis=1)
-    means_RK = drawn_sums_RK / drawn_counts_RK
-    apart_RK = means_RK - means_RK.mean(axis=0)
-    return np.asarray(apart_RK.T @ apart_RK / resamples)
+                drawn_sums_RE[part, cell] += sums_CE[picked, cell].sum(axis=1)
+                drawn_counts_RE[part, cell] += counts_CE[picked, cell].sum(axis=1)
+    means_RE = drawn_sums_RE / drawn_counts_RE
+    apart_RE = means_RE - means_RE.mean(axis=0)
+    return np.asarray(apart_RE.T @ apart_RE / resamples)
 
 
-def _wilson(means_K: np.ndarray, variances_K: np.ndarray, clusters_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _wilson(means_E: np.ndarray, variances_E: np.ndarray, clusters_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the intervals of scores."""
-    extra_K = Z * Z / clusters_K
-    centre_K = (means_K + extra_K / 2) / (1 + extra_K)
-    half_K = Z * np.sqrt(variances_K + extra_K / (4 * clusters_K)) / (1 + extra_K)
-    return centre_K - half_K, centre_K + half_K
+    extra_E = Z * Z / clusters_E
+    centre_E = (means_E + extra_E / 2) / (1 + extra_E)
+    half_E = Z * np.sqrt(variances_E + extra_E / (4 * clusters_E)) / (1 + extra_E)
+    return centre_E - half_E, centre_E + half_E
 
 
 def _bonett_price(
-    means_K: np.ndarray, variances_K: np.ndarray, clusters_K: np.ndarray
+    means_E: np.ndarray, variances_E: np.ndarray, clusters_E: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the intervals of differences, whose two more have the mean 0 and the squares 2."""
-    extra_K = 2 / clusters_K
-    centre_K = means_K / (1 + extra_K)
-    spread_K = variances_K + extra_K / clusters_K * (1 + means_K**2 / (1 + extra_K))
-    half_K = Z * np.sqrt(spread_K) / (1 + extra_K)
-    return centre_K - half_K, centre_K + half_K
+    extra_E = 2 / clusters_E
+    centre_E = means_E / (1 + extra_E)
+    spread_E = variances_E + extra_E / clusters_E * (1 + means_E**2 / (1 + extra_E))
+    half_E = Z * np.sqrt(spread_E) / (1 + extra_E)
+    return centre_E - half_E, centre_E + half_E
 
 
-def _correlation(covariance_KK: np.ndarray, asked_NK: np.ndarray) -> np.ndarray:
+def _correlation(covariance_EE: np.ndarray, asked_CE: np.ndarray) -> np.ndarray:
     """Of cells: 0 where they share no cluster; 1, which makes the interval widest, where they do and one of them does
     not vary, so that nothing is seen of how they go together."""
-    deviations_K = np.sqrt(covariance_KK.diagonal())
-    scale_KK = np.outer(deviations_K, deviations_K)
-    varies_K = deviations_K > _ROUNDING
-    seen_KK = np.divide(covariance_KK, scale_KK, out=np.ones_like(scale_KK), where=np.outer(varies_K, varies_K))
-    share_KK = asked_NK.T.astype(np.int64) @ asked_NK.astype(np.int64) > 0
-    return np.where(share_KK, np.clip(seen_KK, -1, 1), 0.0)
+    deviations_E = np.sqrt(covariance_EE.diagonal())
+    scale_EE = np.outer(deviations_E, deviations_E)
+    varies_E = deviations_E > _ROUNDING
+    seen_EE = np.divide(covariance_EE, scale_EE, out=np.ones_like(scale_EE), where=np.outer(varies_E, varies_E))
+    share_EE = asked_CE.T.astype(np.int64) @ asked_CE.astype(np.int64) > 0
+    return np.where(share_EE, np.clip(seen_EE, -1, 1), 0.0)
 
 
-def _recovered(distances_K: np.ndarray, together_KK: np.ndarray) -> float:
+def _recovered(distances_E: np.ndarray, together_EE: np.ndarray) -> float:
     """How far an end lies from the mean over cells, from how far theirs lie from their means."""
-    return float(np.sqrt(max(0.0, distances_K @ together_KK @ distances_K)) / len(distances_K))
+    return float(np.sqrt(max(0.0, distances_E @ together_EE @ distances_E)) / len(distances_E))
