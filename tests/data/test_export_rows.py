@@ -11,7 +11,8 @@ from item_rows import export_rows
 from PIL import Image
 
 from curr_reft.data.config import DataConfig
-from curr_reft.data.images import DrawnImage
+from curr_reft.data.export import Pictures
+from curr_reft.data.images import DrawnImage, FileImage
 from curr_reft.data.item import Item, Truth
 from curr_reft.data.load import load_data
 from curr_reft.data.picture import Mark, picture
@@ -99,3 +100,29 @@ def test_large_pictures_are_scaled_down() -> None:
     text = picture(noise)
     assert 'viewBox="0 0 3000 2000"' in text  # boxes stay in pixels of the original
     assert len(text) < 600_000
+
+
+def test_a_copy_is_what_we_see_whoever_opens_it(tmp_path: Path) -> None:
+    """Byte for byte where that is so; EXIF, transparency and 16 bits are written out."""
+    source = tmp_path / "from"
+    source.mkdir()
+    noise = Image.effect_noise((40, 30), 60).convert("RGB")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = noise.convert("RGBA")
+    clear.putalpha(90)
+    noise.save(source / "plain.jpg")
+    noise.convert("P").save(source / "palette.png")
+    noise.save(source / "turned #1.jpg", exif=turned)
+    clear.save(source / "clear.png")
+    Image.fromarray((np.arange(1200, dtype=np.uint16) * 50).reshape(30, 40)).save(source / "deep.png")
+    pictures = Pictures(tmp_path / "to")
+    copied = []
+    for file in sorted(source.iterdir()):
+        image = FileImage(source, file.name)
+        written = tmp_path / "to" / pictures.path_of(image)
+        with Image.open(written) as opened:
+            assert opened.size == image.size
+            assert opened.convert("RGB").tobytes() == image.open().tobytes()
+        copied += [file.name] if written.read_bytes() == file.read_bytes() else []
+    assert copied == ["palette.png", "plain.jpg"]

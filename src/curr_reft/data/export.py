@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from curr_reft.data.images import FileImage
 from curr_reft.data.item import ImageSource, Item, Truth
 from curr_reft.errors import DataError
@@ -16,7 +18,9 @@ IMAGES = "images"
 
 class Pictures:
     """Where the pictures of rows stand. Drawn ones are written as ``folder/images/*.png``, each once; files are
-    referred to by their path under ``root``, or without a root copied byte for byte to ``folder/images``."""
+    referred to by their path under ``root``, or without a root copied to ``folder/images``: byte for byte, unless who
+    opens them without more ado sees another picture than we do (turned by EXIF, transparent, 16 bits). Boxes would not
+    fit that, and it is written as we see it."""
 
     def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.folder = folder
@@ -32,15 +36,23 @@ class Pictures:
                     self._ways[image.root] = os.path.relpath(image.root.resolve(), self.root)
                 return Path(self._ways[image.root], image.path).as_posix()
             file = Path(image.root, image.path)
-            name = f"{IMAGES}/{image.key[:24]}{file.suffix.lower()}"
-            if not (self.folder / name).exists():
-                shutil.copyfile(file, self.folder / name)
-            return name
+            if _is_plain(file, image):
+                name = f"{IMAGES}/{image.key[:24]}{file.suffix.lower()}"
+                if not (self.folder / name).exists():
+                    shutil.copyfile(file, self.folder / name)
+                return name
         # Keys may hold any character; their hash names the file, and equal keys share one.
         name = f"{IMAGES}/{hashlib.sha256(image.key.encode()).hexdigest()[:24]}.png"
         if not (self.folder / name).exists():
             image.open().save(self.folder / name)
         return name
+
+
+def _is_plain(file: Path, image: FileImage) -> bool:
+    """Whether ``file``, opened and made RGB as most programs do, is the picture that we see."""
+    seen = image.open()
+    with Image.open(file) as opened:
+        return opened.size == seen.size and opened.convert("RGB").tobytes() == seen.tobytes()
 
 
 def item_row(item: Item, images: list[str]) -> dict[str, Any]:
