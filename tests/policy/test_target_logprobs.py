@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from curr_reft.policy import target_logprobs as module
-from curr_reft.policy.gates import _SiluGate, gates_as_one
+from curr_reft.policy.config import LoraConfig
+from curr_reft.policy.gates import _GateDown, _SiluGate, gates_as_one
 from curr_reft.policy.logprobs import policy_logits
 from curr_reft.policy.target_logprobs import target_logprobs
 
@@ -42,12 +43,37 @@ def test_the_derivative_of_the_gate_is_right():
     gate, up = (torch.randn(3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(_SiluGate.apply, (gate, up))
     assert torch.equal(_SiluGate.apply(gate, up), F.silu(gate) * up)
+    weight, bias = (torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((4, 5), (4,)))
+    assert torch.autograd.gradcheck(_GateDown.apply, (gate, up, weight, bias))
+    assert torch.autograd.gradcheck(_GateDown.apply, (gate, up, weight, None))
 
 
-def test_gated_layers_keep_less(fresh):
-    core = fresh().core
+@pytest.mark.parametrize("frozen", ["nothing", "weights", "inputs"])
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "no bias"])
+def test_the_gate_with_its_linear_layer_gives_the_bits_of_torch(frozen, with_bias):
+    """What is asked of it, of rows in one axis or two."""
+    generator = torch.Generator().manual_seed(0)
+
+    def leaf(*shape: int, frozen: bool) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).requires_grad_(not frozen)
+
+    for shape in ((37, 48), (1, 37, 48)):
+        gate, up = (leaf(*shape, frozen=frozen == "inputs") for _ in range(2))
+        weight = leaf(24, 48, frozen=frozen == "weights")
+        bias = leaf(24, frozen=frozen == "weights") if with_bias else None
+        given = [each for each in (gate, up, weight, bias) if each is not None and each.requires_grad]
+        ours, theirs = _GateDown.apply(gate, up, weight, bias), F.linear(F.silu(gate) * up, weight, bias)
+        assert torch.equal(ours, theirs)
+        flowing = torch.randn(ours.shape, generator=generator)
+        for one, other in zip(*(torch.autograd.grad(out, given, flowing) for out in (ours, theirs)), strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["plain", "an adapter behind the gate"])
+def test_gated_layers_keep_less(fresh, adapted):
+    core = fresh(lora=LoraConfig(rank=4, targets=("down_proj",)) if adapted else None).core
     mlp = core.get_decoder().layers[0].mlp
-    rows = torch.randn(4, mlp.gate_proj.in_features)
+    rows = torch.randn(4, mlp.gate_proj.in_features, requires_grad=True)
 
     def kept() -> tuple[torch.Tensor, int]:
         numbers = []
@@ -60,6 +86,7 @@ def test_gated_layers_keep_less(fresh):
         ours, now = kept()
         gated = sum("forward" in vars(each) for each in core.modules())
     assert torch.equal(plain, ours)
-    assert now == before - 4 * mlp.gate_proj.out_features
+    # What silu puts out; its product with up, too, where the layer behind it is what its class says.
+    assert now == before - 4 * mlp.gate_proj.out_features * (1 if adapted else 2)
     assert gated == core.get_decoder().config.num_hidden_layers + core.model.visual.config.depth
     assert not any("forward" in vars(each) for each in core.modules())
