@@ -78,7 +78,8 @@ def test_the_summary_has_the_promised_shape(finished: Any) -> None:
         for scores in suites.values():
             assert set(scores) == {"detection", "classification", "math", "mean"}
             for task, score in scores.items():
-                assert set(score) == {"accuracy", "score", "low", "high"} | ({"n"} if task != "mean" else set())
+                keys = {"accuracy", "score", "low", "high", "clusters"}
+                assert set(score) == keys | ({"n"} if task != "mean" else set())
                 assert 0 <= score["low"] <= score["score"] <= score["high"] <= 1
                 assert task == "mean" or score["n"] == 6
             for key in ("accuracy", "score"):
