@@ -223,7 +223,7 @@ def _step(
 
 def restore_best(weights: MasterWeights, folder: Path, progress: Progress) -> None:
     """Give ``weights`` those of the best checkpoint of the loop that ran in ``folder``. Raises CheckpointError."""
-    best = checkpoints.load(checkpoints.at_step(folder / "checkpoints", progress.best_step))
+    best = checkpoints.load(checkpoints.at_step(folder / "checkpoints", progress.best_step), only=["model"])
     weights.restore(best.tensors["model"])
 
 
