@@ -90,3 +90,24 @@ def test_gated_layers_keep_less(fresh, adapted):
     assert now == before - 4 * mlp.gate_proj.out_features * (1 if adapted else 2)
     assert gated == core.get_decoder().config.num_hidden_layers + core.model.visual.config.depth
     assert not any("forward" in vars(each) for each in core.modules())
+
+
+def test_gated_layers_under_autocast(fresh):
+    """As TRL's trainer calls them with bf16: gate and up are bfloat16, the layer behind them is not."""
+    core = fresh().core
+    mlp = core.get_decoder().layers[0].mlp
+    rows = torch.randn(4, mlp.gate_proj.in_features)
+
+    def computed() -> list[torch.Tensor]:
+        core.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = mlp(rows)
+        out.float().square().sum().backward()
+        return [out.detach(), *(each.grad.clone() for each in mlp.parameters())]
+
+    plain = computed()
+    with gates_as_one(core):
+        ours = computed()
+    for one, other in zip(ours, plain, strict=True):
+        assert one.dtype == other.dtype
+        assert (one - other).norm() <= 2e-2 * other.norm()

@@ -83,6 +83,7 @@ def _is_gated(module: nn.Module) -> bool:
 
 def _compute(module: Any, rows: torch.Tensor) -> Any:
     gate, up, down = module.gate_proj(rows), module.up_proj(rows), module.down_proj
-    if type(down) is nn.Linear and not (down._forward_hooks or down._forward_pre_hooks or "forward" in vars(down)):
+    bare = type(down) is nn.Linear and not (down._forward_hooks or down._forward_pre_hooks or "forward" in vars(down))
+    if bare and gate.dtype == down.weight.dtype:  # they differ under autocast, which knows no backward of ours
         return _GateDown.apply(gate, up, down.weight, down.bias)
     return down(_SiluGate.apply(gate, up))
