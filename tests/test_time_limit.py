@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,16 @@ def test_an_alarm_of_before_goes_on() -> None:
         assert heard == [signal.SIGALRM]
 
 
+def test_an_alarm_of_before_that_rings_in_the_block_rings_once() -> None:
+    heard: list[int] = []
+    signal.signal(signal.SIGALRM, lambda number, _: heard.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with limited(LONG, "it"):
+        time.sleep(0.15)
+    time.sleep(0.1)
+    assert heard == [signal.SIGALRM]
+
+
 def test_an_alarm_that_is_left_behind_is_taken_back_and_told(caplog: pytest.LogCaptureFixture) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     heard: list[int] = []
@@ -124,6 +135,31 @@ def test_blocks_in_blocks_keep_their_own_limits() -> None:
 
     with pytest.raises(TimeLimitReached), limited(0.2, "outer"):
         function()
+
+
+@pytest.mark.parametrize("place", ["_begin_to_ring", "_put_back"])
+def test_a_block_that_is_cut_off_on_its_way_in_or_out_leaves_nothing(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time of the block around it: no watchdog that ends the process later, no signal, no thread."""
+    own, handler = getattr(time_limit, place), signal.getsignal(time_limit.SIGNAL)
+
+    def slowly(limit: Any, *more: Any) -> None:
+        if limit.what == "inner":
+            time.sleep(0.3)
+        own(limit, *more)
+
+    monkeypatch.setattr(time_limit, place, slowly)
+    with pytest.raises(TimeLimitReached), limited(0.1, "outer"), limited(LONG, "inner"):
+        pass
+    assert not time_limit._rung
+    assert not time_limit._watched
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+    assert signal.getsignal(time_limit.SIGNAL) in (handler, time_limit._ring)
+    ended = time.monotonic() + MOST
+    while any(each.name == "time limit" for each in threading.enumerate()) and time.monotonic() < ended:
+        time.sleep(0.01)
+    assert not any(each.name == "time limit" for each in threading.enumerate())
 
 
 def test_a_block_in_another_thread_is_watched_and_not_rung() -> None:

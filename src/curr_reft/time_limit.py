@@ -23,8 +23,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 SIGNAL = signal.SIGVTALRM
 WORK = 0.1  # seconds of the processor between two signals of the system's timer
@@ -44,12 +45,30 @@ class TimeLimitReached(BaseException):
 class _Limit:
     """One block under way; blocks may stand in one another, and in several threads."""
 
-    rings: float  # when the exception is raised next, on the monotonic clock
+    seconds: float
+    what: str
+    began: float  # on the monotonic clock, as the next two
+    rings: float  # when the exception is raised next
     ends: float  # when the watchdog ends the process
+    process: int = field(default_factory=os.getpid)
+    thread: int = field(default_factory=threading.get_ident)
+    over: threading.Event = field(default_factory=threading.Event)
+    before: "_Before | None" = None  # of the main thread, once it is rung
+    alarm_rang: bool = False  # the one of before
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a block found, and leaves so. Handlers are as signal.getsignal has them, timers as signal.getitimer."""
+
+    handler: Any
+    timer: tuple[float, float]
+    alarm_handler: Any
+    alarm: tuple[float, float]
 
 
 _rung: list[_Limit] = []  # of the main thread, the outermost first
-_watched: list[_Limit] = []  # of all threads
+_watched: list[_Limit] = []  # of all threads, those of each the outermost first
 
 
 @contextmanager
@@ -59,21 +78,39 @@ def limited(seconds: float, what: str) -> Iterator[None]:
     ``what`` names in the log who took the signal for itself, or left an alarm behind. Alarms (SIGALRM) that were set
     before the block go on after it.
     """
-    process, now = os.getpid(), time.monotonic()
-    limit = _Limit(rings=now + seconds, ends=now + seconds + GRACE)
-    _watched.append(limit)
-    _watch()
+    now = time.monotonic()
+    limit = _Limit(seconds=seconds, what=what, began=now, rings=now + seconds, ends=now + seconds + GRACE)
     try:
-        if threading.current_thread() is threading.main_thread():
-            with _alarms_of_before(what), _ringing(limit, seconds, what):
-                yield
-        else:
+        try:
+            _watched.append(limit)
+            _watch()
+            if threading.current_thread() is threading.main_thread():
+                _begin_to_ring(limit)
             yield
+        finally:
+            _leave(limit)
     finally:
-        if os.getpid() != process:  # a child that the function forked and did not end: it would go on with the run
-            os._exit(1)
-        _watched.remove(limit)
-        _watch()
+        # Once more: its own signal, or that of a block around it, may have broken off the first.
+        _leave(limit)
+
+
+def _leave(limit: _Limit) -> None:
+    """End a block, and those in it whose own end was broken off; nothing where that is done."""
+    if os.getpid() != limit.process:  # a child that the function forked and did not end: it would go on with the run
+        os._exit(1)
+    if limit not in _watched:
+        return
+    if limit in _rung:
+        del _rung[_rung.index(limit) :]  # it rings no more
+    own = [each for each in _watched if each.thread == limit.thread]
+    inner = own[own.index(limit) :]
+    for each in inner:
+        each.over.set()
+    if limit.before is not None:
+        _put_back(limit, limit.before)
+    for each in reversed(inner):
+        _watched.remove(each)
+    _watch()
 
 
 def _watch() -> None:
@@ -85,42 +122,59 @@ def _watch() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-@contextmanager
-def _ringing(limit: _Limit, seconds: float, what: str) -> Iterator[None]:
-    over = threading.Event()
-
+def _begin_to_ring(limit: _Limit) -> None:
     def send() -> None:
-        delay = seconds
-        while not over.wait(delay):
+        delay = limit.seconds
+        while not limit.over.wait(delay):
             signal.pthread_kill(threading.main_thread().ident or 0, SIGNAL)
             delay = AGAIN
 
-    before, timer = signal.signal(SIGNAL, _ring), signal.getitimer(signal.ITIMER_VIRTUAL)
-    sender = threading.Thread(target=send, daemon=True, name="time limit")
-    try:
-        try:
-            sender.start()
-            signal.setitimer(signal.ITIMER_VIRTUAL, WORK, WORK)
-            _rung.append(limit)
-            yield
-        finally:
-            # One that rings before this line is still caught by the outer block.
-            if limit in _rung:
-                _rung.remove(limit)
-    finally:
-        if limit in _rung:
-            _rung.remove(limit)
-        over.set()
-        sender.join()
-        signal.setitimer(signal.ITIMER_VIRTUAL, *timer)
-        if signal.getsignal(SIGNAL) is not _ring:
-            log.warning(
-                "%s took SIGVTALRM for itself, by which its time is limited: had it not returned, the process would "
-                "have been ended. Let it use SIGALRM, or a process of its own",
-                what,
-            )
-        # A signal under way must not meet the system's own way with it, which is to end the process.
-        signal.signal(SIGNAL, before if before not in (signal.SIG_DFL, None) else _ring)
+    before = limit.before = _Before(
+        handler=signal.getsignal(SIGNAL),
+        timer=signal.getitimer(signal.ITIMER_VIRTUAL),
+        alarm_handler=signal.getsignal(signal.SIGALRM),
+        alarm=signal.getitimer(signal.ITIMER_REAL),
+    )
+
+    def note_alarm(number: int, frame: FrameType | None) -> None:
+        limit.alarm_rang = True
+        before.alarm_handler(number, frame)
+
+    signal.signal(SIGNAL, _ring)
+    if callable(before.alarm_handler):
+        signal.signal(signal.SIGALRM, note_alarm)
+    threading.Thread(target=send, daemon=True, name="time limit").start()
+    signal.setitimer(signal.ITIMER_VIRTUAL, WORK, WORK)
+    _rung.append(limit)
+
+
+def _put_back(limit: _Limit, before: _Before) -> None:
+    signal.setitimer(signal.ITIMER_VIRTUAL, *before.timer)
+    if signal.getsignal(SIGNAL) is not _ring:
+        log.warning(
+            "%s took SIGVTALRM for itself, by which its time is limited: had it not returned, the process would "
+            "have been ended. Let it use SIGALRM, or a process of its own",
+            limit.what,
+        )
+    # A signal under way must not meet the system's own way with it, which is to end the process.
+    signal.signal(SIGNAL, before.handler if before.handler not in (signal.SIG_DFL, None) else _ring)
+    _put_alarm_back(limit, before)
+
+
+def _put_alarm_back(limit: _Limit, before: _Before) -> None:
+    """An alarm of before (a test runner's) goes on with the time that is left of it, whatever the block did to it; one
+    that the block left behind would end the run minutes later, and is taken back."""
+    left = signal.getitimer(signal.ITIMER_REAL)[0]
+    first, interval = before.alarm
+    if first and not limit.alarm_rang:
+        signal.setitimer(signal.ITIMER_REAL, max(first - (time.monotonic() - limit.began), 0.001), interval)
+    elif first and interval:
+        signal.setitimer(signal.ITIMER_REAL, left or interval, interval)
+    elif left:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        log.warning("%s left an alarm behind that was to ring in %.1f s; it was taken back", limit.what, left)
+    if before.alarm_handler is not None:
+        signal.signal(signal.SIGALRM, before.alarm_handler)
 
 
 def _ring(_: int, __: FrameType | None) -> None:
@@ -129,22 +183,3 @@ def _ring(_: int, __: FrameType | None) -> None:
         if now >= limit.rings - EARLY:
             limit.rings = now + AGAIN
             raise TimeLimitReached
-
-
-@contextmanager
-def _alarms_of_before(what: str) -> Iterator[None]:
-    """An alarm of before (a test runner's) goes on with the time that is left of it, whatever the block did to it; one
-    that the block left behind would end the run minutes later, and is taken back."""
-    started = time.monotonic()
-    timer, handler = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
-    try:
-        yield
-    finally:
-        left = signal.getitimer(signal.ITIMER_REAL)[0]
-        if timer[0]:
-            signal.setitimer(signal.ITIMER_REAL, max(timer[0] - (time.monotonic() - started), 0.001), timer[1])
-        elif left:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            log.warning("%s left an alarm behind that was to ring in %.1f s; it was taken back", what, left)
-        if handler is not None:
-            signal.signal(signal.SIGALRM, handler)
