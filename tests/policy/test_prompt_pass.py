@@ -7,6 +7,7 @@ import torch
 from scoring import scored
 
 from curr_reft.policy import logprobs
+from curr_reft.policy import rollout as rolling
 from curr_reft.policy.config import LoraConfig, SamplingConfig
 from curr_reft.policy.logprobs import packed_logprobs, packed_scores
 from curr_reft.policy.packing import pack
@@ -122,6 +123,21 @@ def test_it_is_for_the_update_alone(fresh, prompts, row_lengths):
     del seen[:]
     packed_logprobs(policy, batch)
     assert seen == [batch.length]
+
+
+def test_what_memory_ran_out_for_is_not_kept_in_parts(fresh, prompts, monkeypatch):
+    """A pass over some of the prompts would hold its memory for nothing."""
+    policy, draw = fresh(), rolling.sample
+
+    def full(policy, prompts, *args):
+        draw(policy, prompts, *args)
+        if len(prompts) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(rolling, "sample", full)
+    rollout(policy, prompts, SAMPLING, seed=3, graph="prompts")
+    assert policy.rows_that_fit == 4
+    assert policy.prompt_passes.take(prompts[:1]) is None
 
 
 def shorter(completion, length):

@@ -65,6 +65,7 @@ def test_what_decides(fresh, grpo):
     assert kept_graph(fresh(freeze=("vision", "aligner")), prompts, all_of_it, *given) == "prompts"
     few_at_once = objective.sampling.model_copy(update={"rows_at_once": 4})
     assert kept_graph(policy, prompts, all_of_it, few_at_once, 16_384) == "vision"
+    assert kept_graph(replace(policy, rows_that_fit=4), prompts, all_of_it, *given) == "vision"
     assert kept_graph(policy, prompts, all_of_it, objective.sampling, 100) is None
     dropped_out = fresh(lora={"rank": 4, "dropout": 0.1}, freeze=("vision", "aligner"))
     assert kept_graph(dropped_out, prompts, all_of_it, *given) is None

@@ -136,6 +136,8 @@ def _sampled(
             )
         policy.rows_that_fit = P * G // 2
         log.warning("out of memory (%s): %d rows are decoded at once from here on", why, policy.rows_that_fit)
+    if graph == "prompts":
+        graph = None  # a pass over some of the prompts serves no update, and memory is short
     if P > 1:
         cut = [slice(P // 2), slice(P // 2, P)]
         return [row for part in cut for row in _sampled(policy, prompts[part], sampling, uniform_PGT[part], graph)]

@@ -35,7 +35,8 @@ def kept_graph(
     """
     if not _is_one_micro_batch(policy, prompts, config, sampling, budget):
         return None
-    together = len(prompts) * sampling.group_size <= sampling.rows_at_once
+    rows_that_fit = sampling.rows_at_once if policy.rows_that_fit is None else policy.rows_that_fit
+    together = len(prompts) * sampling.group_size <= min(sampling.rows_at_once, rows_that_fit)
     if config.one_prompt_pass and together and not has_dropout(policy.model):
         return "prompts"
     return None if is_frozen(policy.vision_parameters) else "vision"
