@@ -33,6 +33,7 @@ LEVELS = (
     ("data",),
     ("run_plan", "run_history", "disk_plan"),
     ("run_dir",),
+    ("run_record",),
     ("recipe_changes", "run_lock"),
     ("planned",),
     ("recipe", "recipe_schema", "recipe_source"),

@@ -7,7 +7,7 @@ from typing import Any
 from curr_reft.errors import UsageError
 from curr_reft.evaluate.general import SPLIT as GENERAL
 from curr_reft.files import read_json, read_jsonl
-from curr_reft.run_dir import STATE
+from curr_reft.run_record import STATE
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """model -> suite -> task, cell or ``mean`` -> accuracy, score and what belongs to them."""

@@ -59,7 +59,8 @@ from curr_reft.prepare import (
 from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
-from curr_reft.run_dir import LAST_PHASE, RunDir
+from curr_reft.run_dir import RunDir
+from curr_reft.run_record import LAST_PHASE
 from curr_reft.train.publish import Published
 from curr_reft.trainings import Trainings
 

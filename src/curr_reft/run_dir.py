@@ -1,20 +1,17 @@
-"""The folder of a run: what made it, what is finished, its metrics; one process at a time (``run_lock.py``).
+"""The folder of a run: what is finished, its metrics (``run_record.py``: what made it); one process at a time
+(``run_lock.py``).
 
 What a phase does, and the files inside its folder, are not known here.
 """
 
 import contextlib
-import importlib.metadata
-import logging
-import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from curr_reft import __version__, processes, recipe_changes, recipe_source
+from curr_reft import processes, recipe_source
 from curr_reft.errors import CurrReftError, RecipeError, UsageError
 from curr_reft.files import (
     NO_SPACE,
@@ -28,26 +25,20 @@ from curr_reft.files import (
     write_jsonl,
 )
 from curr_reft.planned import StepAlone
-from curr_reft.recipe import Recipe, dump_recipe, load_recipe, recipe_sha256
-from curr_reft.recipe_changes import Change
+from curr_reft.recipe import Recipe, dump_recipe
 from curr_reft.run_lock import Lock, living_owner
-
-logger = logging.getLogger(__name__)
-
-LOCK, RECIPE, STATE, METRICS = ".lock", "recipe.yaml", "run.json", "metrics.jsonl"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "safetensors",
-    "tokenizers",
-    "numpy",
-    "pillow",
-    "math-verify",
-    "peft",
+from curr_reft.run_record import (
+    LOCK,
+    METRICS,
+    RECIPE,
+    STATE,
+    State,
+    is_finished,
+    reason_of,
+    resumed,
+    started,
+    timestamp,
 )
-LAST_PHASE = "report"  # its mark says that nothing is left to do
-State = Literal["running", "done", "failed", "interrupted"]
 
 
 @dataclass
@@ -92,11 +83,11 @@ class RunDir:
         try:
             _require_usable(path, resume)
             remove_leftovers(path)
-            run = _resumed(path, recipe, alone) if (path / STATE).is_file() else _started(path, recipe)
+            run = resumed(path, recipe, alone) if (path / STATE).is_file() else started(path, recipe)
             if alone is not None:
                 run["alone"] = asdict(alone)
             run["owner"] = lock.owner
-            if not _is_finished(run):
+            if not is_finished(run):
                 write_json(path / STATE, run)  # before the recipe: one that says "finished" would end an extended run
                 _store(path / RECIPE, recipe)
             return cls(path=path, run=run, _lock=lock)
@@ -114,12 +105,12 @@ class RunDir:
             if not (path / LOCK).exists():
                 _require_no_owner(path)
         if (path / STATE).is_file():
-            _resumed(path, recipe, None, warn=False)
+            resumed(path, recipe, None, warn=False)
 
     @property
     def finished(self) -> bool:
         """Whether the run came to its end; nothing is left for a resumed one."""
-        return _is_finished(self.run)
+        return is_finished(self.run)
 
     @property
     def seconds(self) -> float:
@@ -160,7 +151,7 @@ class RunDir:
 
     def set_state(self, state: State) -> None:
         """The state of the whole run, with the time."""
-        self._write({**self.run, "state": state, "finished": _now() if state == "done" else None})
+        self._write({**self.run, "state": state, "finished": timestamp() if state == "done" else None})
 
     def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to metrics.jsonl; each has ``run``, ``stage`` and ``step``. Raises LostLockError."""
@@ -223,7 +214,7 @@ class RunDir:
                     (self.path / STATE).unlink()
                     (self.path / RECIPE).unlink()
                 else:
-                    self.run = {**self.run, "ended_by": _reason(error)}
+                    self.run = {**self.run, "ended_by": reason_of(error)}
                     self.set_state("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
         self.close()
 
@@ -295,135 +286,3 @@ def _store(path: Path, recipe: Recipe) -> None:
         if recipe_source.read(path).data == recipe.model_dump(mode="json"):
             return
     write_atomic(path, dump_recipe(recipe))
-
-
-def _started(path: Path, recipe: Recipe) -> dict[str, Any]:
-    write_atomic(path / RECIPE, dump_recipe(recipe))
-    return {
-        "format": 1,
-        "name": recipe.name,
-        "state": "running",
-        "seed": recipe.seed,
-        "recipe_sha256": recipe_sha256(recipe),
-        "versions": _versions(),
-        "processes": processes.count(),
-        "started": _now(),
-        "resumed": [],
-        "finished": None,
-        "phases": {},
-    }
-
-
-def _resumed(path: Path, recipe: Recipe, alone: StepAlone | None, warn: bool = True) -> dict[str, Any]:
-    """The run in ``path`` as it is gone on with. Nothing is written. Raises UsageError."""
-    try:
-        run: dict[str, Any] = read_json(path / STATE)
-        before = load_recipe(path / RECIPE)  # keys that its version did not know have their defaults
-        run["phases"], run["resumed"], run["versions"], run["state"]
-    except (OSError, ValueError, RecipeError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error}); "
-            "put it back as it was, or choose another --output"
-        ) from error
-    _require_command(path, run, alone)
-    changes = recipe_changes.changes(before, recipe)
-    if changes:
-        run = _extended(path, run, before, recipe, changes, extendable=alone is None)
-    changed = [
-        f"{name} {run['versions'].get(name)} -> {version}"
-        for name, version in _versions().items()
-        if run["versions"].get(name) != version
-    ]
-    if changed and warn:
-        logger.warning(
-            "resuming with other versions (%s): the result may differ from an unbroken run", ", ".join(changed)
-        )
-    if _is_finished(run):
-        return run
-    before_count, count = run.get("processes", 1), processes.count()
-    if before_count != count:
-        if warn:
-            logger.warning(
-                "resuming with another number of processes (%d -> %d): the result may differ from an unbroken run by "
-                "rounding",
-                before_count,
-                count,
-            )
-        changed.append(f"processes {before_count} -> {count}")
-    run["processes"] = count
-    run.pop("ended_by", None)
-    resumed = {**run, "state": "running", "finished": None, "resumed": [*run["resumed"], _now()]}
-    noted = run.get("resumed_with", [])
-    if changed and (not noted or noted[-1]["changes"] != changed):
-        resumed["resumed_with"] = [*noted, {"at": _now(), "changes": changed}]
-    return resumed
-
-
-def alone_of(run: Mapping[str, Any]) -> StepAlone | None:
-    """The step that made the directory by itself; None: a whole run did, or an earlier version."""
-    return StepAlone(**run["alone"]) if "alone" in run else None
-
-
-def _require_command(path: Path, run: Mapping[str, Any], alone: StepAlone | None) -> None:
-    """A step by itself and a whole run do not go on with each other's directories."""
-    stored = alone_of(run)
-    if stored is not None and (alone is None or alone.command != stored.command):
-        raise UsageError(
-            f"{path} is the directory of curr-reft {stored.command}, which made one step by itself; "
-            "go on with that command, or choose another --output"
-        )
-    if stored is None and alone is not None and not run["phases"].keys() <= alone.trainings.keys():
-        raise UsageError(f"{path} is the directory of a whole run; choose another --out for curr-reft {alone.command}")
-
-
-def _extended(
-    path: Path, run: dict[str, Any], before: Recipe, now: Recipe, changes: Sequence[Change], extendable: bool
-) -> dict[str, Any]:
-    """``run`` with budgets that grew, noted, and no longer finished. Raises UsageError for any other difference."""
-    lines = [str(change) for change in changes]
-    if not (path / METRICS).is_file() and any(path.rglob("checkpoints/step-*")):
-        raise UsageError(
-            f"{path / METRICS} is not there, and it says how far the trainings are: without it the run goes on by its "
-            f"stored recipe ({path / RECIPE}) alone; put the file back, or give that recipe to --resume"
-        )
-    reasons = recipe_changes.refusals(before, now, run["phases"], _last_steps(path / METRICS))
-    if reasons or not extendable:
-        why = "".join(f"  {reason}\n" for reason in reasons if reason not in lines)
-        raise UsageError(
-            f"{path} was made by another recipe (stored -> given):\n  " + "\n  ".join(lines) + "\n" + why +
-            f"Give the stored one ({path / RECIPE}) to --resume, or choose another --output"
-        )  # fmt: skip
-    noted = run.get("extended", [])
-    if not noted or noted[-1]["changes"] != lines:  # the same again: killed before the recipe was stored
-        noted = [*noted, {"at": _now(), "changes": lines, "after": sum(_last_steps(path / METRICS).values())}]
-    phases = {name: record for name, record in run["phases"].items() if name != LAST_PHASE}
-    return {**run, "phases": phases, "recipe_sha256": recipe_sha256(now), "extended": noted}
-
-
-def _last_steps(metrics: Path) -> dict[str, int]:
-    """Training -> its last update."""
-    rows = read_jsonl(metrics) if metrics.is_file() else []
-    return {f"{row['run']}/{row['stage']}": int(row["step"]) for row in rows if row["kind"] == "train"}
-
-
-def _is_finished(run: Mapping[str, Any]) -> bool:
-    return bool(run["state"] == "done" and LAST_PHASE in run["phases"])
-
-
-def _reason(error: BaseException | None) -> str:
-    """What ended a run, in a line. Of errors that are not ours the kind alone: nobody vouches for what they quote."""
-    first = str(error).strip().partition("\n")[0] if isinstance(error, CurrReftError) else ""
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _versions() -> dict[str, str]:
-    """Versions from the packages' metadata: nothing is imported for them."""
-    found = {"curr_reft": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

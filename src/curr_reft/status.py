@@ -18,9 +18,9 @@ from curr_reft.errors import RecipeError, UsageError
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.planned import planned_phases
 from curr_reft.recipe import Recipe, load_recipe
-from curr_reft.run_dir import LAST_PHASE, LOCK, METRICS, RECIPE, STATE, alone_of
 from curr_reft.run_history import Changed, Faults, extensions, faults_of, surroundings
 from curr_reft.run_plan import Training, plan, with_speed
+from curr_reft.run_record import LAST_PHASE, LOCK, METRICS, RECIPE, STATE, alone_of
 
 CHECKPOINTS = ("stages/*", "baselines/*", "self-improve", "rounds/*/*", "sft")
 CLOCK_SLACK = 5.0  # seconds by which the clocks of the system and of a file system may differ

@@ -17,9 +17,10 @@ import tiny_run
 from curr_reft.cli import main
 from curr_reft.planned import StepAlone, planned_phases
 from curr_reft.recipe import load_recipe
-from curr_reft.run_dir import LAST_PHASE, RunDir
+from curr_reft.run_dir import RunDir
 from curr_reft.run_history import Faults
 from curr_reft.run_plan import plan
+from curr_reft.run_record import LAST_PHASE
 from curr_reft.status import owner_of, read_status
 
 

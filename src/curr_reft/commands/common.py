@@ -57,7 +57,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def model_of(arguments: argparse.Namespace) -> str:
     """What ``add_model`` was given, as a folder or name to load. Raises UsageError, CheckpointError."""
     from curr_reft.errors import UsageError
-    from curr_reft.run_dir import STATE
+    from curr_reft.run_record import STATE
 
     path = Path(arguments.model)
     if not (path / STATE).is_file():

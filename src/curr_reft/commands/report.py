@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.errors import UsageError
-    from curr_reft.run_dir import STATE
+    from curr_reft.run_record import STATE
 
     if not (arguments.run_dir / STATE).is_file():
         raise UsageError(f"{arguments.run_dir} is not the directory of a run: it holds no {STATE}")

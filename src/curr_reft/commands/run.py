@@ -36,7 +36,7 @@ def execute(arguments: argparse.Namespace) -> None:
 def _tell_of_a_beginning(output: Path, recipe: Path) -> None:
     """--resume begins a run where there is none, so that one command can be repeated; whoever stands in another folder
     than before should see that it does."""
-    from curr_reft.run_dir import STATE
+    from curr_reft.run_record import STATE
 
     if (output / STATE).is_file():
         return

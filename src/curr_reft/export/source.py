@@ -8,7 +8,7 @@ from curr_reft import rounds
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import load_recipe
-from curr_reft.run_dir import RECIPE, STATE
+from curr_reft.run_record import RECIPE, STATE
 from curr_reft.train.publish import read_published
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
