@@ -97,6 +97,16 @@ def test_cells_that_go_against_each_other_make_a_sure_mean() -> None:
     assert mean.high - mean.low < 0.1 * (found["open"].high - found["open"].low)
 
 
+@pytest.mark.parametrize("n", [6, 40])
+def test_cells_that_went_against_each_other_on_a_few_items_leave_doubt(n: int) -> None:
+    """As Wilson's interval of n equal means of items has it, that is of n halves: by its width, not by the draws."""
+    cells = {"open": [(str(k), float(k % 2)) for k in range(n)]}
+    cells["claim"] = [(name, 1 - score) for name, score in cells["open"]]
+    _, mean = score_intervals(cells, RESAMPLES)
+    halves = one([0.5] * n)
+    assert (mean.low, mean.high) == pytest.approx((halves.low, halves.high), abs=NOISE * (halves.high - halves.low))
+
+
 @pytest.mark.parametrize("right", [0.0, 1.0])
 def test_all_cells_wrong_or_all_right(right: float) -> None:
     """The mean lies in its interval, and one end is where no answer can be better or worse."""

@@ -121,13 +121,20 @@ def _bonett_price(
 
 def _correlation(covariance_EE: np.ndarray, asked_CE: np.ndarray) -> np.ndarray:
     """Of cells: 0 where they share no cluster; 1, which makes the interval widest, where they do and one of them does
-    not vary, so that nothing is seen of how they go together."""
+    not vary, so that nothing is seen of how they go together.
+
+    Below 0 it narrows the interval, to nothing at -1, which few clusters come to by luck. There it is taken with Z^2
+    clusters more in which the cells go together: of two cells that only ever differ the mean has Wilson's interval of
+    the clusters' means.
+    """
     deviations_E = np.sqrt(covariance_EE.diagonal())
     scale_EE = np.outer(deviations_E, deviations_E)
     varies_E = deviations_E > _ROUNDING
     seen_EE = np.divide(covariance_EE, scale_EE, out=np.ones_like(scale_EE), where=np.outer(varies_E, varies_E))
-    share_EE = asked_CE.T.astype(np.int64) @ asked_CE.astype(np.int64) > 0
-    return np.where(share_EE, np.clip(seen_EE, -1, 1), 0.0)
+    seen_EE = np.clip(seen_EE, -1, 1)
+    shared_EE = asked_CE.T.astype(np.int64) @ asked_CE.astype(np.int64)
+    cautious_EE = np.minimum(0.0, (shared_EE * seen_EE + Z * Z) / (shared_EE + Z * Z))
+    return np.where(shared_EE > 0, np.where(seen_EE < 0, cautious_EE, seen_EE), 0.0)
 
 
 def _recovered(distances_E: np.ndarray, together_EE: np.ndarray) -> float:
