@@ -82,6 +82,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path) -> None:
         ("--rl.prompts_per_step", "1"),  # one process has no group at all
         ("--rl.resample.rounds", "2", "--model.freeze", "[vision]"),
         ("--model.gradient_checkpointing", "true"),
+        ("--rl.one_prompt_pass", "true"),  # of the groups that each process sampled
     ],
     ids=" ".join,
 )
