@@ -164,6 +164,69 @@ def test_a_form_that_cannot_be_one_is_refused_by_its_key(
     assert told in said
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"return Draft(": "return 1 / 0 and Draft("}, "draft raised ZeroDivisionError: division by zero (FILE:16)"),
+        ({"return replace(asked,": "return dict(made=asked,"}, "build returned {'made': Question("),
+        ({'    name = "corrected"': '    name = "corrected"\n\n    def write(self, question):\n        exit(3)'},
+         "write raised SystemExit: 3 (FILE:14)"),
+    ],
+)  # fmt: skip
+def test_a_form_that_breaks_down_is_told_by_its_line(
+    folder: Path, change: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = FILES["forms.py"]
+    for old, new in change.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "forms.py").write_text(text)
+    [row] = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
+    write_rows(folder, row, lambda number: f"{12.5 + 2 * number} kg", rows=2)
+    assert main(["data", "build", "corrected.yaml", "--frame", "pixels", "--out", "asked"]) == 2
+    file = str(folder / "forms.py")
+    assert f"forms.0 = {file}:Corrected: {told.replace('FILE', file)}" in capsys.readouterr().err
+
+
+ASKED = [candidate(question("a"), RIGHT)]
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("exit(3)", r"raised SystemExit: 3 \(.*judges.py:5\)"),
+        ("[Verdict(candidate_id=each.id, scores=dict.fromkeys(CRITERIA, 9), total='9') for each in candidates]",
+         r"scored a/open#0 by '9' \(str\); write plain numbers"),
+        ("[Verdict(candidate_id=each.id, scores={}, total=None, failure=3) for each in candidates]",
+         r"the failure of a/open#0 is 3; write why in words"),
+        ("None", r"raised TypeError: 'NoneType' object is not iterable"),
+    ],
+)  # fmt: skip
+def test_a_judge_that_breaks_its_contract_stops_by_name(folder: Path, returned: str, told: str) -> None:
+    text = "from curr_reft.improve.records import CRITERIA, Verdict\nclass Brief:\n    def __init__(self, most): pass\n"
+    (folder / "judges.py").write_text(f"{text}    def judge(self, candidates):\n        return {returned}\n")
+    recipe = load_recipe("judged.yaml")
+    assert recipe.self_improvement is not None
+    with pytest.raises(JudgeError, match=told):
+        judge_all(
+            recipe.self_improvement.judge,
+            [candidate(question("a"), RIGHT)],
+            Workplace(cache=folder / "none", say=print),
+        )
+
+
+def test_what_a_judge_says_it_took_must_be_plain(folder: Path) -> None:
+    (folder / "judges.py").write_text(FILES["judges.py"] + "\n    def account(self):\n        return {'asked': {1}}\n")
+    recipe = load_recipe("judged.yaml")
+    assert recipe.self_improvement is not None
+    with pytest.raises(JudgeError, match=r"judges.py:Brief: account\(\) is to return names with plain values"):
+        judge_all(
+            recipe.self_improvement.judge,
+            [candidate(question("a"), RIGHT)],
+            Workplace(cache=folder / "none", say=print),
+        )
+
+
 def test_the_judge_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = load_recipe("judged.yaml")
     assert recipe.self_improvement is not None
@@ -175,7 +238,7 @@ def test_the_judge_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str])
     assert judged.account["judge"] == "own (Brief)"
     with pytest.raises(JudgeError, match=r"off the scale"):
         judge_all(judge, [replace(asked[0], grade=replace(asked[0].grade, correct=3))], place)
-    with pytest.raises(JudgeError, match=r"judges.py:Brief raised AttributeError"):
+    with pytest.raises(JudgeError, match=r"judges.py:Brief raised AttributeError.*judges.py:\d+\)"):
         judge_all(judge, [replace(asked[0], grade=None)], place)  # type: ignore[arg-type]
     assert main(["check", "judged.yaml", "--data.shapes", SMALL]) == 0
     assert main(["check", "judged.yaml", "--self_improvement.judge.own.call", "judges.py:Breif"]) == 2

@@ -30,6 +30,7 @@ class UserCode:
     call: str  # as in the recipe, its path absolute
     value: Any  # the function or class
     sha256: str  # of the file it stands in
+    file: str  # that file
 
 
 def split_call(call: str) -> tuple[str, str]:
@@ -64,7 +65,14 @@ def load(call: str, key: str) -> UserCode:
         near = difflib.get_close_matches(name, public, 1, 0.5)
         way = f"did you mean {near[0]}?" if near else f"it defines {', '.join(_defined(module)) or 'nothing'}"
         raise RecipeError(f"{where}: {place} has no {name}; {way}")
-    return UserCode(call=call, value=value, sha256=sha256)
+    file = getattr(module, "__file__", None) or place
+    return UserCode(call=call, value=value, sha256=sha256, file=file)
+
+
+def told(error: BaseException, code: UserCode) -> str:
+    """``KeyError: 'x' (file.py:12)``, what ``code`` raised and the last line of its own file on the way there."""
+    line = _line(error, code.file)
+    return f"{type(error).__name__}: {error}" + (f" ({code.file}:{line})" if line else "")
 
 
 def digest(codes: Sequence[UserCode]) -> str | None:
@@ -121,15 +129,20 @@ def _what_failed(error: BaseException, path: Path) -> str:
     """``file:line: error`` of the line of the user's file that failed."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}: {error.msg}; correct the file"
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
     hint = _HINT if isinstance(error, SystemExit) else ""
     if isinstance(error, ModuleNotFoundError) and path.with_name(f"{error.name}.py").is_file():
         hint = f"; {error.name}.py beside it is not imported: put its code into {path.name}, or install it as a package"
-    return f"{path}:{line}: {type(error).__name__}: {error}{hint}"
+    return f"{path}:{_line(error, str(path))}: {type(error).__name__}: {error}{hint}"
+
+
+def _line(error: BaseException, file: str) -> int:
+    """The last line of ``file`` on the way to the error; 0: it was not on the way."""
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
 
 
 def _defined(module: types.ModuleType) -> list[str]:

@@ -61,8 +61,19 @@ def judge_all(config: JudgeConfig, candidates: Sequence[Candidate], workplace: W
 
 def _check(name: str, verdict: Verdict) -> None:
     if verdict.failure is not None:
+        if not isinstance(verdict.failure, str):
+            raise JudgeError(
+                f"judge {name}: the failure of {verdict.candidate_id} is {verdict.failure!r}; write why in words, "
+                "as 'kind: what was found'"
+            )
         return
     numbers = {**verdict.scores, "total": verdict.total}
+    strange = next((value for value in numbers.values() if not isinstance(value, int | float | None)), None)
+    if strange is not None:
+        raise JudgeError(
+            f"judge {name} scored {verdict.candidate_id} by {strange!r} ({type(strange).__name__}); write plain "
+            "numbers, as float(score)"
+        )
     off = [key for key, value in numbers.items() if value is None or not 0 <= value <= 100]
     if off or set(verdict.scores) != set(CRITERIA):
         raise JudgeError(f"judge {name} scored {verdict.candidate_id} off the scale 0 to 100: {numbers}")

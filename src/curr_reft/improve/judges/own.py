@@ -3,6 +3,7 @@
 It is trusted code in this process, made with its options once for all answers; what it raises stops judging by name.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from curr_reft.errors import JudgeError, RecipeError
 from curr_reft.improve.config import JudgeConfig
 from curr_reft.improve.judges.base import Workplace
 from curr_reft.improve.records import Candidate, Verdict
-from curr_reft.user_code import UserCode, load
+from curr_reft.user_code import UserCode, load, told
 
 KEY = "self_improvement.judge.own.call"
 
@@ -24,14 +25,11 @@ class OwnJudge:
         self.call = config.own.call
         self.name = f"own ({self.call.rpartition(':')[2]})"
         where = f"{KEY} = {self.call}"
+        self.code = load_judge(config)
         try:
-            self.own: Any = load_judge(config).value(**config.own.options)
-        except RecipeError:
-            raise
-        except Exception as error:
-            raise RecipeError(
-                f"{where}: it cannot be made with its options: {type(error).__name__}: {error}"
-            ) from error
+            self.own: Any = self.code.value(**config.own.options)
+        except (Exception, SystemExit) as error:
+            raise RecipeError(f"{where}: it cannot be made with its options: {told(error, self.code)}") from error
         if not callable(getattr(self.own, "judge", None)):
             raise RecipeError(f"{where}: it has no method judge(candidates), which returns a Verdict for each")
 
@@ -41,15 +39,23 @@ class OwnJudge:
             verdicts = list(self.own.judge(candidates))
         except JudgeError:
             raise
-        except Exception as error:
-            raise JudgeError(f"judge {self.call} raised {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:  # an exit would end the run with a code that means something else
+            raise JudgeError(f"judge {self.call} raised {told(error, self.code)}") from error
         odd = next((each for each in verdicts if not isinstance(each, Verdict)), None)
         if odd is not None:
             raise JudgeError(f"judge {self.call} returned {odd!r}, and a Verdict is needed")
         return verdicts
 
     def account(self) -> Mapping[str, Any]:
-        account: Mapping[str, Any] = getattr(self.own, "account", dict)()
+        """What the class says it took, where it says so. Raises JudgeError."""
+        try:
+            account = dict(getattr(self.own, "account", dict)())
+            json.dumps(account)
+        except (Exception, SystemExit) as error:
+            raise JudgeError(
+                f"judge {self.call}: account() is to return names with plain values, as {{'asked': 3}}: "
+                f"{told(error, self.code)}"
+            ) from error
         return account
 
 
