@@ -334,12 +334,15 @@ def test_without_its_lock_file_a_run_is_found_by_the_process_it_names(tmp_path: 
     sleeper = subprocess.Popen(["sleep", "600"])
     try:
         lives = {"host": socket.gethostname(), "process": sleeper.pid, "began": began_ticks(sleeper.pid), "lock": "x"}
+        assert state["owner"]["folder"] == path.stat().st_ino
         for owner, held in (
             (lives, True),
             ({**lives, "began": 1}, False),  # its number was given away again
             ({**lives, "host": "elsewhere"}, False),
             ({**lives, "process": os.getpid()}, False),
             ({**lives, "began": None}, False),
+            ({**lives, "folder": path.stat().st_ino}, True),
+            ({**lives, "folder": path.stat().st_ino + 1}, False),  # of the directory that this one is a copy of
             ("nobody", False),
             (None, False),
         ):

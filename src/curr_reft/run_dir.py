@@ -257,7 +257,7 @@ def _require_no_owner(path: Path) -> None:
         run = read_json(path / STATE)
     except (OSError, ValueError):  # no run yet, or one that is refused by the words of its own
         return
-    owner = living_owner(run.get("owner")) if isinstance(run, dict) and run.get("state") == "running" else None
+    owner = living_owner(run.get("owner"), path) if isinstance(run, dict) and run.get("state") == "running" else None
     if owner is not None:
         raise UsageError(
             f"output {path} is held by another run ({owner}), though its {LOCK} was removed; wait for it, stop it, or "

@@ -30,7 +30,7 @@ class Lock:
 
     def __init__(self, path: Path, descriptor: int, owner: dict[str, Any]) -> None:
         self.path = path
-        self.owner = owner  # what the file says: host, process, when that began, and words of this lock alone
+        self.owner = owner  # what the file says: host, process, when that began, the folder, words of this lock alone
         self._descriptor = descriptor
         _held.add(descriptor)
 
@@ -56,6 +56,7 @@ class Lock:
             "host": socket.gethostname(),
             "process": os.getpid(),
             "began": began_ticks(os.getpid()),
+            "folder": path.parent.stat().st_ino,
             "lock": secrets.token_hex(8),
         }
         name = json.dumps(owner).encode()
@@ -109,16 +110,21 @@ class Lock:
         return None
 
 
-def living_owner(owner: Any) -> str | None:
-    """The process that a run names as its ``owner`` (``Lock.owner``), where it lives on this host; None where it does
-    not, is this very process, or where that cannot be told (another host, a system that does not say when a process
-    began, and so whether its number was given away again)."""
-    if not isinstance(owner, Mapping) or owner.get("host") != socket.gethostname():
+def living_owner(owner: Any, folder: Path) -> str | None:
+    """The process that the run in ``folder`` names as its ``owner`` (``Lock.owner``), where it lives on this host; None
+    where it does not, is this very process, or owns the run that this one is a copy of, and where that cannot be told
+    (another host, a system that does not say when a process began, and so whether its number was given away again)."""
+    if not isinstance(owner, Mapping) or owner.get("host") != socket.gethostname() or is_copied(owner, folder):
         return None
     process, began = owner.get("process"), owner.get("began")
     if not isinstance(process, int) or process == os.getpid() or began is None or began_ticks(process) != began:
         return None
     return f"process {process} on {owner['host']}"
+
+
+def is_copied(owner: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the name came into ``folder`` with a copy of another one. A folder that is moved stays the same."""
+    return "folder" in owner and owner["folder"] != folder.stat().st_ino  # earlier versions noted none
 
 
 def began_ticks(process: int) -> int | None:

@@ -19,6 +19,7 @@ from curr_reft.files import read_json, read_jsonl
 from curr_reft.planned import planned_phases
 from curr_reft.recipe import Recipe, load_recipe
 from curr_reft.run_history import Changed, Faults, extensions, faults_of, surroundings
+from curr_reft.run_lock import is_copied
 from curr_reft.run_plan import Training, plan, with_speed
 from curr_reft.run_record import LAST_PHASE, LOCK, METRICS, RECIPE, STATE, alone_of
 
@@ -102,6 +103,8 @@ def owner_of(lock: Path) -> tuple[Owner, str | None]:
         written = lock.stat().st_mtime
         holder = json.loads(lock.read_text(encoding="utf-8"))
         host, process = str(holder["host"]), int(holder["process"])
+        if is_copied(holder, lock.parent):  # the process works elsewhere
+            return "none", None
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # no run, given back, or its name is being written
         return "none", None
     name = f"process {process} on {host}"

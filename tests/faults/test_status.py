@@ -165,6 +165,10 @@ def test_a_dead_owner_is_told_from_one_that_lives(tmp_path: Path) -> None:
     lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
     os.utime(lock, (1e9, 1e9))  # named years before this process began: the number was given out again
     assert owner_of(lock)[0] == "dead"
+    folder = tmp_path.stat().st_ino
+    for number, owner in ((folder, "alive"), (folder + 1, "none")):  # of another folder: this one is a copy of it
+        lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "folder": number}))
+        assert owner_of(lock)[0] == owner
     lock.write_text("")
     assert owner_of(lock) == ("none", None)
 

@@ -62,7 +62,7 @@ def _state(status: "Status") -> str:
         "none": "held by no process",
     }[status.owner]
     way = "; go on with --resume" if status.owner == "none" and status.state != "done" else ""
-    state = "cut off" if status.state == "running" and status.owner == "dead" else status.state
+    state = "cut off" if status.state == "running" and status.owner in ("dead", "none") else status.state
     return f"{state} ({who}{way})"
 
 
