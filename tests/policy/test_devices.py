@@ -27,6 +27,7 @@ from curr_reft.policy.rollout import rollout
 from curr_reft.policy.types import EncodedPrompt, Group
 from curr_reft.policy.windows import attend_windows
 from curr_reft.train.back_off import _backward
+from curr_reft.train.losses import log_ratio, policy_loss
 from curr_reft.train.master_weights import MasterWeights
 from curr_reft.train.objective import MicroBatch
 
@@ -239,6 +240,19 @@ def test_micro_batches_are_launched_without_waiting(model_folder, groups):
         assert sums["loss"] < 0
         read = [place for place, each in enumerate(gpu.waits) if each.file == "back_off.py"]
         assert read == list(range(len(gpu.waits) - 2 * len(batches), len(gpu.waits)))
+
+
+@pytest.mark.parametrize("variant", ["grpo", "gspo"])
+def test_the_loss_asks_the_gpu_for_nothing(variant):
+    """Not for the number of completions either."""
+    with pretended_gpu() as gpu:
+        logprobs_S = torch.linspace(-3, -1, 6, device="cuda").requires_grad_()
+        completion_S = torch.arange(6, device="cuda") // 2
+        gpu.waits.clear()
+        ratio_S = log_ratio(logprobs_S, logprobs_S.detach() - 0.1, completion_S, variant)
+        policy_loss(ratio_S, torch.ones_like(ratio_S), 0.2, 0.2).sum().backward()
+        assert gpu.waits == []
+        assert gpu.has(logprobs_S.grad)
 
 
 def test_layers_of_a_tower_wait_once_for_the_bounds_of_their_windows():
