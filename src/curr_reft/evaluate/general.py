@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import processes
-from curr_reft.evaluate.earlier import renewed
+from curr_reft.evaluate.earlier import evaluated_before, renewed
 from curr_reft.evaluate.predictions import prediction_rows
 from curr_reft.evaluate.suites import cell_scores
-from curr_reft.files import read_json, write_json, write_jsonl
+from curr_reft.files import write_json, write_jsonl
 from curr_reft.policy.answers import Answered, answer_greedily
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
@@ -54,8 +54,8 @@ def evaluate_general(
     """The scores, written as ``NAME.general.json`` with every answer in ``NAME.general.jsonl``. What was evaluated
     before with the same weights is read; else ``load`` gives the policy. ``cells`` is not empty."""
     path, told = folder / f"{name}.general.json", folder / f"{name}.general.jsonl"
-    record = processes.on_main(lambda: read_json(path) if path.is_file() and told.is_file() else None)
-    if record is not None and record["weights_sha256"] == weights_sha256:
+    record = evaluated_before((path, told), weights_sha256)
+    if record is not None:
         known = renewed(record, "cells", (path, told), cells, lambda answers: cell_scores(answers, resamples))
         if known is not None:
             return known

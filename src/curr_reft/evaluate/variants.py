@@ -6,10 +6,10 @@ from typing import Any
 
 from curr_reft import processes
 from curr_reft.evaluate.config import EvaluationConfig
-from curr_reft.evaluate.earlier import renewed
+from curr_reft.evaluate.earlier import evaluated_before, renewed
 from curr_reft.evaluate.predictions import prediction_rows, save_images
 from curr_reft.evaluate.suites import SUITES, evaluate, suite_scores
-from curr_reft.files import read_json, write_json, write_jsonl
+from curr_reft.files import write_json, write_jsonl
 from curr_reft.policy.answers import Answered
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
@@ -45,8 +45,8 @@ def evaluate_variant(
     """
     path, told = folder / f"{name}.json", folder / f"{name}.predictions.jsonl"
     suites = {SUITES[split]: first_of_each_task(asked, config.items) for split, asked in tests.items() if asked}
-    record = processes.on_main(lambda: read_json(path) if path.is_file() and told.is_file() else None)
-    if record is not None and record["weights_sha256"] == weights_sha256:
+    record = evaluated_before((path, told), weights_sha256)
+    if record is not None:
 
         def score(answers: Mapping[str, Sequence[Answered]]) -> dict[str, Any]:
             return {suite: suite_scores(rows, config.bootstrap) for suite, rows in answers.items()}
