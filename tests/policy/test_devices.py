@@ -43,8 +43,10 @@ def on_gpu(folder, **options) -> Policy:
 
 
 def asked(policy: Policy, picture) -> list[EncodedPrompt]:
-    encode = policy.processor.encode
-    return [encode("find the red circle", [picture(0), picture(1, 56, 112)]), encode("how many blue")]
+    """Two questions about the same images, and one without."""
+    encode, images = policy.processor.encode, [picture(0), picture(1, 56, 112)]
+    first, second = (encode(question, images) for question in ("find the red circle", "find the blue"))
+    return [first, encode("how many blue"), replace(second, pixel_inputs=first.pixel_inputs)]
 
 
 def gradients(policy: Policy, groups: Sequence[Group]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -101,6 +101,15 @@ def test_fewer_and_longer_prompts_use_what_is_there_or_more_room(ending, prompts
         assert_same(ending, recorded, part, SAMPLING)
 
 
+def test_more_and_shorter_answers_get_places_of_their_own(ending, prompts, monkeypatch):
+    """Their keys fit into the memory that was there; their tokens and logits do not."""
+    monkeypatch.setattr("curr_reft.policy.buckets.LEAST_SUFFIX", 4)
+    recorded = recording(ending)
+    for group_size, tokens in ((2, 17), (8, 5)):
+        sampling = SAMPLING.model_copy(update={"group_size": group_size, "max_new_tokens": tokens})
+        assert_same(ending, recorded, prompts, sampling)
+
+
 def test_weights_that_moved_are_recorded_anew(fresh, prompts):
     policy = fresh()
     recorded = recording(policy)
