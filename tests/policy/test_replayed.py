@@ -170,7 +170,8 @@ def test_the_step_that_was_used_last_is_kept(ending, prompts, monkeypatch):
     for _ in range(2):
         assert_same(ending, recorded, prompts, SAMPLING.model_copy(update={"max_new_tokens": 40}))
         assert len(recorded.graphs._steps) == 1
-    assert recorded.graphs.captured >= 4  # rows leave, and the second rollout begins with all of them again
+    # Rows leave, and the second rollout begins with all of them again; in between a step serves all tokens of a shape.
+    assert 4 <= recorded.graphs.captured <= 20
 
 
 def test_sizes_of_buckets():
