@@ -120,7 +120,7 @@ def test_a_run_never_holds_more_than_was_forecast_nor_much_less(tmp_path: Path, 
     peak = 0
     while process.is_alive():
         peak = max(peak, sum(_size(path) for path in run.rglob("*.safetensors")))
-        time.sleep(0.002)
+        time.sleep(0.005)
     assert tiny_run.wait(process) == 0, log.read_text()
     recipe = load_recipe(run / "recipe.yaml")
     forecast = disk_of(recipe, describe_model(recipe.model)[1])
