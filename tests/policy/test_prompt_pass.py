@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from scoring import scored
 
 from curr_reft.policy import logprobs
@@ -80,6 +81,24 @@ def test_ragged_answers_of_which_some_are_one_token(fresh, prompts, row_lengths)
     batch, ours, theirs, _ = both(fresh(), prompts, row_lengths, cut)
     assert len(batch.targets_S) == 28
     assert_same(ours, theirs)
+
+
+def test_questions_of_one_image_one_of_them_twice(fresh, prompts, row_lengths):
+    """They share a beginning in the rollout's pass; in the update one of them is missing. At a temperature."""
+    policy = fresh()
+    first = prompts[0]
+    second = replace(
+        policy.processor.encode("list the objects", [Image.new("RGB", (84, 84)), Image.new("RGB", (56, 112))]),
+        pixel_inputs=first.pixel_inputs,
+    )
+    asked = [first, prompts[1], second, first, replace(second)]
+    sampling = SAMPLING.model_copy(update={"temperature": 0.7})
+    groups = rollout(policy, asked, sampling, seed=3, graph="prompts")
+    batch, seen = pack(groups[:4], policy.family), row_lengths(policy)
+    ours, theirs = (scored(policy, packed_logprobs(policy, batch, temperature=0.7)) for _ in range(2))
+    assert seen[0] < seen[1] < sum(each.prompt.length for each in groups[:4]) + seen[0]  # which shares it as well
+    assert_same(ours, theirs)
+    assert (ours[0] - batch.sampled_logprobs_S).abs().max() <= 1e-5
 
 
 def test_answers_of_one_token_need_no_forward(fresh, prompts, row_lengths):
