@@ -65,7 +65,7 @@ def test_activations_are_those_that_backward_was_handed(family: str, way: str, t
     _, facts = describe_model(config)
     encoded, prompt = prompt_of(policy)
     for group_size, tokens in ((4, 16), (8, 64)):
-        counted = memory.activations(recipe_of(config, group_size, tokens), facts, prompt)
+        counted = memory.activations(recipe_of(config, group_size, tokens), facts, prompt, on_gpu=False)
         measured = backward_bytes(policy, group_of(policy, encoded, group_size, tokens))
         assert 0.75 <= counted / measured <= 1.3, (group_size, tokens, counted, measured)
 

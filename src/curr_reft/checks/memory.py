@@ -7,7 +7,7 @@ and 1.3 of those that backward was handed, and the peak of a whole training step
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,14 @@ def estimate(recipe: Recipe, facts: ModelFacts, longest: Prompt, on_gpu: bool) -
         moments=8 * facts.trained,
         # Those of a bfloat16 model become float32 one by one, and its own are dropped on the way.
         gradients=4 * facts.trained,
-        activations=activations(recipe, facts, longest),
+        activations=activations(recipe, facts, longest, on_gpu),
         rollout=decoding(recipe, facts, longest, recipe.rl.prompts_per_step, recipe.sampling.group_size),
         answers=decoding(recipe, facts, longest, CHUNK, 1),
         context=CONTEXT if on_gpu else 0,
     )
 
 
-def activations(recipe: Recipe, facts: ModelFacts, longest: Prompt) -> int:
+def activations(recipe: Recipe, facts: ModelFacts, longest: Prompt, on_gpu: bool) -> int:
     """Bytes that the forward of the largest micro-batch holds for its backward."""
     G, T = recipe.sampling.group_size, recipe.sampling.max_new_tokens
     group = longest.tokens + G * (T - 1)  # the last token of a completion is never an input
@@ -95,13 +95,16 @@ def activations(recipe: Recipe, facts: ModelFacts, longest: Prompt) -> int:
     norm_each = 4 if facts.dtype == "float32" else 8  # the float32 input, and the normed numbers twice in their type
     checkpointed = recipe.model.gradient_checkpointing
     tokens = groups * group
-    total = tokens * _kept(facts.language, each, norm_each, checkpointed)
+    language, tower = facts.language, facts.tower
+    if not (on_gpu or checkpointed or recipe.model.lora):
+        language, tower = (replace(width, linear=width.linear - width.gated) for width in (language, tower))
+    total = tokens * _kept(language, each, norm_each, checkpointed)
     # Keys and values of the prompt stand once more beside those of every completion.
     copied = groups * G * (longest.tokens + T) * facts.kv * each if recipe.model.packed else 0
     total += copied * (1 if checkpointed else facts.language.layers)
     if facts.sees:
         patches = groups * longest.image_tokens * facts.patches * (1 if recipe.model.packed else G)
-        total += patches * _kept(facts.tower, each, norm_each, checkpointed)
+        total += patches * _kept(tower, each, norm_each, checkpointed)
     scored = groups * G * T if recipe.model.packed else tokens
     logits = scored * facts.vocabulary
     if recipe.model.packed:

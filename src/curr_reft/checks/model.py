@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText
 from curr_reft.policy.adapters import adapter_layers
 from curr_reft.policy.config import ModelConfig, Part
 from curr_reft.policy.families import Family, part_of
+from curr_reft.policy.gates import is_gated
 from curr_reft.policy.load import load_chat_processor, load_config, weights_dtype
 from curr_reft.policy.processor import ChatProcessor
 
@@ -29,6 +30,7 @@ class Width:
 
     linear: int  # inputs and outputs of all linear layers
     norm: int  # inputs of all norms
+    gated: int  # of the linear ones, inputs that backward makes again on a CPU (policy/gates.py)
     layers: int
     hidden: int  # of the stream between layers
     widest: int  # linear and norm of one layer
@@ -130,7 +132,7 @@ def _sees(config: ModelConfig, layers: list[str], family: Family) -> bool:
 
 def _width(model: nn.Module, family: Family, parts: tuple[str, ...], layers: int, hidden: int) -> Width:
     head = model.get_output_embeddings()  # type: ignore[operator]
-    linear = norm = 0
+    linear = norm = gated = 0
     for name, module in model.named_modules():
         if module is head or part_of(f"{name}.", family) not in parts:
             continue
@@ -138,7 +140,10 @@ def _width(model: nn.Module, family: Family, parts: tuple[str, ...], layers: int
             linear += module.in_features + module.out_features
         elif type(module).__name__.endswith("Norm") and getattr(module, "weight", None) is not None:
             norm += module.weight.numel()
-    return Width(linear=linear, norm=norm, layers=layers, hidden=hidden, widest=(linear + norm) // max(1, layers))
+        elif is_gated(module):
+            gated += module.get_submodule("down_proj").in_features
+    widest = (linear + norm) // max(1, layers)
+    return Width(linear=linear, norm=norm, gated=gated, layers=layers, hidden=hidden, widest=widest)
 
 
 def _tower_width(model: nn.Module, family: Family, config: Any) -> Width:

@@ -67,12 +67,13 @@ def gates_as_one(core: Any) -> Iterator[None]:
     with ExitStack() as stack:
         if applies(core) and core.device.type == "cpu":
             for module in core.modules():
-                if _is_gated(module):
+                if is_gated(module):
                     stack.enter_context(computed_by(module, partial(_compute, module)))
         yield
 
 
-def _is_gated(module: nn.Module) -> bool:
+def is_gated(module: nn.Module) -> bool:
+    """By name and parts, as for the norms."""
     parts = {name for name, _ in module.named_children()}
     return (
         type(module).__name__.endswith("MLP")
