@@ -24,7 +24,7 @@ from curr_reft.policy.families import FAMILIES
 from curr_reft.policy.load import load_policy
 from curr_reft.policy.rollout import rollout
 from curr_reft.policy.selfcheck import check_packed
-from curr_reft.prepare import recipe_code
+from curr_reft.prepare import judge_code, recipe_code
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.user import use_own
 from curr_reft.recipe import load_recipe
@@ -243,9 +243,10 @@ def test_the_judge_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str])
     assert main(["check", "judged.yaml", "--data.shapes", SMALL]) == 0
     assert main(["check", "judged.yaml", "--self_improvement.judge.own.call", "judges.py:Breif"]) == 2
     assert "did you mean Brief?" in capsys.readouterr().err
-    before = recipe_code(recipe)
+    before = recipe_code(recipe), judge_code(recipe)
     (folder / "judges.py").write_text(FILES["judges.py"] + "\n")
-    assert recipe_code(recipe) != before  # so that --resume refuses it
+    assert recipe_code(recipe) == before[0]  # nothing that was trained depends on it
+    assert judge_code(recipe) != before[1]  # so that --resume refuses it once it has judged
 
 
 def test_the_family_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

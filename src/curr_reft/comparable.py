@@ -16,6 +16,7 @@ _AGAIN = "remove the run that is not as it should be, and repeat the command to 
 _SAME = {
     "model_sha256": "began from other weights",
     "code_sha256": "was graded by other code of tasks or rewards",
+    "judge_sha256": "was judged by other code",
 }
 
 

@@ -110,19 +110,26 @@ def asking(recipe: Recipe, frame: BoxFrame) -> Asking:
 
 
 def recipe_code(recipe: Recipe) -> str | None:
-    """Load the code that the recipe names, which also makes its tasks known; its hash, None without any.
-
-    Raises RecipeError.
+    """Load the code that the recipe names, which also makes its tasks known; the hash of what trains and grades, None
+    without any. That of a judge is apart (``judge_code``). Raises RecipeError.
     """
     codes = [*use_own(recipe.tasks, recipe.forms), *(reward.code for reward in load_custom(recipe.rewards.custom))]
     for place, stage in enumerate(recipe.curriculum.stages):
         unknown = next((form for form in stage.forms if form not in FORMS), None)
         if unknown is not None:
             raise RecipeError(f"curriculum.stages.{place}.forms.{unknown}: unknown form; forms are {', '.join(FORMS)}")
-    family, improvement = use_family(recipe.model), recipe.self_improvement
+    family = use_family(recipe.model)
     codes += [family] if family is not None else []
-    codes += [load_judge(improvement.judge)] if improvement is not None and improvement.judge.kind == "own" else []
+    judge_code(recipe)
     return digest(codes)
+
+
+def judge_code(recipe: Recipe) -> str | None:
+    """The hash of a judge of the recipe's own, None without one. Raises RecipeError."""
+    improvement = recipe.self_improvement
+    if improvement is None or improvement.judge.kind != "own":
+        return None
+    return digest([load_judge(improvement.judge)])
 
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:

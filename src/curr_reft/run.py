@@ -50,6 +50,7 @@ from curr_reft.prepare import (
     Prepared,
     check_examples,
     check_prompts,
+    judge_code,
     load_items,
     prepare,
     query_pool,
@@ -101,6 +102,8 @@ class Run:
         check_prompts(self.prepared, self.processor)
         check_examples(recipe, self.prepared, self.processor)
         directory.require_same("the code that the recipe names", "code_sha256", recipe_code(recipe))
+        if "judge_sha256" in directory.run:
+            self.require_same_judge()
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
         directory.require_same("the data", "data_sha256", self.prepared.sha256)
         self.write("data/card.json", self.prepared.card)
@@ -131,6 +134,13 @@ class Run:
         if self.recipe.self_improvement is not None:
             last = self.rounds(last)
         return self.finish(stages, left_out, last)
+
+    def require_same_judge(self) -> None:
+        """The code of a judge of the recipe's own is noted once it has judged: one that breaks down may be corrected,
+        and what was trained before is kept."""
+        code = judge_code(self.recipe)
+        if code is not None:
+            self.directory.require_same("the code of the judge", "judge_sha256", code)
 
     def forecast_judging(self) -> None:
         """What a judge behind a server may cost, before anything has."""
@@ -293,6 +303,7 @@ class Run:
             self.say_held,
             number,
         )
+        self.require_same_judge()
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
         if not examples:
             self.console.say(
