@@ -327,6 +327,17 @@ def test_who_lost_the_lock_writes_nothing_more(tmp_path: Path, recipe: Recipe, h
         assert run.run["owner"] == json.loads((path / ".lock").read_text())
 
 
+def test_a_run_whose_directory_became_something_else_says_so(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    run = RunDir.open(path, recipe)
+    path.rename(tmp_path / "moved")
+    path.write_text("a file where the directory was")
+    with pytest.raises(LostLockError, match=r"\.lock was removed while this run worked"), run:
+        run.note_seconds(3)
+    assert path.read_text() == "a file where the directory was"
+    RunDir.open(tmp_path / "moved", recipe, resume=True).close()
+
+
 def test_without_its_lock_file_a_run_is_found_by_the_process_it_names(tmp_path: Path, recipe: Recipe) -> None:
     path = tmp_path / "run"
     RunDir.open(path, recipe).close()

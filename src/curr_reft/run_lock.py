@@ -97,8 +97,10 @@ class Lock:
             return "is not held by this process"
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return "was removed"
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):  # ESTALE: a network file system says it so
+                return "was removed"
+            raise
         try:
             there, ours = os.fstat(descriptor), os.fstat(self._descriptor)
             if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
