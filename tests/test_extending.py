@@ -171,6 +171,8 @@ def test_a_form_that_cannot_be_one_is_refused_by_its_key(
         ({"return replace(asked,": "return dict(made=asked,"}, "build returned {'made': Question("),
         ({'    name = "corrected"': '    name = "corrected"\n\n    def write(self, question):\n        exit(3)'},
          "write raised SystemExit: 3 (FILE:14)"),
+        ({'    name = "corrected"': '    name = "corrected"\n\n    def layouts(self, draft):\n        return 0'},
+         "layouts returned 0; a draft can be laid out in 1 way at least"),
     ],
 )  # fmt: skip
 def test_a_form_that_breaks_down_is_told_by_its_line(
