@@ -44,7 +44,7 @@ class OwnForm:
             if not isinstance(found, _RETURNS[name]):
                 needed = " or ".join(each.__name__ for each in _RETURNS[name])
                 raise RecipeError(f"{self.where}: {name} returned {found!r}, and a {needed} is needed")
-            if name == "layouts" and found < 1:
+            if name == "layouts" and isinstance(found, int) and found < 1:
                 raise RecipeError(f"{self.where}: layouts returned {found}; a draft can be laid out in 1 way at least")
             return found
 
