@@ -141,6 +141,15 @@ def test_data_build_with_the_form_of_the_page(folder: Path, capsys: pytest.Captu
     )
 
 
+def edited(name: str, change: dict[str, str]) -> str:
+    """The page's file of that name with each text replaced by another."""
+    text = FILES[name]
+    for old, new in change.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -153,11 +162,7 @@ def test_data_build_with_the_form_of_the_page(folder: Path, capsys: pytest.Captu
 def test_a_form_that_cannot_be_one_is_refused_by_its_key(
     folder: Path, change: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = FILES["forms.py"]
-    for old, new in change.items():
-        assert old in text
-        text = text.replace(old, new)
-    (folder / "forms.py").write_text(text)
+    (folder / "forms.py").write_text(edited("forms.py", change))
     assert main(["data", "build", "corrected.yaml", "--frame", "pixels", "--out", "asked"]) == 2
     said = capsys.readouterr().err
     assert f"forms.0 = {folder / 'forms.py'}:Corrected" in said
@@ -178,11 +183,7 @@ def test_a_form_that_cannot_be_one_is_refused_by_its_key(
 def test_a_form_that_breaks_down_is_told_by_its_line(
     folder: Path, change: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = FILES["forms.py"]
-    for old, new in change.items():
-        assert old in text
-        text = text.replace(old, new)
-    (folder / "forms.py").write_text(text)
+    (folder / "forms.py").write_text(edited("forms.py", change))
     [row] = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
     write_rows(folder, row, lambda number: f"{12.5 + 2 * number} kg", rows=2)
     assert main(["data", "build", "corrected.yaml", "--frame", "pixels", "--out", "asked"]) == 2
