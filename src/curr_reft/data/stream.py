@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
-from curr_reft.data.frame import BoxFrame, FrameKind, boxes_of, map_boxes
+from curr_reft.data.frame import BOX_TASKS, BoxFrame, FrameKind, as_corners, boxes_of, map_boxes
 from curr_reft.data.images import FileImage, StoredImage
 from curr_reft.data.item import Box, Item, Truth, UnverifiedTruthError
 from curr_reft.data.loaders import LOADERS, LoaderEntry
@@ -201,8 +201,16 @@ class ItemStream:
         task = fields.task or entry.task
         if task is None:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
-        truths = [self._truth(task, fields.answer)]
-        truths += [self._truth(task, raw, "distractor") for raw in fields.distractors]
+        answer, distractors = fields.answer, fields.distractors
+        if row.boxes is not None and entry.box_format is not None:
+            raise ValueError(
+                f"box_format {entry.box_format} does not apply: the format says what its boxes are; remove the key"
+            )
+        if task in BOX_TASKS and row.boxes is None:
+            answer = as_corners(answer, entry.box_format)
+            distractors = tuple(as_corners(raw, entry.box_format) for raw in distractors)
+        truths = [self._truth(task, answer)]
+        truths += [self._truth(task, raw, "distractor") for raw in distractors]
         images = tuple(self._image(root, _without_prefix(image, entry), row.source) for image in fields.images)
         if fields.image_size and images and images[0].size != fields.image_size:
             raise ValueError(

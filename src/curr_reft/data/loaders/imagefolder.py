@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from curr_reft.data.loaders import LoaderEntry, parquet, table
+from curr_reft.data.loaders import LoaderEntry, parquet, table, table_objects
 from curr_reft.data.loaders.json_rows import converted_rows
 from curr_reft.data.rows import BadRow, Row, RowOrBad
 from curr_reft.errors import DataError
@@ -32,10 +32,10 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     if not metadata:
         return _class_rows(entry)
     inner = replace(entry, path=entry.path / metadata[0], name=f"{entry.name}/{metadata[0]}")
-    if metadata[0].endswith(".jsonl"):
+    if metadata[0].endswith(".jsonl") and not table_objects.asked(entry):
         return converted_rows(inner, _convert)
     inner = replace(inner, columns={"image": "file_name", **entry.columns})
-    return table.rows(inner) if metadata[0].endswith(".csv") else parquet.rows(inner)
+    return parquet.rows(inner) if metadata[0].endswith(".parquet") else table.rows(inner)
 
 
 def _convert(row: Row, entry: LoaderEntry) -> Row:

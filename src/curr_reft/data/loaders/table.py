@@ -6,11 +6,16 @@ wins over a column that happens to have that name.
 
 CSV is read as RFC 4180 has it: quotes, doubled quotes inside them, line breaks inside quotes; a byte order mark is
 dropped. The delimiter is the one of comma, semicolon, tab and bar that occurs most in the header, unless the option
-``delimiter`` names it. An image or distractors that begin with ``[`` are a JSON list.
+``delimiter`` names it, or Excel's first line ``sep=;``. An image or distractors that begin with ``[`` are a JSON list.
+A file with the byte order mark of UTF-16 is read so; any other encoding is named by the option ``encoding``.
+
+``columns.answer`` may name the four columns of a box, with commas between: ``xmin, ymin, xmax, ymax``. With
+``columns.category`` a row is one object of a picture (``table_objects.py``).
 """
 
 import codecs
 import csv
+import io
 import itertools
 import json
 import re
@@ -18,8 +23,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from curr_reft.data.loaders import COLUMNS, LoaderEntry, nearest
-from curr_reft.data.loaders.json_rows import converted, converted_rows
+from curr_reft.data.encodings import encoding_hint, marked_encoding
+from curr_reft.data.loaders import COLUMNS, LoaderEntry, nearest, table_objects
+from curr_reft.data.loaders.json_rows import Convert, converted, converted_rows
 from curr_reft.data.rows import BadRow, Row, RowOrBad
 from curr_reft.errors import DataError
 
@@ -27,20 +33,25 @@ SUFFIXES = (".csv", ".tsv")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 _LISTS = ("image", "distractors")  # what a cell may hold a JSON list of; answers are read by their task
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line that Excel reads and does not show
 _QUOTED = re.compile(r'"[^"]*"?')
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that cannot be read, a column it does not have and broken quoting."""
-    if entry.path.suffix.lower() not in SUFFIXES:
-        return converted_rows(entry, convert)
-    return _csv_rows(entry)
+    is_csv = entry.path.suffix.lower() in SUFFIXES
+    if table_objects.asked(entry):
+        own = _csv_rows(entry, table_objects.convert) if is_csv else converted_rows(entry, table_objects.convert)
+        return table_objects.rows(own, entry)
+    return _csv_rows(entry, convert) if is_csv else converted_rows(entry, convert)
 
 
 def convert(row: Row, entry: LoaderEntry) -> Row:
     """A row by column names as one in the reference style. Raises ValueError for a column it lacks."""
     found: dict[str, Any] = {}
     for name in COLUMNS:
+        if name == "category":
+            continue
         column = entry.columns.get(name, name)
         if name in entry.columns and column not in row.fields:
             raise ValueError(f"has no column {column} ({name}); its columns are {', '.join(map(str, row.fields))}")
@@ -56,19 +67,23 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
     return Row(row.source, row.line, {"problem": question, "solution": found.pop("answer"), **found})
 
 
-def _csv_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
+def _csv_rows(entry: LoaderEntry, make: Convert) -> Iterator[RowOrBad]:
     name, start = entry.name, 1
     try:
         with entry.path.open("rb") as file:
             lines = _lines(file, entry)
-            first = next(lines, "")
-            reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(first, entry), strict=True)
+            first, before = next(lines, ""), 0
+            separator = _SEPARATOR.fullmatch(first)
+            if separator is not None:
+                first, before = next(lines, ""), 1
+            delimiter = _delimiter(first, entry, separator[1] if separator else None)
+            reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = _header(reader, entry)
-            start = reader.line_num + 1
+            start = before + reader.line_num + 1
             for cells in reader:
                 if cells:  # an empty line is no row
-                    yield _row(header, cells, start, entry)
-                start = reader.line_num + 1
+                    yield _row(header, cells, start, entry, make)
+                start = before + reader.line_num + 1
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({entry.path})") from error
     except csv.Error as error:
@@ -77,27 +92,38 @@ def _csv_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
 
 def _lines(file: BinaryIO, entry: LoaderEntry) -> Iterator[str]:
     """The lines as text, one at a time, so that a wrong byte is found in its line."""
-    encoding = entry.options.get("encoding", "utf-8")
+    encoding = entry.options.get("encoding")
+    if encoding is None:
+        encoding = marked_encoding(file.read(4)) or "utf-8"
+        file.seek(0)
     try:
-        codecs.lookup(encoding)
+        wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
     except LookupError as error:
         raise DataError(entry.name, f"option encoding: {encoding!r} is not known; utf-8, cp1252, ...") from error
-    for number, line in enumerate(file, start=1):
-        try:
-            yield (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).decode(encoding)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{entry.name}:{number}",
-                f"not {encoding}: {error.reason} at byte {error.start}; name the option encoding (cp1252, ...)",
-            ) from error
+    number = 0
+    try:
+        if wide:  # a byte of a line's end may be half of another character
+            with io.TextIOWrapper(file, encoding=encoding, newline="") as text:
+                for number, line in enumerate(text, start=1):
+                    yield line.removeprefix("\ufeff") if number == 1 else line
+            return
+        for number, data in enumerate(file, start=1):
+            yield (data.removeprefix(_BYTE_ORDER_MARK) if number == 1 else data).decode(encoding)
+    except UnicodeError as error:
+        place = f"{entry.name}:{number + 1 if wide else number}"
+        hint = encoding_hint(entry.path) or "name another one (options.encoding: cp1252, gb18030, utf-16, ...)"
+        why = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise DataError(place, f"not {encoding}: {why}; {hint}") from error
 
 
-def _delimiter(header: str, entry: LoaderEntry) -> str:
+def _delimiter(header: str, entry: LoaderEntry, separator: str | None = None) -> str:
     name = entry.options.get("delimiter")
     if name is not None:
         if name not in DELIMITERS:
             raise DataError(entry.name, f"option delimiter: {name!r} is not known; {nearest(name, DELIMITERS)}")
         return DELIMITERS[name]
+    if separator is not None:
+        return separator
     if entry.path.suffix.lower() == ".tsv":
         return DELIMITERS["tab"]
     bare = _QUOTED.sub("", header)
@@ -110,13 +136,13 @@ def _header(reader: Iterator[list[str]], entry: LoaderEntry) -> list[str]:
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise DataError(f"{entry.name}:1", f"the column {twice[0]!r} stands twice in the header")
-    for name, column in entry.columns.items():
+    for name, column in table_objects.named_columns(entry, header):
         if column not in header:
             raise DataError(f"{entry.name}:1", f"has no column {column!r} (columns.{name}); {nearest(column, header)}")
     return header
 
 
-def _row(header: list[str], cells: list[str], line: int, entry: LoaderEntry) -> RowOrBad:
+def _row(header: list[str], cells: list[str], line: int, entry: LoaderEntry, make: Convert) -> RowOrBad:
     source = f"{entry.name}:{line}"
     if len(cells) != len(header):
         return BadRow(
@@ -133,4 +159,4 @@ def _row(header: list[str], cells: list[str], line: int, entry: LoaderEntry) -> 
                 fields[column] = json.loads(text)
             except ValueError as error:
                 return BadRow(source, f"{column} begins like a JSON list and is none: {error}")
-    return converted(Row(source, line, fields), entry, convert)
+    return converted(Row(source, line, fields), entry, make)
