@@ -173,6 +173,15 @@ def as_corners(raw: Any, box_format: BoxFormat | None) -> Any:
     return changed if many else changed[0]
 
 
+def inverted_as_corners(raw: Any) -> bool:
+    """Whether a box of the truth is no box as two corners, and all are one as x, y, width and height."""
+    found = raw_boxes(raw)
+    if found is None or found[1] is not None:
+        return False
+    inverted = any(box[2] <= box[0] or box[3] <= box[1] for box in found[0])
+    return inverted and all(min(box[:2]) >= 0 and min(box[2:]) > 0 for box in found[0])
+
+
 def map_boxes(truth: Truth, change: Callable[[Box], Box]) -> Truth:
     """The truth with ``change`` made to each of its boxes; a truth without boxes as it is."""
     if is_box(truth):

@@ -19,6 +19,27 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 QUESTION = "What is shown in the image?"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"))
+NO_CLASSES = (
+    SPLITS
+    | frozenset(
+        (
+            "image",
+            "images",
+            "img",
+            "imgs",
+            "pic",
+            "pics",
+            "picture",
+            "pictures",
+            "photo",
+            "photos",
+            "jpegimages",
+            "frames",
+        )
+    )
+    | frozenset(("bilder", "fotos", "data", "raw", "files", "jpg", "jpeg", "png"))
+)
+"""Names of folders that say that pictures are in them, and not which."""
 _OF_THE_SYSTEM = frozenset(("Thumbs.db", "desktop.ini"))  # beside names with a leading dot
 
 
@@ -48,12 +69,29 @@ def _class_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     folders = sorted(each.name for each in os.scandir(entry.path) if each.is_dir() and not each.name.startswith("."))
     if folders and SPLITS.issuperset(folders):
         raise DataError(entry.name, f"holds the splits {', '.join(folders)}; name one: {entry.path.name}/{folders[0]}")
+    classes = _folders_of_pictures(entry.path)
+    if classes and {name.casefold() for name in classes} <= NO_CLASSES:
+        raise DataError(
+            entry.name,
+            f"its pictures are in folders called {', '.join(sorted(classes))}, which name no classes; give the file "
+            "with their labels, or put each picture into a folder of its class",
+        )
     for parent, inner, files in os.walk(entry.path):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(files):
             if name.startswith(".") or name in _OF_THE_SYSTEM:
                 continue
             yield _class_row(Path(parent, name).relative_to(entry.path), entry)
+
+
+def _folders_of_pictures(path: Path) -> set[str]:
+    """The names of the folders below ``path`` that hold pictures."""
+    found = set()
+    for parent, inner, files in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        if Path(parent) != path and any(Path(name).suffix.lower() in SUFFIXES for name in files):
+            found.add(Path(parent).name)
+    return found
 
 
 def _class_row(path: Path, entry: LoaderEntry) -> RowOrBad:

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from curr_reft.data.encodings import encoding_hint, marked_encoding
 from curr_reft.data.loaders import COLUMNS, LoaderEntry, nearest, table_objects
 from curr_reft.data.loaders.json_rows import Convert, converted, converted_rows
-from curr_reft.data.rows import BadRow, Row, RowOrBad
+from curr_reft.data.rows import BadRow, Row, RowOrBad, rows_of
 from curr_reft.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
@@ -44,6 +44,13 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
         own = _csv_rows(entry, table_objects.convert) if is_csv else converted_rows(entry, table_objects.convert)
         return table_objects.rows(own, entry)
     return _csv_rows(entry, convert) if is_csv else converted_rows(entry, convert)
+
+
+def stored_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
+    """The rows as the file holds them, whatever their columns mean. Raises DataError as ``rows`` does."""
+    if entry.path.suffix.lower() not in SUFFIXES:
+        return rows_of(entry.path, entry.name)
+    return _csv_rows(entry, lambda row, entry: row)
 
 
 def convert(row: Row, entry: LoaderEntry) -> Row:
