@@ -78,15 +78,16 @@ def init(wanted: Wanted, choices: Choices) -> Path:
     if Path(model).expanduser().is_dir():
         model = str(Path(model).expanduser().resolve())
     room, where = _room(wanted, choices)
+    bounds_pixels, settings = _first_look(model, where)
     draft = Draft(
         name=_name(out.stem),
         file=shlex.quote(out.name),
         model=model,
-        settings=_first_settings(model, where),
+        settings=settings,
         train=rows.entry_of(seen, out.parent),
         test=None if test is None else rows.entry_of(test, out.parent),
         forms=tuple(FORMS),
-        bounds_pixels=_bounds_pixels(model),
+        bounds_pixels=bounds_pixels,
     )
     draft, report = _fitted(draft, out, room, where, choices)
     write_atomic(out, recipe_text(replace(draft, choices=choices.made)))
@@ -113,21 +114,19 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     return seen
 
 
-def _bounds_pixels(model: str) -> bool:
-    """Whether the model's family knows ``model.max_pixels``; of a model that cannot be read here its name must tell."""
+def _first_look(model: str, where: str) -> tuple[bool, Settings]:
+    """(whether the model's family knows ``model.max_pixels``, the settings that are tried first). Of a model that
+    cannot be read here its name must do. These settings decide the lengths that memory is estimated with."""
+    unknown = Settings(dtype="float32" if model == EMBEDDED else "bfloat16")
     try:
-        return family_of(load_config(ModelConfig(path=model))).bounds_pixels
+        bounds = family_of(load_config(ModelConfig(path=model))).bounds_pixels
     except UsageError:  # the check of the draft says so
-        return "qwen" in model.casefold()
-
-
-def _first_settings(model: str, where: str) -> Settings:
-    """The settings that are tried first. What they decide of the prompts and answers, memory is estimated with."""
+        return "qwen" in model.casefold(), unknown
     try:
         _, facts = describe_model(ModelConfig(path=model))
-    except (UsageError, CheckpointError):  # the check of the draft says so
-        return Settings(dtype="float32" if model == EMBEDDED else "bfloat16")
-    return ladder(model, facts, on_gpu=not where.endswith("(no GPU)"))[0]
+    except (UsageError, CheckpointError):
+        return bounds, unknown
+    return bounds, ladder(model, facts, on_gpu=not where.endswith("(no GPU)"))[0]
 
 
 def _room(wanted: Wanted, choices: Choices) -> tuple[int, str]:

@@ -146,14 +146,19 @@ def find_columns(
             free.remove(column)
             found[ours] = column
     if "answer" not in found:
-        column = choices.pick("--column answer=NAME", free, "column with the answers", unclear=_no("answers", header, path))
+        column = choices.pick(
+            "--column answer=NAME", free, "column with the answers", unclear=_no("answers", header, path)
+        )
         found["answer"], why["answer"] = column, "asked"
         free.remove(column)
     needed = name in ("table", "parquet") and "category" not in found
     if "question" not in found and "question" not in options and needed:
         flags = '--column question=NAME, or --option "question=..." for one question of all rows'
         typed, is_column = choices.pick_or_type(
-            flags, free, "column with the questions, or one question of all rows", unclear=_no("questions", header, path)
+            flags,
+            free,
+            "column with the questions, or one question of all rows",
+            unclear=_no("questions", header, path),
         )
         if is_column:
             found["question"], why["question"] = typed, "asked"
