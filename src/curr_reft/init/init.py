@@ -99,7 +99,7 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     """What the rows of ``path`` are. Raises UsageError where it cannot be told and nobody is there to be asked."""
     if not path.exists():
         raise UsageError(f"{path} does not exist")
-    path = labels.find_rows(path, wanted.format, choices)
+    given, path = path, labels.find_rows(path, wanted.format, choices)
     name = layout.find_format(path, wanted.format, wanted.columns, choices)
     columns, options = layout.find_columns(path, name, wanted.columns, wanted.options, choices)
     seen = Looked(path=path, format=name, columns=columns, options=options, task=wanted.task)
@@ -107,6 +107,11 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     if asked_of is not None and seen.task is None:
         seen.task = choices.note("task", *asked_of)
     rows.read_rows(seen)
+    if path != given and not any(fields.images for fields in seen.fields):
+        raise UsageError(
+            f"--data {path}: no column is known to hold the pictures of {given}; give --column image=NAME (file names "
+            "with their suffix, as a.jpg)"
+        )
     rows.find_pictures(seen, wanted.image_root, choices)
     if choices.of("task") is None:
         rows.find_task(seen, wanted.task, choices)
