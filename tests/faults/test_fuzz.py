@@ -36,7 +36,8 @@ COMPOSITION = "train_datasets:\n  - json_path: a.jsonl\n    sampling_strategy: f
 KEYS = ["name", "output", "seed", "model.path", "curriculum.stages.0.forms", "rl.optimizer.lr", "x.y"]
 REPLY = '```json\n{"accuracy": 90, "logic": 80.5, "format": 100, "fluency": 70, "total": 85, "comment": "fine"}\n```'
 
-TOKENS = ["-", ";", "[", "]", "{", "}", '"', "'", "&", "*", "#", "?", "|", ">", "1e999", "<think>", "</think>", "\\ud800", "\\u0000", "!!int", "---", "null", "&a", "*a"]
+TOKENS = ["-", ";", "[", "]", "{", "}", '"', "'", "&", "*", "#", "?", "|", ">", "1e999", "<think>", "</think>"]
+TOKENS += ["\\ud800", "\\u0000", "!!int ", "--- ", "null", "&a ", "*a"]
 RARE = ["\0", "\x1b[31m", "\ud800", "\t", "\r", "\u202e", "\ufeff", ": ", "\n  - ", "---\n"]
 HUGE = ["9" * 5000, "1" * 400, "[" * 3000, "{" * 3000]
 PIECES = st.one_of(st.text(st.characters(), max_size=4), st.sampled_from([*TOKENS, *RARE, *HUGE]))
