@@ -113,6 +113,28 @@ def suggestion(root: type[Config], path: tuple[str | int, ...]) -> str:
     return f"valid keys{' of ' + above if above else ''}: {', '.join(section.model_fields)}"
 
 
+def is_text(root: type[Config], dotted: str) -> tuple[bool, bool]:
+    """Return whether the key ``dotted`` holds nothing but text or a path, and whether it may be null.
+
+    A flag of such a key is taken as typed: YAML would end ``runs/q #2`` at its comment sign. Unknown keys hold no text.
+    """
+    annotation: Any = root
+    for part in dotted.split("."):
+        members = [each for each in _members(annotation) if each is not type(None)]
+        annotation = members[0] if len(members) == 1 else None
+        arguments = get_args(annotation)
+        if _is_section(annotation) and part in annotation.model_fields:
+            annotation = annotation.model_fields[part].annotation
+        elif get_origin(annotation) in (tuple, list):
+            annotation = arguments[0]
+        elif get_origin(annotation) is dict:
+            annotation = arguments[1]
+        else:
+            return False, False
+    kinds = {get_args(each)[0] if get_origin(each) is Annotated else each for each in _members(annotation)}
+    return bool(kinds - {type(None)}) and kinds <= {str, Path, type(None)}, type(None) in kinds
+
+
 def reference(root: type[Config]) -> str:
     """Every key as Markdown, one table for each section."""
     blocks = []

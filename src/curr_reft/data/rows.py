@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-import yaml
-
+from curr_reft import recipe_source
 from curr_reft.data.frame import FrameKind
 from curr_reft.data.loaders.json_elements import elements
-from curr_reft.errors import DataError
+from curr_reft.errors import DataError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,14 @@ def _row(value: Any, source: str, line: int) -> RowOrBad:
 def composition(path: Path, name: str, key: str) -> list[tuple[str, str]]:
     """(json_path, sampling) of each entry under ``key`` (``train_datasets``, ``val_datasets``) of a YAML file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = recipe_source.parse(path.read_text(encoding="utf-8-sig"), name, {})
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(f"{name}:{mark.line + 1}" if mark else name, f"not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(name, f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except RecipeError as error:
+        place, _, reason = str(error).removeprefix(name).partition(": ")
+        raise DataError(f"{name}{place}", reason) from error
     entries = content.get(key) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise DataError(name, f"must hold a list {key} of entries with json_path and sampling_strategy")
