@@ -223,7 +223,7 @@ def is_copied(truth: str, answer: str, question: str) -> bool:
     """
     if not _SIGN.search(answer):
         return False
-    written = normalised_text(clean(split_unit(clean(answer))[0]))
+    written = _unspaced(clean(split_unit(clean(answer))[0]))
     number, true_number = plain_number(written), plain_number(clean(truth))
     if not _WORKED.search(written) or normalised_text(to_latex(written)) == normalised_text(to_latex(clean(truth))):
         return False
@@ -235,6 +235,10 @@ def is_copied(truth: str, answer: str, question: str) -> bool:
     if true_number is None or not _ARITHMETIC.fullmatch(written):
         return False
     return set(_VALUE.findall(written)) - _NEUTRAL <= set(_VALUE.findall(question))
+
+
+def _unspaced(text: str) -> str:
+    return _FREE_SPACE.sub("", text)  # not the space of "4 2", which is not 42
 
 
 # --- the plan of a comparison -------------------------------------------------------------------------------------
@@ -288,14 +292,14 @@ _ABOUT = re.compile(r"≈|\\approx")
 
 # What computer algebra passes over or does not know: primes, arrows, relations of lines, logic, letters with a mark.
 _NO_ALGEBRA = re.compile(
-    r"['′″\"~…?#&@;]|\\(?:prime|perp|parallel|angle|measuredangle|triangle|odot|cong|sim|simeq|equiv|propto|to|mapsto|iff"
+    r"['′″\"~…?#&@;]|frac\s*\{\s*d[A-Za-z]?\s*[A-Za-z]?\s*\}|\\(?:prime|perp|parallel|angle|measuredangle|triangle|odot|cong|sim|simeq|equiv|propto|to|mapsto|iff"
     r"|implies|(?:long)?(?:left|right)+arrow|(?:Left|Right|Leftright)arrow|neg|lnot|land|wedge|vee|lor|subset|supset"
     r"|subseteq|supseteq|notin|ni|overrightarrow|overleftarrow|overleftrightarrow|widehat|hat|bar|overline|tilde|dot|ddot"
     r"|underline|dagger|forall|exists|nabla|partial|sum|prod|int|lim|lfloor|rfloor|lceil|rceil|complement|top)(?![A-Za-z])"
     r"|\\vec\s*\{?\s*[A-Za-z]\s*[A-Za-z]|\^\s*\{?\s*[Tc*]\s*\}?(?![A-Za-z])"
 )
 _KEPT = re.compile(r"\\(?:hat|bar|overline|tilde|dot|widehat|underline|sum|prod|int|lim|partial|nabla)(?![A-Za-z])|[?&]")
-_MARKS = re.compile(r"\\(?:vec|mathbb|mathcal)(?![a-z])|[|!]|\\[lr]?vert(?![a-z])|\\left\s*\||\\right\s*\|")
+_MARKS = re.compile(r"\\(?:vec|mathbb|mathcal)(?![a-z])|[|]|\\[lr]?vert(?![a-z])|\\left\s*\||\\right\s*\|")
 _RATIO_SIGN = re.compile(r"\d\s*:\s*\d")
 
 
@@ -485,7 +489,7 @@ def _all_of(pairs: list[tuple[str, str]]) -> bool | list[LatexPair]:
 
 def _compare_lists(truth: str, answer: str) -> bool | list[LatexPair] | None:
     """Values that are parted by commas or words, in any order; None where the truth is one value, an equation or a set."""
-    if plain_number(truth) or "=" in truth or "=" in answer or "…" in truth:
+    if plain_number(truth) or "=" in truth or "=" in answer or "…" in truth or _BOTH_SIGNS.search(answer):
         return None
     true_parts = _parts(truth)
     if len(true_parts) < 2 or not all(true_parts):
@@ -507,6 +511,7 @@ def _compare_lists(truth: str, answer: str) -> bool | list[LatexPair] | None:
 
 
 _CAPITALS = "ABCDEFGH"
+_BOTH_SIGNS = re.compile(r"±|\\pm(?![a-z])")
 
 
 def _matched(truths: list[str], answers: list[str]) -> bool:
@@ -602,6 +607,9 @@ def _sides(truth: str, answer: str) -> tuple[str, list[str]]:
 
 def _is_name(side: str) -> bool:
     """``x``, ``BC``, ``\\angle ABC``, ``Area``: something that is named, not a value of its own."""
+    point = _coordinates(side)
+    if point:  # (x, y) = (2, 5), not (y, x)
+        return point == sorted(point) and all(part.isalpha() and len(part) == 1 for part in point)
     return bool(_NAME.fullmatch(side)) and not re.match(r"\s*[-\d(]", side)
 
 
@@ -625,10 +633,14 @@ def _compare_values(truth: str, answer: str) -> bool | LatexPair:
         return False  # look-alikes of digits and letters: computer algebra reads some as what they look like
     if _NO_ALGEBRA.search(answer) or _NO_ALGEBRA.search(truth) or _marks(truth) != _marks(answer):
         return False
-    if _has_asides(truth, answer) or (_ORDERED.match(truth) and _SET.match(answer)):
-        return False  # a set does not say which coordinate comes first
+    if "\\vec" in truth and "\\times" in truth:
+        return False  # the product of vectors changes its sign with their order
+    if _has_asides(truth, answer) or {_ordered(truth), _ordered(answer)} == {True, False}:
+        return False  # a set does not say which coordinate comes first, and is no interval
     if not _unknowns(answer) <= _unknowns(truth):
         return False  # math-verify takes "ab", "d" and "M" for units and passes over them: 2√3 ab would be 2√3
+    if number and _unknowns(truth):
+        return False  # math-verify passes over the letters of "5th" and "1990s"
     if not _SYMBOLIC.search(truth) or _has_words(truth) or _has_words(answer):
         return False  # words are equal as text or not at all: algebra would take "on" for "no"
     if _RELATION.search(answer) and not _RELATION.search(truth):
@@ -641,6 +653,11 @@ def _compare_values(truth: str, answer: str) -> bool | LatexPair:
 def _marks(text: str) -> list[str]:
     """The signs of an expression that computer algebra may pass over, each as often as it stands there."""
     return sorted("|" if "|" in mark or "vert" in mark else mark for mark in _MARKS.findall(text))
+
+
+def _ordered(text: str) -> bool | None:
+    """Whether an expression opens as a tuple or an interval (True) or as a set (False)."""
+    return True if _ORDERED.match(text) and "," in text else False if _SET.match(text) else None
 
 
 def _unknowns(text: str) -> set[str]:
@@ -684,6 +701,7 @@ _TO_LATEX: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp)(?![A-Za-z])"), r"\\\1 "),
     (re.compile(r"(?<!\\)%"), r"\\%"),
     (re.compile(r"\$"), ""),
+    (re.compile(r"(?<![\\A-Za-z])((?<!\d)[eE]|[A-DF-Za-df-z])(\d+)"), r"\1_{\2}"),  # x1 is a name, not x times 1
 )
 
 

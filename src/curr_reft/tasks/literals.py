@@ -8,6 +8,7 @@ Every pattern takes time linear in the text.
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 # --- one text for the ways to write the same thing ----------------------------------------------------------------
 
@@ -52,6 +53,8 @@ _TYPED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\btriangle\s+(?=[A-Z]{3}\b)", re.IGNORECASE), "△"),
     (re.compile(r"(?:\bis\s+)?\bparallel\s+to\b"), "∥"),
     (re.compile(r"(?:\bis\s+)?\bperpendicular\s+to\b"), "⊥"),
+    (re.compile(r"([A-Za-z]{3,9}\.?\s+\d{1,2}),\s*(?=\d{4}(?!\d))"), r"\1 "),  # May 5, 2020
+    (re.compile(r"\^\s*\{?\s*(\d?[+-])\s*\}?$"), r"\1"),  # Na^{+}
     (re.compile(r"([_^])\{(\w)\}(?!\d)"), r"\1\2"),
     (re.compile(r"([_^])\{(-?\w{1,20})\}(?!\w)"), r"\1\2"),
 )
@@ -74,6 +77,7 @@ def one_matrix(text: str) -> str:
     return _MATRIX.sub(r"\\\1{pmatrix}", text)
 
 
+@lru_cache(maxsize=4096)  # a truth is compared with every answer to it
 def normalised_text(text: str) -> str:
     """Return one text for the ways to write the same thing: signs for LaTeX commands, words in lower case.
 
@@ -186,6 +190,7 @@ class Literal:
     parts: tuple[str, ...]
 
 
+@lru_cache(maxsize=4096)
 def read_literal(text: str) -> Literal | None:
     """Return what a text is when it must not be calculated; None for a value, an expression or words.
 

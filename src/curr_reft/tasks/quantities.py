@@ -197,6 +197,7 @@ _NO_NOUNS = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def split_unit(text: str, known: str = "", trusted: str = "") -> tuple[str, str]:
     """``12 cm^2`` becomes ("12", "cm2"); the second is empty without a unit.
 

@@ -39,7 +39,7 @@ def _import_path() -> list[str]:
     """Where the server finds its modules: where this process finds them, without the working directory and the folder of
     the script. A ``math.py`` or ``sympy.py`` there would be imported in the place of the real one."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    left_out = {os.path.realpath(os.getcwd())} | ({os.path.realpath(os.path.dirname(main))} if main else set())
+    left_out = {os.path.realpath(os.curdir)} | ({os.path.realpath(os.path.dirname(main))} if main else set())
     package = str(Path(__file__).resolve().parents[2])
     kept = [path for path in sys.path if path and os.path.realpath(path) not in left_out]
     return kept if package in map(os.path.realpath, kept) else [*kept, package]
