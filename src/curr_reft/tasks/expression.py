@@ -64,7 +64,8 @@ _EMPHASIS = re.compile(r"\*\*([A-Za-z ]{1,40}:?)\*\*")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*)\}")
 _BEFORE_BOX = re.compile(r"(?:[^\\{}]{0,40}=)?\s*(?:\\?\$|€|£)?\s*")
 _OPTION_IN_TEXT = re.compile(
-    r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{\s*(?:\(([A-H])\)|([A-H])[.):])\s*\}(?:\\[ ,;:!]|\\q?quad(?![a-z])|~|\s)*(?=\S)"
+    r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{\s*(?:\(([A-H])\)|([A-H])[.):])\s*\}"
+    r"(?:\\[ ,;:!]|\\q?quad(?![a-z])|~|\s)*(?=\S)"
 )
 _FRACTIONS = {sign: " " + unicodedata.normalize("NFKD", sign).replace("⁄", "/") for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _SIGNS = str.maketrans(dict.fromkeys("−–‐‑‒—", "-") | {"º": "°", "˚": "°", "…": "…"} | _FRACTIONS)
@@ -76,7 +77,9 @@ _INDICES = re.compile(rf"(?<=[A-Za-z)\]])[{_LOWERED}]+")
 _TIE = re.compile(r"(?<=[\d}.,])~(?=[\w\\])")
 _ABOUT_FIRST = re.compile(r"~\s*(?=[\d$.])")
 _DOTS = re.compile(r"\.{3,}|\\[lc]?dots(?![a-z])")
-_REPEATED = re.compile(r"(?P<whole>\d{0,20}\.\d{0,20}?)(?:(?P<one>\d)(?P=one){2,40}|(?P<block>\d{2,6})(?P=block){1,20})…", re.ASCII)
+_REPEATED = re.compile(
+    r"(?P<whole>\d{0,20}\.\d{0,20}?)(?:(?P<one>\d)(?P=one){2,40}|(?P<block>\d{2,6})(?P=block){1,20})…", re.ASCII
+)
 _QUOTED = re.compile(r"\"([^\"]+)\"|'([^'\"]+)'")
 # Thousands as LaTeX and typesetting part them: 1\,234, 1{,}234, and 1 234 with a narrow space.
 _THOUSANDS = re.compile(r"(?<=\d)(?:\\,|\\!|\{,\}|[\u2009\u202f\u00a0])(?=\d{3}(?!\d))", re.ASCII)
@@ -111,20 +114,22 @@ def clean(text: str) -> str:
     return text
 
 
+_SENTENCE = re.compile(r"[A-Za-z]{2}")
 _END_TOKEN = re.compile(
     r"(?:<\|[a-z_]{2,30}\|>|<｜[^<>｜]{2,40}｜>|</?s>|<(?:eos|pad|end_of_turn|end_of_utterance|eot|unk)>|\s)+$"
 )
 
 
 def final_answer(text: str) -> str:
-    """The answer that a row gives as a model would write it: without a chat template's end token, behind ``####``, or in
-    the only box of a sentence."""
-    text = text[: _END_TOKEN.search(text).start()] if text.rstrip().endswith(">") and _END_TOKEN.search(text) else text
+    """Return the answer of a row that is written as a model writes it: without a chat template's end token, the text
+    behind ``####``, or the content of the only box of a sentence."""
+    if text.rstrip().endswith(">"):
+        text = _END_TOKEN.sub("", text)
     before, mark, after = text.rpartition("####")
     if mark and after.strip() and "####" not in before:
         text = after.strip()
     boxes = list(_BOX.finditer(text))
-    if len(boxes) == 1 and _without_box(clean(text)) == clean(text) and re.search(r"[A-Za-z]{2}", text[: boxes[0].start()]):
+    if len(boxes) == 1 and _SENTENCE.search(text[: boxes[0].start()]) and _BOX.search(clean(text)):
         text = boxes[0].group(1)
     return text
 
@@ -275,8 +280,8 @@ _PRIME = re.compile(r"\d\s*['′″]")
 _NAME_AND_VALUE = re.compile(r"\s*([^=<>≤≥≠,;\d(][^=<>≤≥≠,;]{0,40}?)\s*=([^=<>≤≥≠]+)")
 _BASE = re.compile(r"([A-Za-z]{1,3}|\\[A-Za-z]{2,8}\s*)_?\s*\{?\s*\d{1,3}\s*\}?", re.ASCII)
 _SEPARATOR = re.compile(
-    r"\s*(?:[,;]\s*(?:\\text\s*\{\s*)?(?:(?:and|or)(?![A-Za-z])\s*\}?)?|\\text\s*\{\s*(?:and|or)\s*\}|\\(?:quad|lor|vee)(?![a-z])"
-    r"|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\\\)\s*"
+    r"\s*(?:[,;]\s*(?:\\text\s*\{\s*)?(?:(?:and|or)(?![A-Za-z])\s*\}?)?|\\text\s*\{\s*(?:and|or)\s*\}"
+    r"|\\(?:quad|lor|vee)(?![a-z])|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\\\)\s*"
 )
 _SYSTEM = re.compile(r"(?:\\left\s*\\\{\s*)?\\begin\{(cases|array)\}(?:\{[clr]*\})?(.*)\\end\{\1\}(?:\s*\\right\s*\.)?")
 _LABELLED = re.compile(r"(?:\(([A-H])\)[.:]?\s+|([A-H])([.):])\s+)(?=[^\s+*/^=<>-]|-\d)")
@@ -290,7 +295,7 @@ _FREE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)", re.ASCII)
 _ABOUT = re.compile(r"≈|\\approx")
 
 
-# What computer algebra passes over or does not know: primes, arrows, relations of lines, logic, letters with a mark.
+# What computer algebra passes over or does not know: primes, arrows, relations of lines, logic, marks on letters.
 _NO_ALGEBRA = re.compile(
     r"['′″\"~…?#&@;]|frac\s*\{\s*d[A-Za-z]?\s*[A-Za-z]?\s*\}|\\(?:prime|perp|parallel|angle|measuredangle|triangle|odot|cong|sim|simeq|equiv|propto|to|mapsto|iff"
     r"|implies|(?:long)?(?:left|right)+arrow|(?:Left|Right|Leftright)arrow|neg|lnot|land|wedge|vee|lor|subset|supset"
@@ -298,19 +303,19 @@ _NO_ALGEBRA = re.compile(
     r"|underline|dagger|forall|exists|nabla|partial|sum|prod|int|lim|lfloor|rfloor|lceil|rceil|complement|top)(?![A-Za-z])"
     r"|\\vec\s*\{?\s*[A-Za-z]\s*[A-Za-z]|\^\s*\{?\s*[Tc*]\s*\}?(?![A-Za-z])"
 )
-_KEPT = re.compile(r"\\(?:hat|bar|overline|tilde|dot|widehat|underline|sum|prod|int|lim|partial|nabla)(?![A-Za-z])|[?&]")
 _MARKS = re.compile(r"\\(?:vec|mathbb|mathcal)(?![a-z])|[|]|\\[lr]?vert(?![a-z])|\\left\s*\||\\right\s*\|")
 _RATIO_SIGN = re.compile(r"\d\s*:\s*\d")
 
 
 def compare(truth: str, answer: str) -> bool | list[LatexPair]:
-    """Whether an answer equals the truth, or the pairs that must all be verified equal to know.
+    """Return whether an answer equals the truth, or the pairs that must all be verified equal to know.
 
-    Order (method of the docs): an option letter if the truth is one; equality of normalised text, as equal text is equal
-    by any means; what is compared as it is written (times, dates, scores); exact fractions for plain numbers; computer
-    algebra.
+    Order (method of the docs): an option letter if the truth is one; equality of normalised text, because equal text is
+    equal by any means; times, dates, scores and the like as they are written; exact fractions for plain numbers;
+    computer algebra.
     """
-    if _is_whole(truth) and _is_whole(answer) and (truth[0] != "0" or len(truth) == 1):  # most truths, and every near value a question set is made of
+    # Most truths, and every near value a question set is made of. 007 is a code.
+    if _is_whole(truth) and _is_whole(answer) and (truth[0] != "0" or len(truth) == 1):
         return int(truth) == int(answer)
     truth, answer = clean(truth), clean(answer)
     if not answer or not truth:
@@ -331,13 +336,13 @@ def _is_letter(truth: str, answer: str) -> bool:
     if _SIGNED_LETTER.search(answer):
         return False  # A', A+ and |A| are not A
     if truth.isupper():
-        return read_letters(answer) == frozenset({truth})
+        return read_letters(answer) == frozenset({truth}) and (truth in _CAPITALS or truth in answer)
     small = _SMALL_OPTION.fullmatch(answer)
-    return bool(small) and small.group(1) == truth if small else False
+    return small is not None and small.group(1) == truth
 
 
 def _compare_option(letter: str, value: str, answer: str) -> bool | list[LatexPair]:
-    """A truth with its letter, ``B. 12 cm``: the letter, the value, or both are right; one right and one wrong is not."""
+    """A truth with its letter, ``B. 12 cm``: the letter, the value, or both are right."""
     label = _OPTION.match(answer)
     if label:
         if (label.group(1) or label.group(2)).upper() != letter:
@@ -353,9 +358,9 @@ def _compare_expressions(truth: str, answer: str) -> bool | list[LatexPair]:
         return False
     answer = exact
     for compared in (_compare_named, _compare_lists, _compare_mixed_quantities):
-        decided = compared(truth, answer)
-        if decided is not None:
-            return decided
+        several = compared(truth, answer)
+        if several is not None:
+            return several
     truth, answer_parts = _sides(truth, answer)
     pairs: list[LatexPair] = []
     for part in answer_parts:
@@ -434,16 +439,19 @@ def _compare_named(truth: str, answer: str) -> bool | list[LatexPair] | None:
             return False
         by_name = dict(values)
         return _all_of([(value, by_name[name]) for name, value in true_values])
-    point = _coordinates(answer)
-    if point is None:
-        listed_values = _parts(answer)
-    elif names == sorted(names):
-        listed_values = point
-    else:
-        return False  # a point gives x before y
-    if len(listed_values) != len(names):
+    before, equals, after = answer.rpartition("=")
+    point, order = _coordinates(after.strip()), names
+    if equals:  # (x, y) = (2, 5)
+        order = [normalised_text(name) for name in _coordinates(before.strip()) or ()]
+    elif point and set(names) <= {"x", "y", "z"}:
+        order = sorted(names)  # a point gives x before y
+    elif point and names != sorted(names):
         return False
-    return _all_of([(value, given) for (_, value), given in zip(true_values, listed_values, strict=True)])
+    given = point or _parts(after)
+    if len(given) != len(names) or sorted(order) != sorted(names):
+        return False
+    expected = dict(true_values)
+    return _all_of([(expected[name], value) for name, value in zip(order, given, strict=True)])
 
 
 def _compare_unnamed(truth: str, values: list[tuple[str, str]]) -> bool | list[LatexPair] | None:
@@ -466,8 +474,9 @@ def _bases(values: list[tuple[str, str]]) -> set[str]:
 
 
 def _without_name(answer: str, name: str) -> str:
-    before, equals, after = answer.partition("=")
-    return after.strip() if equals and "=" not in after and normalised_text(before) == name else answer
+    """``x = 3, -4`` and ``x \\in \\{3, -4\\}`` without their name."""
+    before, sign, after = answer.partition("=") if "=" in answer else _ELEMENT.sub("\x00", answer, 1).partition("\x00")
+    return after.strip() if sign and "=" not in after and normalised_text(before) == name else answer
 
 
 def _coordinates(text: str) -> list[str] | None:
@@ -488,8 +497,8 @@ def _all_of(pairs: list[tuple[str, str]]) -> bool | list[LatexPair]:
 
 
 def _compare_lists(truth: str, answer: str) -> bool | list[LatexPair] | None:
-    """Values that are parted by commas or words, in any order; None where the truth is one value, an equation or a set."""
-    if plain_number(truth) or "=" in truth or "=" in answer or "…" in truth or _BOTH_SIGNS.search(answer):
+    """Values between commas or words, in any order; None where the truth is one value, an equation or a set."""
+    if _is_one_number(truth) or "=" in truth or "=" in answer or "…" in truth or _BOTH_SIGNS.search(answer):
         return None
     true_parts = _parts(truth)
     if len(true_parts) < 2 or not all(true_parts):
@@ -504,14 +513,20 @@ def _compare_lists(truth: str, answer: str) -> bool | list[LatexPair] | None:
         return True
     if all(plain_number(split_unit(part)[0]) for part in (*true_parts, *parts)):
         return _matched(true_parts, parts)
-    if any(read_literal(part) or _FOREIGN.search(part) for part in parts):
-        return False
+    if any(read_literal(part) for part in (*true_parts, *parts)):  # scores of sets, points in time: in their order
+        return _all_of(list(zip(true_parts, parts, strict=True)))
     decided = _compare_values(", ".join(true_parts), ", ".join(parts))
     return [decided] if isinstance(decided, LatexPair) else decided
 
 
-_CAPITALS = "ABCDEFGH"
+_CAPITALS = "ABCDEFGHIJ"
+_ELEMENT = re.compile(r"\\in(?![a-z])|∈")
 _BOTH_SIGNS = re.compile(r"±|\\pm(?![a-z])")
+
+
+def _is_one_number(text: str) -> bool:
+    """Whether it is one number, with a unit or what it counts: the comma of "1,234 people" parts thousands."""
+    return any(plain_number(value) for value in (text, split_unit(text)[0], split_count(text)[0]))
 
 
 def _matched(truths: list[str], answers: list[str]) -> bool:
@@ -701,12 +716,14 @@ _TO_LATEX: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp)(?![A-Za-z])"), r"\\\1 "),
     (re.compile(r"(?<!\\)%"), r"\\%"),
     (re.compile(r"\$"), ""),
+    (re.compile(r"(?<![A-Za-z\d.])(\d[\d.]{0,20})[eE]([-+]?\d{1,2})(?![\w.])"), r"\1\\cdot 10^{\2}"),
     (re.compile(r"(?<![\\A-Za-z])((?<!\d)[eE]|[A-DF-Za-df-z])(\d+)"), r"\1_{\2}"),  # x1 is a name, not x times 1
 )
 
 
 def to_latex(text: str) -> str:
     """LaTeX of an expression that may be half plain text: ``2*sqrt(3)``, ``2√3``, ``2^10``, ``pi/4``."""
+    text = one_matrix(text)
     if not _LIST.match(text):  # in (1,234) the comma parts two values
         text = _COMMA_OF_THOUSANDS.sub("", text)
     for pattern, replacement in _TO_LATEX:

@@ -1,7 +1,7 @@
 """Answers that are compared as they are written: words, names, relations, and digits that are no value.
 
-``normalised_text`` makes one text of the ways to write the same thing. ``read_literal`` recognises times, dates, scores,
-ranges, phone numbers, versions, sizes and formulas of substances. Computer algebra would calculate with their digits.
+``normalised_text`` makes one text of the ways to write the same thing. ``read_literal`` recognises times, dates,
+scores, ranges, phone numbers, versions, sizes and formulas of substances: computer algebra would calculate them.
 Every pattern takes time linear in the text.
 """
 
@@ -9,17 +9,13 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 # --- one text for the ways to write the same thing ----------------------------------------------------------------
 
-GREEK = dict(
-    zip(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-        "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega varepsilon varphi vartheta".split(),
-        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩεφθ",
-        strict=True,
-    )
-)
+_GREEK_NAMES = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi
+chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega varepsilon varphi vartheta"""
+GREEK = dict(zip(_GREEK_NAMES.split(), "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩεφθ", strict=True))
 _SIGNS = GREEK | {
     "parallel": "∥", "perp": "⊥", "angle": "∠", "measuredangle": "∠", "triangle": "△", "bigtriangleup": "△",
     "cong": "≅", "sim": "∼", "equiv": "≡", "approx": "≈", "propto": "∝", "odot": "⊙",
@@ -60,7 +56,9 @@ _TYPED: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _EMPTY_SET = re.compile(r"\\?\{\s*\\?\}|(?:the\s+)?empty\s+set", re.IGNORECASE)
 _RUN = re.compile(r"\\[A-Za-z]+|[∠△⊙]\s*[^\W\d_]+|[^\W\d_]+")
-_SHORT_WORDS = frozenset({"no", "on", "up", "in", "ok", "to", "is", "at", "by", "of", "or", "am", "pm", "if"})
+_SHORT_WORDS = frozenset(
+    {"no", "on", "up", "in", "ok", "to", "is", "it", "at", "by", "of", "or", "am", "pm", "if", "we", "he", "an", "as"}
+)
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTER_AND_WORD = re.compile(r"(?<![\w\\])([A-Za-z])-([A-Za-z]{3,})(?!\w)")
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_]{3})(?:-|,\s*)(?=[^\W\d_]{3})")
@@ -81,8 +79,8 @@ def one_matrix(text: str) -> str:
 def normalised_text(text: str) -> str:
     """Return one text for the ways to write the same thing: signs for LaTeX commands, words in lower case.
 
-    Signs, primes, brackets and the case of symbols, units and points stay, because they carry meaning. Spaces go, but not
-    between digits ("4 2" is not 42) nor between words.
+    Signs, primes, brackets and the case of symbols, units and points stay, because they carry meaning. Spaces go, but
+    not between digits ("4 2" is not 42) nor between words.
     """
     if text.isalnum() and text.isascii() and not text.isalpha():
         return text
@@ -134,7 +132,7 @@ def _folded(word: str) -> str:
 def _without_free_space(text: str) -> str:
     parts = text.split()
     joined: list[str] = parts[:1]
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in pairwise(parts):
         if before[-1].isdigit() and after[0].isdigit():
             joined.append(" ")
         elif before[-1].isalpha() and after[0].isalpha():

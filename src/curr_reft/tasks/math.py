@@ -22,6 +22,10 @@ from curr_reft.tasks.symbolic import verify
 CLAIM_TIMEOUT = 5.0  # seconds to verify that a false claim is false
 _LETTER = re.compile(r"[A-Z]")
 _INTEGER = re.compile(r"(?<![\d.,])\d{1,6}(?![\d.,]*\d)")
+_OTHER_SIGNS = {"∥": "⊥", "⊥": "∥", "≤": "≥", "≥": "≤", "<": ">", ">": "<", "∪": "∩", "∩": "∪", "∈": "∉", "∉": "∈"} | {
+    "\\parallel": "\\perp", "\\perp": "\\parallel", "\\cup": "\\cap", "\\cap": "\\cup", "→": "←", "≅": "∼", "∼": "≅",
+    "=": "≠", "≠": "=",
+}  # fmt: skip
 _OPPOSITES = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 
@@ -183,9 +187,13 @@ def _like(truth: str, text: str) -> str:
 
 
 def _near_expressions(truth: str, rng: random.Random) -> list[str]:
-    """The expression with one of its whole numbers off by a little; without a number, its multiples."""
+    """The expression with one of its whole numbers off by a little; without a number, another relation or multiples."""
     found = list(_INTEGER.finditer(truth))
     if not found:
+        others = [truth.replace(sign, other, 1) for sign, other in _OTHER_SIGNS.items() if sign in truth]
+        if others:
+            rng.shuffle(others)
+            return others
         factors = [2, 3, 4, 5]
         rng.shuffle(factors)
         body = truth if re.fullmatch(r"\\?[A-Za-z]+|[π√]\S*", truth) else f"({truth})"

@@ -1,4 +1,4 @@
-"""Plain numbers and units in an answer: exact fractions, ``12 cm^2`` as a value with its unit, ``30 people`` as a count.
+"""Plain numbers and units in an answer: exact fractions, ``12 cm^2`` and ``30 people`` as a value with its unit.
 
 The fast path of verification: most truths of the data are plain numbers and never need computer algebra.
 """
@@ -110,12 +110,16 @@ def _is_rounded(number: PlainNumber, exact: PlainNumber) -> bool:
 _ABBREVIATIONS = {
     "in": "in", "ft": "ft", "yd": "yd", "yds": "yd", "mi": "mi", "lb": "lb", "lbs": "lb", "oz": "oz", "gal": "gal",
     "sec": "s", "secs": "s", "min": "min", "mins": "min", "h": "h", "hr": "h", "hrs": "h",
-    "wk": "week", "wks": "week", "mo": "month", "yr": "year", "yrs": "year", "mph": "mi/h", "kmh": "km/h", "kph": "km/h",
-    "kmph": "km/h", "rpm": "rpm", "cc": "cm3", "ha": "ha", "rad": "rad", "deg": "deg", "°": "deg", "\\circ": "deg",
-    "\\degree": "deg", "°C": "°C", "℃": "°C", "°F": "°F", "℉": "°F", "°c": "°C", "°f": "°F",
-    "L": "l", "KG": "kg", "Kg": "kg", "CM": "cm", "Cm": "cm", "MM": "mm", "KM": "km", "Km": "km", "ML": "ml", "Ml": "ml",
-    "FT": "ft", "LBS": "lb", "OZ": "oz", "SEC": "s", "Sec": "s", "MIN": "min", "Min": "min", "HRS": "h", "Hrs": "h",
-    "KMH": "km/h", "Km/h": "km/h", "MPH": "mi/h", "KW": "kW", "dB": "dB", "cal": "cal", "kcal": "kcal", "eV": "eV", "amu": "amu", "atm": "atm", "bpm": "bpm",
+    "wk": "week", "wks": "week", "mo": "month", "yr": "year", "yrs": "year", "mph": "mi/h", "kmh": "km/h",
+    "kph": "km/h", "kmph": "km/h", "rpm": "rpm", "cc": "cm3", "ha": "ha", "rad": "rad", "deg": "deg",
+    "°": "deg", "\\circ": "deg",    "\\degree": "deg", "°C": "°C", "℃": "°C", "°F": "°F", "℉": "°F", "°c": "°C", "°f": "°F",
+    "L": "l",
+    "KG": "kg", "Kg": "kg", "CM": "cm", "Cm": "cm", "MM": "mm", "KM": "km", "Km": "km", "ML": "ml", "Ml": "ml",
+    "FT": "ft", "LBS": "lb", "OZ": "oz", "SEC": "s", "Sec": "s",
+    "MIN": "min", "Min": "min", "HRS": "h", "Hrs": "h",
+    "KMH": "km/h", "Km/h": "km/h", "MPH": "mi/h",
+    "KW": "kW", "dB": "dB",
+    "cal": "cal", "kcal": "kcal", "eV": "eV", "amu": "amu", "atm": "atm", "bpm": "bpm",
     "USD": "dollar", "¢": "cent", "€": "euro", "EUR": "euro", "£": "pound sterling", "GBP": "pound sterling",
     "₹": "rupee", "¥": "yen", "Ω": "Ω", "\\Omega": "Ω", "kΩ": "kΩ", "MΩ": "MΩ", "u": "amu",
 }  # fmt: skip
@@ -140,7 +144,7 @@ _PREFIXES = {
 
 def _unit_names() -> tuple[dict[str, str], dict[str, str]]:
     """Abbreviations, in their case, and words, in lower case: each with the name it is compared by."""
-    short, words = dict(_ABBREVIATIONS), {}
+    short, words = dict(_ABBREVIATIONS), dict[str, str]()
     for name, unit in _WORDS.items():
         words |= {name: unit, name + "s": unit}
     for base, names in _METRIC.items():
@@ -166,20 +170,19 @@ def _alternatives(names: dict[str, str]) -> str:
     return "|".join(sorted((re.escape(name).replace("\\ ", r"\s+") for name in names), key=len, reverse=True))
 
 
-_ONE_UNIT = (
-    r"(?:(?P<square{n}>(?i:square|cubic|sq\.?|cu\.?))\s+)?"
-    rf"(?:(?P<word{{n}}>(?i:{_alternatives(_WORD_UNITS)}))|(?P<short{{n}}>{_alternatives(_SHORT_UNITS)}))(?![A-Za-z°])"
-    r"(?:\s*\^?\s*\{{?\s*(?P<power{n}>-?[1-4])\s*\}}?|\s+(?P<spelled{n}>(?i:squared|cubed)))?\.?"
-)
-_BETWEEN_UNITS = r"\s*(?P<join{n}>/|\b(?i:per)\b|·|\*|\\cdot|-|\s)\s*"
-_TAIL = (
-    r"(?P<inverse>(?i:per)\s+)?"
-    + _ONE_UNIT.replace("{n}", "0").replace("{{", "{").replace("}}", "}")
-    + "".join(
-        "(?:" + (_BETWEEN_UNITS + _ONE_UNIT).replace("{n}", str(n)).replace("{{", "{").replace("}}", "}") for n in (1, 2)
+def _one_unit(n: int) -> str:
+    return (
+        rf"(?:(?P<square{n}>(?i:square|cubic|sq\.?|cu\.?))\s+)?"
+        rf"(?:(?P<word{n}>(?i:{_alternatives(_WORD_UNITS)}))|(?P<short{n}>{_alternatives(_SHORT_UNITS)}))(?![A-Za-z°])"
+        rf"(?:\s*\^?\s*\{{?\s*(?P<power{n}>-?[1-4])\s*\}}?|\s+(?P<spelled{n}>(?i:squared|cubed)))?\.?"
     )
-    + ")?" * 2
-)
+
+
+def _further_unit(n: int) -> str:
+    return rf"\s*(?P<join{n}>/|\b(?i:per)\b|·|\*|\\cdot|-|\s)\s*" + _one_unit(n)
+
+
+_TAIL = rf"(?P<inverse>(?i:per)\s+)?{_one_unit(0)}(?:{_further_unit(1)}(?:{_further_unit(2)})?)?"
 _UNIT = re.compile(_TAIL, re.ASCII)
 _UNIT_TEXT = re.compile(r"\\(?:text|textrm|mathrm|mbox|rm)\s*\{([^{}]{1,60})\}")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|°)\s*\}|\\circ(?![A-Za-z])|°)\s*")
@@ -187,22 +190,24 @@ _THIN_SPACE = re.compile(r"\\[,;:! ]|(?<=\d)~(?=[A-Za-z\\])")
 _VALUE_END = re.compile(r"(?:[\d})\]π]\.?|\\pi|(?<![A-Za-z\\])pi|\\infty)(?=[^\d.])|[%](?=\s)", re.ASCII)
 LONGEST_UNIT = 60  # characters
 _CURRENCY = re.compile(r"(?P<sign>[-+]?)\s*(?P<currency>\\?\$|€|£|₹|¥|USD|EUR)\s*(?=[\d.\\])")
-_COUNT = re.compile(r"(?P<value>[-+]?\d[\d,]*(?:\.\d+)?)\s+(?P<noun>[A-Za-z]{3,}(?:\s+[A-Za-z]{2,}){0,2})", re.ASCII)
-_NO_NOUNS = frozenset(
-    "dozen hundred thousand million billion trillion tens ones pair couple score gross percent half halves third "
-    "quarter fourth fifth sixth seventh eighth ninth tenth hundredth thousandth squared cubed factorial over out of or "
-    "and to plus minus times less more point below above under negative positive zero ago bc bce ad ce am pm north "
-    "south east west left right remainder mod if not per double twice triple is are was wrong false true base by with "
-    "without than equals divided multiplied power into maybe about lakh crore percentage points pack bunch".split()
+_COUNT = re.compile(
+    r"(?P<value>[-+]?\d[\d,]*(?:\.\d+)?(?:(?:\s\d+)?/\d+)?)\s+(?P<noun>[A-Za-z]{3,}(?:\s+[A-Za-z]{2,}){0,2})", re.ASCII
 )
+_NOT_COUNTED = """dozen hundred thousand million billion trillion tens ones pair couple score gross percent half
+halves third quarter fourth fifth sixth seventh eighth ninth tenth hundredth thousandth squared
+cubed factorial over out of or and to plus minus times less more point below above under negative
+positive zero ago bc bce ad ce am pm north south east west left right remainder mod if not per
+double twice triple is are was wrong false true base by with without than equals divided
+multiplied power into maybe about lakh crore percentage points pack bunch"""
+_NO_NOUNS = frozenset(_NOT_COUNTED.split())
 
 
 @lru_cache(maxsize=4096)
 def split_unit(text: str, known: str = "", trusted: str = "") -> tuple[str, str]:
     """``12 cm^2`` becomes ("12", "cm2"); the second is empty without a unit.
 
-    A unit of one letter needs a space or ``\\text`` before it: ``5m`` may well be five times m. ``known`` is the unit of
-    the other side; beside it ``5m`` and ``5 N`` are read as a unit, too, and letters in ``trusted`` behind a space.
+    A unit of one letter needs a space or ``\\text`` before it: ``5m`` may well be five times m. ``known`` is the unit
+    of the other side; beside it ``5m`` and ``5 N`` are read as a unit, too, and letters in ``trusted`` behind a space.
     """
     plain = _DEGREES.sub("°", _THIN_SPACE.sub(" ", _UNIT_TEXT.sub(_bare_unit, text)))
     for end in _VALUE_END.finditer(plain, max(0, len(plain) - LONGEST_UNIT)):

@@ -36,8 +36,8 @@ WORKER_LIFE = 1000  # pairs after which a worker is replaced: the caches of the 
 
 
 def _import_path() -> list[str]:
-    """Where the server finds its modules: where this process finds them, without the working directory and the folder of
-    the script. A ``math.py`` or ``sympy.py`` there would be imported in the place of the real one."""
+    """Return where the server looks for modules: this process's path without the working directory and the folder of
+    the script, because a ``math.py`` or ``sympy.py`` there would replace the real one."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     left_out = {os.path.realpath(os.curdir)} | ({os.path.realpath(os.path.dirname(main))} if main else set())
     package = str(Path(__file__).resolve().parents[2])
