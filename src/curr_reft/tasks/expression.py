@@ -12,7 +12,15 @@ from enum import StrEnum
 from fractions import Fraction
 
 from curr_reft.tasks.letters import read_letters
-from curr_reft.tasks.literals import FUNCTIONS, GREEK, normalised_text, one_matrix, read_literal, same_literal
+from curr_reft.tasks.literals import (
+    FUNCTIONS,
+    GREEK,
+    SIZE_SIGN,
+    normalised_text,
+    one_matrix,
+    read_literal,
+    same_literal,
+)
 from curr_reft.tasks.quantities import (
     is_unit,
     mixed_quantity,
@@ -304,7 +312,6 @@ _NO_ALGEBRA = re.compile(
     r"|\\vec\s*\{?\s*[A-Za-z]\s*[A-Za-z]|\^\s*\{?\s*[Tc*]\s*\}?(?![A-Za-z])"
 )
 _MARKS = re.compile(r"\\(?:vec|mathbb|mathcal)(?![a-z])|[|]|\\[lr]?vert(?![a-z])|\\left\s*\||\\right\s*\|")
-_RATIO_SIGN = re.compile(r"\d\s*:\s*\d")
 
 
 def compare(truth: str, answer: str) -> bool | list[LatexPair]:
@@ -357,7 +364,7 @@ def _compare_expressions(truth: str, answer: str) -> bool | list[LatexPair]:
     if exact is None or exact.count("{") != exact.count("}") or _PASSED_OVER.search(exact):
         return False
     answer = exact
-    for compared in (_compare_named, _compare_lists, _compare_mixed_quantities):
+    for compared in (_compare_named, _compare_lists, _compare_ratios, _compare_sizes, _compare_mixed_quantities):
         several = compared(truth, answer)
         if several is not None:
             return several
@@ -540,6 +547,23 @@ def _matched(truths: list[str], answers: list[str]) -> bool:
     return True
 
 
+def _compare_ratios(truth: str, answer: str) -> bool | list[LatexPair] | None:
+    """``1:\\sqrt{3}:2`` part by part; None where the truth is no ratio, or one of plain numbers, which is a literal."""
+    if ":" not in truth or "=" in truth or _SET.match(truth) or read_literal(truth):
+        return None
+    parts, true_parts = answer.split(":"), truth.split(":")
+    return len(parts) == len(true_parts) and _all_of(list(zip(true_parts, map(str.strip, parts), strict=True)))
+
+
+def _compare_sizes(truth: str, answer: str) -> bool | list[LatexPair] | None:
+    """``5 cm × 3 cm`` part by part; None where not every part of the truth has a unit."""
+    sides = SIZE_SIGN.split(truth)
+    if len(sides) < 2 or not all(split_unit(side)[1] for side in sides):
+        return None
+    parts = SIZE_SIGN.split(answer)
+    return len(parts) == len(sides) and _all_of(list(zip(sides, parts, strict=True)))
+
+
 def _compare_mixed_quantities(truth: str, answer: str) -> bool | None:
     """``1 hour 30 minutes``: unit by unit; None where the truth is no such quantity."""
     expected = mixed_quantity(truth)
@@ -559,7 +583,8 @@ def _compare_quantities(truth: str, answer: str) -> bool | LatexPair:
         true_value, noun = split_count(truth)
         if noun:
             counted, other = split_count(value)
-            return not unit and (not other or other == noun) and _compare_values(true_value, counted)
+            counts = not unit and (not other or other == noun) and not _PERCENT.search(counted)
+            return counts and _compare_values(true_value, counted)
     if unit and true_unit and unit != true_unit and not (true_unit in ("°C", "°F") and unit == "deg"):
         return False
     if (true_unit and _PERCENT.search(value)) or (unit and _PERCENT.search(true_value)):
@@ -642,7 +667,7 @@ def _compare_values(truth: str, answer: str) -> bool | LatexPair:
         return same_literal(literal, answer)
     if true_number and number:
         return same_number(true_number, number)
-    if _RATIO_SIGN.search(answer) and not _RATIO_SIGN.search(truth):
+    if ":" in answer and ":" not in truth:
         return bool(true_number and true_number.fraction) and "".join(answer.split()).replace(":", "/") == truth
     if _FOREIGN.search(answer) or _FOREIGN.search(truth):
         return False  # look-alikes of digits and letters: computer algebra reads some as what they look like

@@ -104,6 +104,8 @@ def _sign(command: re.Match[str]) -> str:
     name = command.group(1)
     if name is None:
         return " "
+    if name in FUNCTIONS and name not in ("frac", "sqrt"):
+        return name + " "
     return _SIGNS.get(name, command.group().rstrip() + " ")
 
 
@@ -164,7 +166,7 @@ _DOTTED = re.compile(r"[vV]?\d+(?:\.\d+){2,}", re.ASCII)
 _ZERO_FIRST = re.compile(r"0\d+", re.ASCII)
 _TIMES = r"\s*(?:×|x|X|\*|·|\bby\b|\\times(?![a-z])|\\cdot(?![a-z]))\s*"
 _SIZE = re.compile(rf"\d+(?:\.\d+)?(?:{_TIMES}\d+(?:\.\d+)?)+", re.ASCII)
-_SIZE_SIGN = re.compile(_TIMES, re.ASCII)
+SIZE_SIGN = re.compile(_TIMES, re.ASCII)
 _PHONE = re.compile(r"\+?(?:\(?\d{1,6}\)?[\s./-]*){2,8}", re.ASCII)
 _PHONE_GROUPS = frozenset({(3, 4), (3, 3, 4), (1, 3, 3, 4), (1, 3, 3, 3)})
 _DIGITS = re.compile(r"\d+", re.ASCII)
@@ -224,7 +226,7 @@ def _read_digits(text: str) -> Literal | None:
     if _ZERO_FIRST.fullmatch(text):
         return Literal("code", (text,))
     if _SIZE.fullmatch(text):
-        return Literal("size", tuple(part.strip() for part in _SIZE_SIGN.split(text)))
+        return Literal("size", tuple(part.strip() for part in SIZE_SIGN.split(text)))
     if _MIXED_WITH_DASH.fullmatch(text):
         return Literal("code", ("".join(text.split()),))
     return _read_code(text) if text[0] in "([vVfb\\" else None

@@ -190,10 +190,10 @@ def _near_expressions(truth: str, rng: random.Random) -> list[str]:
     """The expression with one of its whole numbers off by a little; without a number, another relation or multiples."""
     found = list(_INTEGER.finditer(truth))
     if not found:
-        others = [truth.replace(sign, other, 1) for sign, other in _OTHER_SIGNS.items() if sign in truth]
-        if others:
-            rng.shuffle(others)
-            return others
+        turned = [truth.replace(sign, other, 1) for sign, other in _OTHER_SIGNS.items() if sign in truth]
+        if turned:
+            rng.shuffle(turned)
+            return turned
         factors = [2, 3, 4, 5]
         rng.shuffle(factors)
         body = truth if re.fullmatch(r"\\?[A-Za-z]+|[π√]\S*", truth) else f"({truth})"
