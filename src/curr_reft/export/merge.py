@@ -78,13 +78,14 @@ def merge(source: RunModel | Adapter, out: Path) -> list[Path]:
 def _of_run(source: RunModel) -> _Whole:
     """A run publishes whole models: what is left to do is the layout and the files of the base."""
     base = base_folder(source.base, source.revision, weights=False)
+    core = _load(source.weights)
     return _Whole(
-        core=_load(source.weights),
+        core=core,
         state=None,
         weights=source.weights,
         base=base,
         pixels=source.pixels,
-        card=export_card(read_run(source.run), source.name),
+        card=export_card(read_run(source.run), source.name, core.config.model_type),
     )
 
 
@@ -100,7 +101,7 @@ def _of_adapter(source: Adapter) -> _Whole:
         weights=base,
         base=base,
         pixels={},
-        card=adapter_card(source.base, source.settings),
+        card=adapter_card(source.base, source.settings, core.config.model_type),
     )
 
 

@@ -62,6 +62,7 @@ def render(files: RunFiles) -> str:
         results=views.result_rows(files),
         headlines=views.headlines(files),
         unfinished=unfinished(files),
+        unchanged=[] if unfinished(files) else files.unchanged.lines(),
         happenings=happenings(files),
         intervals=views.intervals_view(files),
         not_shown=not_shown(files),

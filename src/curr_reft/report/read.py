@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from curr_reft import rounds
 from curr_reft.errors import DataError, UsageError
 from curr_reft.files import read_json, read_jsonl
+from curr_reft.run_history import Unchanged, unchanged_models
 
 MODELS = {  # in the order of the table; the names are those of summary.json
     "base": "Base",
@@ -51,6 +52,7 @@ class RunFiles:
     rounds: list[Improvement] = field(default_factory=list)  # of self-improvement
     predictions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by model, in the order of MODELS
     missing: list[str] = field(default_factory=list)
+    unchanged: Unchanged = field(default_factory=lambda: Unchanged(final="curr_rl"))
 
     @property
     def evaluation(self) -> dict[str, dict[str, Any]]:
@@ -121,6 +123,7 @@ def read_run(path: Path) -> RunFiles:
 
     no_keys: dict[str, Any] = {}
     rows_of: Callable[[Path], list[Any]] = read_jsonl
+    files.unchanged = unchanged_models(path)
     files.summary = optional("summary.json", read_json, {}, dict)
     files.run = optional("run.json", read_json, {}, dict)
     files.recipe = optional("recipe.yaml", lambda file: file.read_text(encoding="utf-8"), "", str)
