@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
+from yaml.reader import ReaderError
 
 from curr_reft.errors import RecipeError
 
@@ -118,7 +119,14 @@ def read(path: Path) -> Source:
 
 def parse(text: str, name: str, places: dict[Key, str] | None = None) -> Any:
     """The data in the YAML ``text``; ``places`` gets ``name:line`` for every key. Raises RecipeError."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise RecipeError(
+            f"{name}{'' if places is None else f':{line}'}: not YAML: it holds the control character "
+            f"{chr(error.character)!r}; remove it"
+        ) from error
     try:
         node = loader.get_single_node()
         return None if node is None else _Builder(loader, name, places).build(node, ())
