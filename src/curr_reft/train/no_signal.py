@@ -29,12 +29,11 @@ class NoSignal:
         }
         for name, is_absent in absent.items():
             self.counts[name] = self.counts[name] + 1 if is_absent else 0
-        name = next((name for name, count in self.counts.items() if count >= UPDATES), None)
-        if name is None:
+        found = [name for name, count in self.counts.items() if count >= UPDATES]
+        if not found:
             return None
         self.reported = True
-        if name == "advantage" and (row["accuracy"] or 0) > 0.5:
-            name = "solved"
+        name = "solved" if found[0] == "advantage" and (row["accuracy"] or 0) > 0.5 else found[0]
         finding, first, second = _CAUSES.get(name, _SOLVED)
         clipped = f" ({row['truncated']:.0%} are clipped)" if name == "format" else ""
         return f"for {UPDATES} updates {finding}{clipped}. Likely causes: {first}; or {second}. See {PAGE}"
