@@ -169,7 +169,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["version"], "unknown command 'version'; did you mean --version?"),
         (["merge-lora"], "did you mean merge?"),
         (["deploy"], "invalid choice: 'deploy' (choose from 'run', "),
-        (["run", "RECIPE", "--dry-run"], "recipe.yaml checks everything and trains nothing"),
+        (["run", "RECIPE", "--dry-run"], "recipe.yaml: it checks everything and trains nothing"),
         (["run", "--dry-run", "RECIPE"], "curr-reft check "),
         (["run", "dmo"], "did you mean demo? shipped are demo, general-points, "),
         (["run", "."], "is a directory, but not of a run"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curr_reft import recipe_source
 from curr_reft.errors import RecipeError
 from curr_reft.recipe import Recipe, dump_recipe, flatten, load_recipe, recipe_sha256
-from curr_reft.recipe_schema import flags, keys, reference
+from curr_reft.recipe_schema import NOT_HERE, OTHER_TOOLS, flags, keys, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -267,3 +267,20 @@ def test_a_section_with_defaults_of_its_own_is_documented_with_them() -> None:
 def test_the_documentation_holds_the_schema() -> None:
     text = (ROOT / "docs" / "recipes.md").read_text()
     assert reference(Recipe) in text, "run: python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt"
+
+
+def test_a_control_character_is_refused_with_its_line(write: Any) -> None:
+    assert "recipe.yaml:2: not YAML: it holds the control character '\\x00'" in refusal(write("name: a\nseed: 0\x00\n"))
+
+
+def test_names_of_other_tools_are_answered_with_keys_that_exist(write: Any) -> None:
+    known = {info.path for info in keys(Recipe)}
+    assert {key for key, _ in OTHER_TOOLS.values()} <= known
+    assert not set(OTHER_TOOLS) & set(NOT_HERE)
+    assert not (set(NOT_HERE) | set(OTHER_TOOLS)) & set(Recipe.model_fields)
+    for name in ("learning_rate", "num_generations", "max_steps", "lora_rank", "output_dir", "report_to", "cutoff_len"):
+        expected = OTHER_TOOLS[name][0] if name in OTHER_TOOLS else NOT_HERE[name]
+        as_flag = refusal(write(MINIMAL), f"--{name.replace('_', '-')}", "1")
+        for text in (refusal(write(MINIMAL + f"{name}: 1\n")), refusal(write(MINIMAL), f"--{name}", "1"), as_flag):
+            assert f"unknown key; {name}" in text.replace("-", "_") or "there is no such key here" in text
+            assert expected in text

@@ -186,7 +186,8 @@ class Trainings:
         finally:
             self.console.close()  # a bar that stays would leave the terminal without its cursor
         if done.record.get("unchanged") and not self.directory.phase_done(f"{run}/{name}"):
-            self.console.say(f"{label}: no checkpoint is better than its start (step 0), which is kept")
+            kept = "no checkpoint is better than its start (step 0), which is kept"
+            self.console.say(f"{label}: {kept if done.record['chosen_step'] == 0 else 'training changed no weight'}")
         self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
         return done
 
