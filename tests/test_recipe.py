@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curr_reft import recipe_source
 from curr_reft.errors import RecipeError
 from curr_reft.recipe import Recipe, dump_recipe, flatten, load_recipe, recipe_sha256
-from curr_reft.recipe_schema import NOT_HERE, OTHER_TOOLS, flags, keys, reference
+from curr_reft.recipe_schema import NOT_HERE, OTHER_TOOLS, flags, keys, other_tools_table, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -277,6 +277,9 @@ def test_names_of_other_tools_are_answered_with_keys_that_exist(write: Any) -> N
     known = {info.path for info in keys(Recipe)}
     assert {key for key, _ in OTHER_TOOLS.values()} <= known
     assert not set(OTHER_TOOLS) & set(NOT_HERE)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    way = "run: python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt docs/troubleshooting.md"
+    assert other_tools_table() in page, way
     assert not (set(NOT_HERE) | set(OTHER_TOOLS)) & set(Recipe.model_fields)
     for name in ("learning_rate", "num_generations", "max_steps", "lora_rank", "output_dir", "report_to", "cutoff_len"):
         expected = OTHER_TOOLS[name][0] if name in OTHER_TOOLS else NOT_HERE[name]

@@ -30,10 +30,10 @@ OTHER_TOOLS = {  # name in TRL, transformers, LLaMA-Factory, ms-swift, verl or E
     "num_generations": ("sampling.group_size", ""),
     "rollout_n": ("sampling.group_size", ""),
     "group_size": ("sampling.group_size", ""),
-    "generation_batch_size": ("rl.prompts_per_step", "counted in prompts, not in completions"),
+    "generation_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
     "per_device_train_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
-    "train_batch_size": ("rl.prompts_per_step", "counted in prompts"),
-    "rollout_batch_size": ("rl.prompts_per_step", "counted in prompts"),
+    "train_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
+    "rollout_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
     "gradient_accumulation_steps": ("rl.micro_batch_tokens", "a step is split by tokens, not by a number of batches"),
     "max_steps": ("curriculum.total_steps", "sft.steps for the SFT baseline"),
     "num_train_epochs": ("curriculum.total_steps", "a training is as long as its updates"),
@@ -153,6 +153,21 @@ def other_tools_name(name: str) -> str | None:
         return None
     key, note = OTHER_TOOLS[plain]
     return f"{name} is {key} here{f' ({note})' if note else ''}"
+
+
+def other_tools_table() -> str:
+    """The names of other tools as Markdown, a row for each of our keys."""
+    rows: dict[str, tuple[list[str], list[str]]] = {}
+    for name, (key, note) in OTHER_TOOLS.items():
+        names, notes = rows.setdefault(f"`{key}`", ([], []))
+        names.append(f"`{name}`")
+        notes.append(note)
+    for name, answer in NOT_HERE.items():
+        rows.setdefault(answer, ([], []))[0].append(f"`{name}`")
+    lines = ["| elsewhere | here | note |", "|---|---|---|"]
+    for here, (names, notes) in rows.items():
+        lines.append(f"| {', '.join(names)} | {here} | {'; '.join(dict.fromkeys(filter(None, notes)))} |")
+    return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Flat:
     words = (
         *("--output", folder / "run", "--model.path", base, "--rl.optimizer.lr", "1e-30"),
         *("--checkpoint.hand_on", "last", "--curriculum.stages", json.dumps(stages), "--curriculum.total_steps", "2"),
-        *("--evaluation.models", "[base, curr_rl]", "--self_improvement", "null"),
+        *("--evaluation.models", "[base, curr_rl]", "--self_improvement", "null", "--questions.style", "short"),
     )
     log = folder / "log"
     assert tiny_run.run(*map(str, words), log=log) == 0, log.read_text()
