@@ -51,7 +51,8 @@ def export_card(files: RunFiles, model: str, kind: str) -> str:
     parts = [
         _front_matter(base, unchanged=files.unchanged.same_as.get(model) == BASE),
         f"# {plain(files.name)}, {plain(label_of(model))}",
-        f"{_origin(files, model, base)} This folder holds {plain(label_of(model))} of the tables below.",
+        f"{_origin(files, model, base)} The weights in this folder are those of {plain(label_of(model))} in the "
+        "tables.",
         _embedded_note(files),
         _use(".", kind),
         *_facts(files),

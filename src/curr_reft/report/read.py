@@ -184,7 +184,7 @@ def _without_places(files: RunFiles) -> RunFiles:
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):
-            text = here.sub(".", value)
+            text = here.sub(lambda _: folder.name, value)
             return shorten(text) if _is_absolute(text) else ABSOLUTE.sub(lambda found: shorten(found[0]), text)
         if isinstance(value, dict):
             return {key: clean(each) for key, each in value.items()}
