@@ -194,6 +194,10 @@ def _without_places(files: RunFiles) -> RunFiles:
     files.missing = [clean(line) for line in files.missing]
     try:
         recipe = recipe_source.parse(files.recipe, "recipe")
+        output = str(as_dict(recipe).get("output", ""))
+        if _is_absolute(output):  # of a run that was moved it is another place than this one
+            recipe = {**recipe, "output": Path(output).name}
+            files.recipe = recipe_source.write(recipe)
     except RecipeError:
         files.recipe = clean(files.recipe)
     else:
