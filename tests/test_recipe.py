@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from curr_reft import recipe_source
 from curr_reft.errors import RecipeError
 from curr_reft.recipe import Recipe, dump_recipe, flatten, load_recipe, recipe_sha256
-from curr_reft.recipe_schema import flags, keys, reference
+from curr_reft.recipe_schema import NOT_HERE, OTHER_TOOLS, flags, keys, other_tools_table, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -327,3 +327,19 @@ def test_code_that_changes_the_working_directory_moves_no_path(
     assert recipe.difficulty is not None
     assert recipe.difficulty.cache == str(tmp_path / "rates.sqlite")
     assert load_recipe(write(), ["--model.path", "Qwen/Qwen2.5-VL-3B-Instruct"]).model.path.startswith("Qwen/")
+
+
+def test_names_of_other_tools_are_answered_with_keys_that_exist(write: Any) -> None:
+    known = {info.path for info in keys(Recipe)}
+    assert {key for key, _ in OTHER_TOOLS.values()} <= known
+    assert not set(OTHER_TOOLS) & set(NOT_HERE)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    way = "run: python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt docs/troubleshooting.md"
+    assert other_tools_table() in page, way
+    assert not (set(NOT_HERE) | set(OTHER_TOOLS)) & set(Recipe.model_fields)
+    for name in ("learning_rate", "num_generations", "max_steps", "lora_rank", "output_dir", "report_to", "cutoff_len"):
+        expected = OTHER_TOOLS[name][0] if name in OTHER_TOOLS else NOT_HERE[name]
+        as_flag = refusal(write(MINIMAL), f"--{name.replace('_', '-')}", "1")
+        for text in (refusal(write(MINIMAL + f"{name}: 1\n")), refusal(write(MINIMAL), f"--{name}", "1"), as_flag):
+            assert f"unknown key; {name}" in text.replace("-", "_") or "there is no such key here" in text
+            assert expected in text

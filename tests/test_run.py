@@ -56,7 +56,7 @@ def test_the_summary_has_the_promised_shape(finished: Any) -> None:
     summary = read(finished.path / "summary.json")
     assert set(summary) == {
         "seconds", "model", "seed", "stages", "stages_left_out", "self_improvement", "rounds", "evaluation", "general",
-        "differences",
+        "differences", "same_as",
     }  # fmt: skip
     assert summary["seconds"] > 0
     assert (summary["model"], summary["seed"], summary["stages_left_out"]) == ("embedded", 0, [])

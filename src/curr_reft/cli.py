@@ -20,6 +20,26 @@ from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereE
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
 
+OTHER_COMMANDS = {  # of TRL, LLaMA-Factory, ms-swift and of habit -> ours
+    "train": "run",
+    "grpo": "run",
+    "rlhf": "run",
+    "start": "run",
+    "resume": "run RUN_DIR --resume",
+    "version": "--version",
+    "help": "--help",
+    "evaluate": "eval",
+    "test": "eval",
+    "validate": "check",
+    "dry-run": "check",
+    "export": "merge",
+    "merge-lora": "merge",
+    "upload": "push",
+    "new": "init",
+    "create": "init",
+    "list": "run --help",
+}
+
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 OTHER_PROBLEMS_SHOWN = 9
 
@@ -125,8 +145,9 @@ def _dispatch(words: list[str]) -> int:
     command = max(named, key=lambda each: len(each.words), default=None)
     if command is None and words:
         near = difflib.get_close_matches(words[0], {each.words[0] for each in COMMANDS}, 1, 0.6)
-        if near and near[0] != words[0]:
-            top.error(f"{words[0]!r} is no command; did you mean {near[0]}?")
+        meant = OTHER_COMMANDS.get(words[0]) or (near[0] if near else words[0])
+        if meant != words[0]:
+            top.error(f"unknown command {words[0]!r}; did you mean {meant}?")
     overrides: list[str] = []
     if command is not None:
         own = words[len(command.words) :]

@@ -290,7 +290,8 @@ def _rule(error: Any, key: Key, value: Any) -> str:
     if error["type"] == "missing":
         return "is required"
     if error["type"] in _SHAPES:
-        return _SHAPES[error["type"]]
+        named = key == ("model",) and isinstance(value, str)
+        return _SHAPES[error["type"]] + (f"; a model is named by its key path: --model.path {value}" if named else "")
     text: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "literal_error" and isinstance(value, str):
         allowed = [part.strip("' ") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
+from yaml.reader import ReaderError
 
 from curr_reft.errors import RecipeError
 
 Key: TypeAlias = tuple[str | int, ...]
 
 SHIPPED = "share/curr-reft/recipes"  # below sys.prefix, where a wheel puts them (pyproject.toml)
+
+RUN_STATE, RUN_RECIPE = "run.json", "recipe.yaml"  # of a run directory; run_record.py is above this module
 
 _MAX_NODES = 100_000  # of a recipe with its anchors expanded
 _MAX_DEPTH = 100  # of sections and lists inside one another; the schema needs about ten
@@ -137,11 +140,43 @@ def read(path: Path) -> Source:
     return source
 
 
+def find(name: str) -> Path:
+    """The recipe that ``name`` means: a file, the recipe of a run directory, or a shipped recipe by its bare name.
+
+    Raises RecipeError with the names of the shipped ones.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if (path / RUN_STATE).is_file() and (path / RUN_RECIPE).is_file():
+        return path / RUN_RECIPE
+    known = shipped()
+    if name in known:
+        return known[name]
+    if path.is_dir():
+        raise RecipeError(f"{path} is a directory, but not of a run; give a recipe file (.yaml) or a run directory")
+    if path.name != name or path.suffix in (".yaml", ".yml"):
+        return path
+    near = difflib.get_close_matches(name, known, 1, 0.6)
+    raise RecipeError(
+        f"recipe {name} does not exist, and no shipped recipe has this name; "
+        + (f"did you mean {near[0]}? " if near else "")
+        + f"shipped are {', '.join(known) or 'none'}"
+    )
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of the recipes of the checkout, or of those that were installed with the package."""
+    folders = (Path(__file__).parents[2] / "recipes", Path(sys.prefix) / SHIPPED)
+    folder = next((each for each in folders if each.is_dir()), folders[-1])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def parse(text: str, name: str, places: dict[Key, str] | None = None) -> Any:
     """The data in the YAML ``text``; ``places`` gets ``name:line`` for every key. Raises RecipeError."""
     try:
         loader = _Loader(text)
-    except yaml.reader.ReaderError as error:
+    except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         where = f"{name}:{line}" if places is not None else name
         raise RecipeError(f"{where}: not YAML: U+{error.character:04X} is a control character; remove it") from error

@@ -61,6 +61,7 @@ from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
 from curr_reft.run_dir import RunDir
+from curr_reft.run_history import unchanged_models
 from curr_reft.run_record import LAST_PHASE
 from curr_reft.train.publish import Published
 from curr_reft.trainings import Trainings
@@ -360,6 +361,7 @@ class Run:
 
     def _finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
         _copy_model(last.model, self.folder / "model")
+        unchanged = unchanged_models(self.folder)
         summary = summarise(
             seconds=self.elapsed(),
             model=self.recipe.model.path,
@@ -370,6 +372,7 @@ class Run:
             evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models} | self.evaluation,
             general={name: self.general[name] for name in self.recipe.evaluation.models if self.general} | self.general,
             differences=differences(self.folder / "eval", list(self.evaluation), self.recipe.evaluation.bootstrap),
+            same_as=unchanged.same_as,
         )
         write_json(self.folder / "summary.json", summary)
         self.directory.set_state("done")  # before the report, which says it
@@ -379,6 +382,8 @@ class Run:
         lines = table(summary["evaluation"]) + (general_table(summary["general"]) if summary["general"] else [])
         for line in lines:
             self.console.terminal.print(line, markup=False, soft_wrap=True)
+        for line in unchanged.lines():
+            self.console.say(line)
         self.console.say(f"report: {report}")
         return report
 

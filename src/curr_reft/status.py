@@ -18,7 +18,7 @@ from curr_reft.errors import RecipeError, UsageError
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.planned import planned_phases
 from curr_reft.recipe import Recipe, load_recipe
-from curr_reft.run_history import Changed, Faults, extensions, faults_of, surroundings
+from curr_reft.run_history import Changed, Faults, extensions, faults_of, surroundings, unchanged_models
 from curr_reft.run_lock import is_copied
 from curr_reft.run_plan import Training, plan, with_speed
 from curr_reft.run_record import LAST_PHASE, LOCK, METRICS, RECIPE, STATE, alone_of
@@ -57,6 +57,7 @@ class Status:
     resumed: int
     extended: list[Changed]  # budgets that grew when it was resumed
     resumed_with: list[Changed]  # other versions, or another number of processes
+    unchanged: tuple[str, ...]  # sentences on models of a finished run that are the base, or another model
     faults: Faults
 
 
@@ -89,6 +90,7 @@ def read_status(path: Path) -> Status:
         resumed=len(run["resumed"]),
         extended=extensions(run),
         resumed_with=surroundings(run),
+        unchanged=tuple(unchanged_models(path).lines()) if run["state"] == "done" and alone is None else (),
         faults=faults_of(steps, read_json(card) if (card := path / "data" / "card.json").is_file() else None),
     )
 

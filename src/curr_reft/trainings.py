@@ -29,6 +29,7 @@ from curr_reft.seeding import derive_seed
 from curr_reft.train.config import HandOn, OptimizerConfig, SftConfig
 from curr_reft.train.grpo import GrpoObjective
 from curr_reft.train.loop import Gate, Journal, Validation
+from curr_reft.train.no_signal import NoSignal
 from curr_reft.train.objective import Objective
 from curr_reft.train.publish import Published
 from curr_reft.train.sft import SftExample, SftObjective, hold_out
@@ -150,10 +151,16 @@ class Trainings:
             for question in first_of_each_task(self.prepared.of("validation", form), recipe.curriculum.validation_items)
         ]
 
+        no_signal = NoSignal()
+        label = run if run == name else f"{run} {name}"
+
         def log(row: Mapping[str, Any]) -> None:
             full = {"run": run, "stage": name, "form": "+".join(forms), **row}
             self.directory.append_metrics([full])
             self.console.row(full)
+            message = no_signal.update(full)
+            if message is not None:
+                self.console.say(f"warning: {label} step {full['step']}: {message}")
 
         training = Training(
             folder=folder,
@@ -178,6 +185,9 @@ class Trainings:
             done = run_training(training)
         finally:
             self.console.close()  # a bar that stays would leave the terminal without its cursor
+        if done.record.get("unchanged") and not self.directory.phase_done(f"{run}/{name}"):
+            kept = "no checkpoint is better than its start (step 0), which is kept"
+            self.console.say(f"{label}: {kept if done.record['chosen_step'] == 0 else 'training changed no weight'}")
         self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
         return done
 

@@ -312,8 +312,10 @@ def test_the_summary_takes_the_chosen_validation() -> None:
         evaluation={},
         general={},
         differences={},
+        same_as={"curr_rl": "base"},
     )
     assert (whole["seconds"], whole["self_improvement"], whole["stages_left_out"]) == (1.3, None, ["a"])
+    assert whole["same_as"] == {"curr_rl": "base"}
 
 
 def test_the_table_has_a_place_for_what_is_missing() -> None:

@@ -23,7 +23,7 @@ from curr_reft.train.config import CheckpointConfig, OptimizerConfig
 from curr_reft.train.loop import Gate, Journal, Plan, Progress, Validation, restore_best, train_loop
 from curr_reft.train.master_weights import MasterWeights
 from curr_reft.train.objective import Objective
-from curr_reft.train.publish import Published, publish, read_published, weights_hash
+from curr_reft.train.publish import Published, publish, read_published, same_weights, weights_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def run_training(training: Training) -> Published:
             start_sha256=training.start.sha256,
         ),
     )
-    record = {
+    record: dict[str, Any] = {
         **training.record,
         "steps": progress.step,
         "budget": training.budget,
@@ -127,6 +127,7 @@ def run_training(training: Training) -> Published:
 
     def save(path: Path) -> None:
         save_policy(policy if policy.sharding is None else _best(training, progress), path)
+        record["unchanged"] = progress.best_step == 0 or same_weights(path, Path(training.start.path))
 
     training.journal.sync()  # which also asks whether the run directory is still this run's
 

@@ -32,8 +32,9 @@ def summarise(
     evaluation: Mapping[str, Any],
     general: Mapping[str, Any],
     differences: Mapping[str, Any],
+    same_as: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The whole summary. ``stages`` are manifests.
+    """The whole summary. ``stages`` are manifests; ``same_as`` names the models that have the weights of another.
 
     A round of self-improvement is the manifest of the stage it began with (None: the first goes on from the curriculum)
     and its account; that of the first stands alone too. ``general``: the scores on the general pool by model, empty for
@@ -55,6 +56,7 @@ def summarise(
         "evaluation": dict(evaluation),
         "general": dict(general),
         "differences": dict(differences),
+        "same_as": dict(same_as),
     }
 
 

@@ -8,6 +8,7 @@ from curr_reft import rounds
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import load_recipe
+from curr_reft.run_history import BASE, unchanged_models
 from curr_reft.run_record import RECIPE, STATE
 from curr_reft.train.publish import read_published
 
@@ -27,6 +28,11 @@ class RunModel:
     base: str  # folder or hub name
     revision: str | None
     pixels: dict[str, int] = field(default_factory=dict)  # bounds that the recipe set on images
+
+    @property
+    def is_base(self) -> bool:
+        """Whether no training improved on the base, so that its weights are those of this model."""
+        return unchanged_models(self.run).same_as.get(self.name) == BASE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import safe_open
 
 from curr_reft.errors import CheckpointError
 from curr_reft.files import (
@@ -45,6 +49,23 @@ def weights_hash(model: Path) -> str:
     if not files:
         raise CheckpointError(f"{model} holds no safetensors file")
     return _hash_of_hashes({name: sha256_file(model / name) for name in files})
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether two model folders hold equal tensors under equal names, compared in float32: a base in bfloat16 and its
+    copy in float32 are equal. A tensor that only one of them holds (a tied output layer) is passed over."""
+    with ExitStack() as stack:
+        one, other = _open_tensors(first, stack), _open_tensors(second, stack)
+        shared = one.keys() & other.keys()
+        return bool(shared) and all(
+            torch.equal(one[name].get_tensor(name).float(), other[name].get_tensor(name).float()) for name in shared
+        )
+
+
+def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:
+    """Tensor name -> the open file that holds it."""
+    files = [stack.enter_context(safe_open(path, "pt")) for path in sorted(folder.glob("*.safetensors"))]
+    return {name: file for file in files for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
 
 
 def publish(
