@@ -13,6 +13,7 @@ from pathlib import Path
 from curr_reft.checks import memory
 from curr_reft.checks.check import Report, examine
 from curr_reft.checks.few import few_items
+from curr_reft.data.opening import refuse_address
 from curr_reft.errors import UsageError
 from curr_reft.files import human_size, write_atomic
 from curr_reft.init import layout, rows
@@ -51,7 +52,9 @@ class Wanted:
 
 def init(wanted: Wanted, choices: Choices) -> Path:
     """Writes the recipe and prints what was chosen. Returns its path. Raises UsageError."""
-    path = Path(choices.need("--data", wanted.data, "file or folder with rows")).expanduser()
+    given = choices.need("--data", wanted.data, "file or folder with rows")
+    refuse_address(given)
+    path = Path(given).expanduser()
     if not path.exists():
         raise UsageError(f"--data {path} does not exist")
     out = wanted.out or Path(f"{_name(path.stem)}.yaml")

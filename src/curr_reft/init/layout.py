@@ -2,15 +2,18 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curr_reft.data.loaders import COLUMNS, LOADERS, LoaderEntry, auto, imagefolder, nearest, parquet, table
+from curr_reft.data.loaders import COLUMNS, LOADERS, LoaderEntry, arrow, auto, imagefolder, nearest, parquet, table
 from curr_reft.data.loaders.by_keys import STYLES
+from curr_reft.data.opening import data_suffix, excel_delimiter, open_data
 from curr_reft.data.rows import Row, rows_of
 from curr_reft.data.styles import read_fields
-from curr_reft.errors import DataError, UsageError
+from curr_reft.errors import UsageError
 from curr_reft.init.choices import Choices
 
 LOOKED_AT = 50  # rows whose keys and cells are looked at
@@ -35,19 +38,14 @@ def find_format(path: Path, given: str | None, choices: Choices) -> str:
         if given not in LOADERS:
             raise UsageError(f"--format {given!r} is no format; {nearest(given, LOADERS)}")
         return choices.note("format", given, "--format says so")
-    if path.is_dir() and (path / "Annotations").is_dir() and (path / "ImageSets").is_dir():
-        return choices.note("format", "voc", "the folder holds Annotations and ImageSets")
-    if path.suffix.lower() == ".json" and _is_instances(path):
-        return choices.note(
-            "format", "coco", "the file holds images, annotations and categories", "refcoco, for expressions"
-        )
     try:
         name = auto.layout(LoaderEntry(path=path, name=path.name))
-    except DataError as error:
+    except auto.UnclearFormatError as error:
         return _asked(choices, error.reason)
     if name is not None:
-        why = {"table": "the suffix", "parquet": "the suffix, or what the folder holds"}
-        return choices.note("format", name, why.get(name, "the folder holds pictures"))
+        why = {"table": "the suffix", "imagefolder": "the folder holds pictures"}
+        instead = "refcoco, for expressions" if name == "coco" else ""
+        return choices.note("format", name, why.get(name, f"what is there is {LOADERS[name].about}"), instead)
     return _by_keys(path, choices)
 
 
@@ -69,32 +67,17 @@ def _asked(choices: Choices, unclear: str) -> str:
     return choices.note("format", name, "asked")
 
 
-def _is_instances(path: Path) -> bool:
-    """Whether the file holds the three lists of a COCO file; they may stand anywhere in it."""
-    wanted = {b'"images"', b'"annotations"', b'"categories"'}
-    tail = b""
-    with path.open("rb") as file:
-        if file.read(1024).lstrip()[:1] != b"{":
-            return False
-        file.seek(0)
-        while wanted and (chunk := file.read(1 << 20)):
-            text = tail + chunk
-            wanted = {word for word in wanted if word not in text}
-            tail = chunk[-32:]
-    return not wanted
-
-
 def find_columns(
     path: Path, name: str, given: Mapping[str, str], options: Mapping[str, str], choices: Choices
 ) -> dict[str, str]:
     """Our name -> the column, for what is not called so already. Raises UsageError where answers or questions are not
     found."""
-    stored = _stored(path, name, given)
+    stored = _stored(path, name, options)
     if stored is None:
         return dict(given)
     cells = [row.fields for row in stored]
     header = list(dict.fromkeys(key for row in cells for key in row))
-    if name == "parquet" and not given and any(_read_by_its_keys(row, path) for row in stored):
+    if name in ("parquet", "arrow") and not given and any(_read_by_its_keys(row, path) for row in stored):
         return {}
     found = dict(given)
     why = dict.fromkeys(given, "--column says so")
@@ -112,7 +95,7 @@ def find_columns(
         column = choices.pick("--column answer=NAME", free, "column with the answers", unclear=_no("answers", header))
         found["answer"], why["answer"] = column, "asked"
         free.remove(column)
-    if "question" not in found and "question" not in options and name in ("table", "parquet"):
+    if "question" not in found and "question" not in options and name in ("table", "parquet", "arrow"):
         flags = '--column question=NAME, or --option "question=..." for one question of all rows'
         column = choices.pick(flags, free, "column with the questions", unclear=_no("questions", header))
         found["question"], why["question"] = column, "asked"
@@ -158,7 +141,7 @@ def _pictures(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     return None
 
 
-def _stored(path: Path, name: str, given: Mapping[str, str]) -> list[Row] | None:
+def _stored(path: Path, name: str, options: Mapping[str, str]) -> list[Row] | None:
     """The first rows as the file holds them; None for a format whose columns have fixed names."""
     entry = LoaderEntry(path=path, name=path.name)
     if name == "imagefolder":
@@ -168,13 +151,16 @@ def _stored(path: Path, name: str, given: Mapping[str, str]) -> list[Row] | None
         path = metadata[0]
         entry = LoaderEntry(path=path, name=path.name)
         name = "parquet" if path.suffix == ".parquet" else "table"
-    if name == "parquet":
-        return list(islice(parquet.stored_rows(entry), LOOKED_AT))
+    if name in ("parquet", "arrow"):
+        reader = arrow if name == "arrow" else parquet
+        return list(islice(reader.stored_rows(replace(entry, options=options)), LOOKED_AT))
     if name != "table":
         return None
-    if path.suffix.lower() in table.SUFFIXES:
-        with path.open("r", encoding="utf-8-sig", errors="replace", newline="") as file:
+    if data_suffix(path) in table.SUFFIXES:
+        with open_data(path, path.name) as stored, TextIOWrapper(stored, "utf-8", errors="replace", newline="") as file:
             first = file.readline()
+            if excel_delimiter(first):
+                first = file.readline()
             delimiter = max(table.DELIMITERS.values(), key=first.count)
             header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
             body = islice(csv.reader(file, delimiter=delimiter), LOOKED_AT)

@@ -20,19 +20,19 @@ from typing import Any, BinaryIO
 
 from curr_reft.data.loaders import COLUMNS, LoaderEntry, nearest
 from curr_reft.data.loaders.json_rows import converted, converted_rows
+from curr_reft.data.opening import data_suffix, excel_delimiter, open_data
 from curr_reft.data.rows import BadRow, Row, RowOrBad
 from curr_reft.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 _LISTS = ("image", "distractors")  # what a cell may hold a JSON list of; answers are read by their task
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTED = re.compile(r'"[^"]*"?')
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that cannot be read, a column it does not have and broken quoting."""
-    if entry.path.suffix.lower() not in SUFFIXES:
+    if data_suffix(entry.path) not in SUFFIXES:
         return converted_rows(entry, convert)
     return _csv_rows(entry)
 
@@ -59,18 +59,20 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
 def _csv_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     name, start = entry.name, 1
     try:
-        with entry.path.open("rb") as file:
+        with open_data(entry.path, name) as file:
             lines = _lines(file, entry)
             first = next(lines, "")
-            reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(first, entry), strict=True)
+            named = excel_delimiter(first)  # Excel's sep=; before the header
+            if named:
+                first = next(lines, "")
+            delimiter = named or _delimiter(first, entry)
+            reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = _header(reader, entry)
             start = reader.line_num + 1
             for cells in reader:
                 if cells:  # an empty line is no row
                     yield _row(header, cells, start, entry)
                 start = reader.line_num + 1
-    except OSError as error:
-        raise DataError(name, f"cannot be read: {error.strerror} ({entry.path})") from error
     except csv.Error as error:
         raise DataError(f"{name}:{start}", f"the row that begins here is broken: {error}; check its quotes") from error
 
@@ -84,7 +86,7 @@ def _lines(file: BinaryIO, entry: LoaderEntry) -> Iterator[str]:
         raise DataError(entry.name, f"option encoding: {encoding!r} is not known; utf-8, cp1252, ...") from error
     for number, line in enumerate(file, start=1):
         try:
-            yield (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).decode(encoding)
+            yield line.decode(encoding)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{entry.name}:{number}",
@@ -98,7 +100,7 @@ def _delimiter(header: str, entry: LoaderEntry) -> str:
         if name not in DELIMITERS:
             raise DataError(entry.name, f"option delimiter: {name!r} is not known; {nearest(name, DELIMITERS)}")
         return DELIMITERS[name]
-    if entry.path.suffix.lower() == ".tsv":
+    if data_suffix(entry.path) == ".tsv":
         return DELIMITERS["tab"]
     bare = _QUOTED.sub("", header)
     return max(DELIMITERS.values(), key=bare.count)  # of equal ones the first: a table of one column needs none
