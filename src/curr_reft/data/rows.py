@@ -98,6 +98,8 @@ def composition(path: Path, name: str, key: str) -> list[tuple[str, str]]:
         mark = getattr(error, "problem_mark", None)
         raise DataError(f"{name}:{mark.line + 1}" if mark else name, f"not YAML: {error}") from error
     entries = content.get(key) if isinstance(content, dict) else None
+    if not entries and isinstance(content, dict) and "names" in content:
+        raise DataError(name, "describes a YOLO data set; give its folder, with format: yolo")
     if not isinstance(entries, list) or not entries:
         raise DataError(name, f"must hold a list {key} of entries with json_path and sampling_strategy")
     found = []

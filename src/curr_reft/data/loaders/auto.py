@@ -58,7 +58,7 @@ def layout(entry: LoaderEntry) -> str | None:
             return "cvat"
         raise DataError(entry.name, "is the XML of one picture; give its folder, and all of them are read")
     if suffix in (".yaml", ".yml"):
-        raise DataError(entry.name, "describes data and is none; give the folder of a YOLO data set")
+        raise DataError(entry.name, "holds no rows; of a YOLO data set, give the folder")
     if suffix == ".json" and (name := _json(entry)):
         return name
     return "table" if entry.columns else None
