@@ -285,10 +285,10 @@ def roboflow_csv(folder: Path, pictures: Sequence[Drawn]) -> dict[str, Any]:
     return {"path": "ds/train"}
 
 
-def voc_xml(picture: Drawn, filename: str | None = None, first: int = 0) -> str:
+def voc_xml(picture: Drawn, filename: str | None = None) -> str:
     objects = "".join(
         f"<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult><bndbox>"
-        f"<xmin>{x1 + first}</xmin><ymin>{y1 + first}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
         for name, (x1, y1, x2, y2) in picture.things
     )
     width, height = picture.size
@@ -322,11 +322,11 @@ def labelimg_siblings(folder: Path, pictures: Sequence[Drawn]) -> dict[str, Any]
 
 
 def voc_cvat(folder: Path, pictures: Sequence[Drawn]) -> dict[str, Any]:
-    """The layout of Pascal VOC with classes of a project's own, in labelmap.txt. CVAT counts pixels from 1 there."""
+    """The layout of Pascal VOC with classes of a project's own, in labelmap.txt."""
     home = folder / "ds"
     for picture in pictures:
         picture.save(home / "JPEGImages" / picture.name)
-        write((home / "Annotations" / picture.name).with_suffix(".xml"), voc_xml(picture, first=1))
+        write((home / "Annotations" / picture.name).with_suffix(".xml"), voc_xml(picture))
     write(
         home / "labelmap.txt",
         "# label:color_rgb:parts:actions\nbackground:0,0,0::\n" + "".join(f"{name}:1,2,3::\n" for name in NAMES),

@@ -5,6 +5,7 @@ elements are classes of the whole picture. CVAT for video is refused: it holds t
 CVAT's exports in the formats of COCO, YOLO and Pascal VOC are read by ``coco``, ``yolo`` and ``voc``.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -82,10 +83,11 @@ def _elements(path: Path, name: str, tag: str) -> Iterator[ElementTree.Element]:
 
 
 def _read(path: Path, name: str, files: PictureFiles) -> Iterator[PictureOrBad]:
-    met = False
+    met: Counter[str | None] = Counter()  # the export of a project counts the images of each of its tasks
     for element in _elements(path, name, "image"):
-        met = True
-        source = f"{name}:image {element.get('id')}"
+        number = element.get("id")
+        met[number] += 1
+        source = f"{name}:image {number}" + (f"#{met[number]}" if met[number] > 1 else "")
         try:
             yield _picture(element, source, files)
         except ValueError as error:

@@ -3,7 +3,8 @@ are all the X.
 
 Layout of ``VOCdevkit/VOC2007`` and of every other year: ``ImageSets/Main/SPLIT.txt`` names the pictures of a split,
 ``Annotations/NAME.xml`` holds their objects, ``JPEGImages/NAME.jpg`` is the picture. Boxes count pixels from 1 and hold
-their last pixel, so ``xmin 1, xmax 500`` is the whole of a picture of 500 pixels; ours is ``[0, 500)``.
+their last pixel, so ``xmin 1, xmax 500`` is the whole of a picture of 500 pixels; ours is ``[0, 500)``. CVAT writes this
+layout with ``labelmap.txt`` and counts from 0.
 """
 
 import io
@@ -31,6 +32,9 @@ FAMILIES = (
 SPOKEN = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 """Names that the files write in one word: a model writes two, and names are compared word by word."""
 
+LABELS = "labelmap.txt"
+"""The labels of a project of CVAT, ``name:colour:parts:actions``. Its boxes count pixels from 0."""
+
 LARGEST = 1_000_000  # bytes of an annotation; the published ones have a few thousand
 
 
@@ -51,10 +55,11 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     keep = option(entry, "difficult", ("skip", "keep"), "skip") == "keep"
     listed = option(entry, "categories", LISTED, "listed") == "listed"
     families = _families(entry)
+    first = 0 if (entry.path / LABELS).is_file() else 1
     for line, name in enumerate(_names(entry, split), start=1):
         source = f"{entry.name}/Annotations/{name}.xml"
         try:
-            annotation = read_annotation(entry.path / "Annotations" / f"{name}.xml")
+            annotation = read_annotation(entry.path / "Annotations" / f"{name}.xml", first)
             _check_classes(annotation.things, families)
         except ValueError as error:
             yield BadRow(source, str(error))
@@ -153,7 +158,7 @@ def _families(entry: LoaderEntry) -> tuple[tuple[str, ...], ...]:
     given = entry.options.get("classes")
     if given is not None:
         return (tuple(name.strip() for name in given.split(",")),)
-    labels = entry.path / "labelmap.txt"  # CVAT writes the labels of its project so, a line a label: name:colour:...
+    labels = entry.path / LABELS
     if labels.is_file():
         names = [line.split(":")[0].strip() for line in labels.read_text(encoding="utf-8-sig").splitlines()]
         return (tuple(name for name in names if name and not name.startswith("#") and name != "background"),)
