@@ -197,6 +197,11 @@ def changed(task: dict[str, Any], **value: Any) -> dict[str, Any]:
         ({"rectanglelabels": []}, "result 1 (rectanglelabels) has no label"),
         ({"type": "brushlabels"}, "result 1 is of type brushlabels, which is no box"),
         ({"type": "rectangle"}, "result 1 is of type rectangle, which is no box"),
+        ({"rotation": "left"}, "rotation of cat must be a number"),
+        (
+            {"type": "polygonlabels", "polygonlabels": ["cat"], "points": [1, 2]},
+            "points must be pairs of numbers, not 1",
+        ),
         ({"image_rotation": 90}, "its picture was turned by 90 degrees in Label Studio"),
         ({"original_width": 640}, "regions are of pictures of two sizes"),
         ({"original_width": None}, "original_width must be a whole number"),
@@ -384,6 +389,8 @@ def test_labelimg_difficult_stale_names_and_bad_files(tmp_path: Path) -> None:
     assert len(items(tmp_path, keep)) == 2
     xml.write_text(whole.replace("a.png", "IMG_001.png"))  # renamed since, both files together
     assert len(items(tmp_path, entry)) == 2
+    xml.write_text(whole.replace("<width>100</width><height>80", "<width>0</width><height>0"))
+    assert len(items(tmp_path, entry)) == 2  # a tool that did not open the picture
     xml.write_text(whole.replace("<xmax>40", "<xmax>4"))
     assert "is inverted" in refused(tmp_path, entry)["ds/a.xml"]
     xml.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
@@ -397,6 +404,7 @@ def test_labelimg_difficult_stale_names_and_bad_files(tmp_path: Path) -> None:
         (("100,80,dog", "90,80,dog"), ":3", "gives its picture the size (90, 80)"),
         (("cat,10", "cat,90"), ":2", "is empty or inverted"),
         (("xmin", "left"), ":1", "has no column xmin"),
+        (("a.png,100,80,cat", ",100,80,cat"), ":2", "filename is empty"),
     ],
 )
 def test_roboflow_tables_that_are_broken(tmp_path: Path, change: tuple[str, str], source: str, reason: str) -> None:
@@ -414,6 +422,12 @@ def test_folders_of_splits_name_them(tmp_path: Path) -> None:
     tools.roboflow_csv(tmp_path, ONE)
     (said,) = refused(tmp_path, {"path": "ds"}).values()
     assert said == "holds the splits train; name one: ds/train"
+    tools.yolo(tmp_path / "other", drawn_pictures(2))
+    (said,) = refused(tmp_path, {"path": "other/ds/images/train"}).values()
+    assert "holds the pictures of a YOLO data set; give the folder that holds its labels too: " in said
+    write(tmp_path / "classes/_classes.csv", "filename, cat, dog\na.png, 1, 0\n")
+    (said,) = refused(tmp_path, {"path": "classes"}).values()
+    assert "Roboflow's table of a column a class, which is not read; export folders of classes" in said
     (tmp_path / "VOCdevkit/VOC2012/Annotations").mkdir(parents=True)
     (tmp_path / "VOCdevkit/VOC2012/ImageSets").mkdir(parents=True)
     (said,) = refused(tmp_path, {"path": "VOCdevkit"}).values()

@@ -129,6 +129,15 @@ def _folder(entry: LoaderEntry) -> str:
             return "labelimg"
         if any(labelme.is_labelme(path) for path in islice(folder.rglob("*.json"), 3)):
             return "labelme"
+    if (folder / "_classes.csv").is_file():
+        raise DataError(
+            entry.name,
+            "holds _classes.csv, Roboflow's table of a column a class, which is not read; export folders of classes",
+        )
+    above = next((each for each in folder.parents[:2] if "images" in folder.relative_to(each).parts), None)
+    if above is not None and yolo.is_yolo(above):
+        reason = "holds the pictures of a YOLO data set; give the folder that holds its labels too"
+        raise DataError(entry.name, f"{reason}: {above}")
     found = set()
     for path in folder.rglob("*"):
         if path.name in imagefolder.METADATA or path.suffix.lower() in imagefolder.SUFFIXES:

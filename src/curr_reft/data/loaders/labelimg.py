@@ -44,6 +44,7 @@ def _read(entry: LoaderEntry, keep: bool) -> Iterator[PictureOrBad]:
                 for thing in annotation.things
             ]
             image = files.find(annotation.filename or path.stem, folder, path.stem)
-            yield AnnotatedPicture(source=source, image=image, things=things, size=annotation.size)
+            size = annotation.size if all(annotation.size) else None  # 0x0: a tool that did not open the picture
+            yield AnnotatedPicture(source=source, image=image, things=things, size=size)
         except ValueError as error:
             yield BadRow(source, str(error))

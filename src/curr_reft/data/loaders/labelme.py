@@ -86,17 +86,11 @@ def _box(shape: Mapping[str, Any]) -> list[float]:
     kind, points = shape.get("shape_type") or "polygon", get(shape, "points", list)
     if kind not in _SHAPES:
         raise ValueError(f"shape_type {kind!r} is no box; read are {', '.join(_SHAPES)}; remove it or draw it again")
-    for point in points:
-        if not (
-            isinstance(point, list)
-            and len(point) == 2
-            and all(isinstance(side, int | float) and math.isfinite(side) for side in point)
-        ):
-            raise ValueError(f"points must be pairs of numbers, not {str(point)[:60]}")
+    box = outline(points)
     if kind == "circle":
         if len(points) != 2:
             raise ValueError(f"a circle has two points, its centre and one of its edge, not {len(points)}")
         (x, y), edge = points
         radius = math.dist((x, y), edge)
         return [x - radius, y - radius, x + radius, y + radius]
-    return outline(points)
+    return box

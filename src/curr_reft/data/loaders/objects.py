@@ -6,6 +6,7 @@ Classification: all categories of a picture, or its own tags where the file has 
 cannot be read is a bad row: nobody can say what it shows one of.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -150,8 +151,16 @@ def which_categories(names: Sequence[str]) -> str:
 
 
 def outline(points: Iterable[Sequence[float]]) -> list[float]:
-    """The upright box around points. Raises ValueError for less than two."""
-    pairs = [(float(x), float(y)) for x, y in points]
+    """The upright box around points. Raises ValueError for less than two, and for what is no point."""
+    pairs = []
+    for point in points:
+        try:
+            x, y = map(float, point)
+        except (TypeError, ValueError):
+            raise ValueError(f"points must be pairs of numbers, not {str(point)[:60]}") from None
+        pairs.append((x, y))
+    if not all(math.isfinite(side) for pair in pairs for side in pair):
+        raise ValueError("points must be finite numbers")
     if len(pairs) < 2:
         raise ValueError(f"has {len(pairs)} points; a box needs two")
     xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
@@ -160,10 +169,12 @@ def outline(points: Iterable[Sequence[float]]) -> list[float]:
 
 def no_rotation(value: Any, name: str) -> None:
     """Raises ValueError for a rotated rectangle: the upright box around it is larger than the object."""
-    if value not in (None, "", 0) and float(value) % 360 != 0:
-        raise ValueError(
-            f"the box of {name} is rotated by {float(value):g} degrees; boxes are upright: draw it again so"
-        )
+    try:
+        degrees = float(value or 0)
+    except (TypeError, ValueError):
+        raise ValueError(f"rotation of {name} must be a number, not {value!r}") from None
+    if degrees % 360 != 0:
+        raise ValueError(f"the box of {name} is rotated by {degrees:g} degrees; boxes are upright: draw it again so")
 
 
 def _check(picture: AnnotatedPicture) -> None:

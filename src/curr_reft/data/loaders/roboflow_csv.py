@@ -48,7 +48,7 @@ def _read(path: Path, name: str, files: PictureFiles) -> Iterator[PictureOrBad]:
             reader.fieldnames = header
             for fields in reader:
                 line = reader.line_num
-                gathered = pictures.setdefault(str(fields["filename"]).strip(), _Gathered(line, (0, 0)))
+                gathered = pictures.setdefault((fields["filename"] or "").strip(), _Gathered(line, (0, 0)))
                 try:
                     _add(gathered, fields)
                 except ValueError as error:
@@ -72,6 +72,8 @@ def _read(path: Path, name: str, files: PictureFiles) -> Iterator[PictureOrBad]:
 
 def _add(gathered: _Gathered, fields: dict[str, str]) -> None:
     """Raises ValueError."""
+    if not (fields["filename"] or "").strip():
+        raise ValueError("filename is empty")
     numbers = {}
     for key in COLUMNS:
         if key not in ("filename", "class"):

@@ -3,8 +3,8 @@ are all the X.
 
 Layout of ``VOCdevkit/VOC2007`` and of every other year: ``ImageSets/Main/SPLIT.txt`` names the pictures of a split,
 ``Annotations/NAME.xml`` holds their objects, ``JPEGImages/NAME.jpg`` is the picture. Boxes count pixels from 1 and hold
-their last pixel, so ``xmin 1, xmax 500`` is the whole of a picture of 500 pixels; ours is ``[0, 500)``. CVAT writes this
-layout with ``labelmap.txt`` and counts from 0.
+their last pixel, so ``xmin 1, xmax 500`` is the whole of a picture of 500 pixels; ours is ``[0, 500)``. CVAT writes
+this layout with ``labelmap.txt`` and counts from 0.
 """
 
 import io
