@@ -133,13 +133,47 @@ def judge_code(recipe: Recipe) -> str | None:
 
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
-    """Compile the questions, refuse leaks, and grade every truth by its own grader. Raises DataError."""
+    """Compile the questions, refuse leaks and answers that are all the same, and grade every truth by its own grader.
+    Raises DataError."""
+    require_different_answers(recipe, data)
     compiler = start_compiler(recipe, data, frame)
     compiler.look().refuse_leaks()
     prepared = compile_all(data, compiler)
     for requirement in REQUIREMENTS:
         requirement(recipe, prepared)
     return prepared
+
+
+SAME_ANSWERS = 10
+"""Training rows of a task from which on one answer to all of them is refused: fewer are an example, or a test."""
+
+
+def require_different_answers(recipe: Recipe, data: LoadedData) -> None:
+    """Refuse training rows of a task whose answers are all the same: a model learns to give it without looking.
+
+    Drawn data is not looked at, nor are boxes: one place may be right in every picture of a fixed camera. Raises
+    DataError.
+    """
+    if recipe.data.kind != "files":
+        return
+    truths: dict[str, set[Truth]] = {}
+    counts: dict[str, int] = {}
+    for item in data.items:
+        if item.split == "train" and item.task != JUDGED and not boxes_of(item.truth):
+            counts[item.task] = counts.get(item.task, 0) + 1
+            truths.setdefault(item.task, set()).add(item.truth)
+    _refuse(
+        [
+            (
+                "data.files.train",
+                f"all {counts[task]:,} answers of {task} are {TASKS[task].write(next(iter(answers)))!r}, which a model "
+                "learns to say without looking. Are the answers in another column or file? Else add rows with other "
+                "answers, or take these out",
+            )
+            for task, answers in truths.items()
+            if len(answers) == 1 and counts[task] >= SAME_ANSWERS
+        ]
+    )
 
 
 def start_compiler(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Compiler:

@@ -205,7 +205,8 @@ def test_check_lists_every_bad_truth_with_its_row_and_the_way_out(
     for number, (_, _, reason) in enumerate(BAD):
         [line] = [line for line in told.splitlines() if f"train.jsonl:{7 + number}: " in line]
         assert reason in line
-    assert "repair them, or set data.bad_rows: skip" in told
+    assert "7 of 13 rows of train.jsonl are bad" in told
+    assert "Do not skip these rows" in told
 
 
 def test_a_grader_that_does_not_pay_its_truth_is_told_with_the_rule(

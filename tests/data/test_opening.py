@@ -121,9 +121,9 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("rows.jsonl.bz2", b"BZh91AY&SY", "is packed by bzip2: unpack it first"),
     ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "is packed by zstd: unpack it first"),
     ("rows.jsonl.gz", gzip.compress(JSONL.encode())[:-20], "its gz packing is damaged"),
-    ("rows.jsonl", JSONL.encode("gb18030", "replace"), "it may be GBK: write the file as UTF-8"),
-    ("rows.json", f"[{','.join(JSONL.splitlines())}]".encode("gb18030"), "it may be GBK: write the file as UTF-8"),
-    ("rows.jsonl", '{"problem": "größer"}'.encode("cp1252"), "it may be Windows-1252"),
+    ("rows.jsonl", JSONL.encode("gb18030", "replace"), "it may be gb18030: write the file as UTF-8"),
+    ("rows.json", f"[{','.join(JSONL.splitlines())}]".encode("gb18030"), "it may be gb18030: write the file as UTF-8"),
+    ("rows.jsonl", '{"problem": "größer"}'.encode("cp1252"), "it may be cp1252"),
 ]
 
 

@@ -4,6 +4,7 @@ A file that is something else than its name says (a Git LFS pointer, a web page,
 is refused in one line with the remedy, before anything tries to parse it.
 """
 
+import codecs
 import gzip
 import io
 import re
@@ -13,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from curr_reft.data.encodings import likely_encoding, marked_encoding
 from curr_reft.errors import DataError
 
 HEAD = 4096  # bytes that are looked at
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # as Windows tools write it
 _GZ = b"\x1f\x8b"
 _PACKED = {
     b"PK\x05\x06": "an empty zip archive",
@@ -29,40 +30,38 @@ _PACKED = {
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 _EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(.*)", re.IGNORECASE)
-_ENCODINGS = (  # two of their characters in a row: one alone is found in Western text that is read as Chinese
-    ("gb18030", "GBK", "[\u4e00-\u9fff]{2}"),
-    ("shift_jis", "Shift JIS", "[\u3040-\u30ff\u4e00-\u9fff]{2}"),
-    ("cp1252", "Windows-1252", ""),
-)
 _BASE64 = re.compile(r"(?:data:[\w/+.;=-]*,)?[A-Za-z0-9+/_-]{200,}={0,2}|data:[\w/+.-]+;base64,[A-Za-z0-9+/_-]*={0,2}")
 _PICTURES = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")  # how those of Pillow's formats begin
 
 
 @contextmanager
-def open_data(path: Path, name: str) -> Iterator[io.BufferedReader]:
-    """The file as UTF-8 bytes without a byte order mark, from its beginning. ``name`` is what messages call it.
+def open_data(path: Path, name: str, encoding: str | None = None) -> Iterator[io.BufferedReader]:
+    """The file as UTF-8 bytes without a byte order mark, from its beginning. ``name`` is what messages call it,
+    ``encoding`` what the user says it is in.
 
     Bytes that are neither UTF-8 nor UTF-16 pass as they are: whoever decodes them knows the line. Raises DataError.
     """
     try:
         with path.open("rb") as stored:
-            yield from _opened(stored, name)
+            yield from _opened(stored, name, encoding)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(name, f"its gz packing is damaged ({error}); fetch the file again") from error
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror or error} ({path})") from error
 
 
-def _opened(stored: io.BufferedReader, name: str) -> Iterator[io.BufferedReader]:
+def _opened(stored: io.BufferedReader, name: str, encoding: str | None) -> Iterator[io.BufferedReader]:
     file = stored
     if file.peek(2)[:2] == _GZ:
         file = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=stored)))
     head = file.peek(HEAD)[:HEAD]
     if reason := foreign(head):
         raise DataError(name, reason)
-    if head.startswith(_BYTE_ORDER_MARK):
-        file.read(len(_BYTE_ORDER_MARK))
-    if encoding := _utf16(head):
+    if head.startswith(codecs.BOM_UTF8):
+        file.read(len(codecs.BOM_UTF8))
+    if encoding is None:
+        encoding = marked_encoding(head) or (likely_encoding(head) if b"\0" in head else "utf-8")
+    if is_wide(encoding):
         file = io.BufferedReader(_Recoded(file, encoding, name))
     yield file
 
@@ -83,7 +82,7 @@ def foreign(head: bytes) -> str | None:
         return "is an old Excel workbook (.xls): save it as CSV (UTF-8) and give that file"
     if head[257:262] == b"ustar":
         return "is a tar archive: unpack it and give the folder or file inside"
-    if _HTML.match(head.removeprefix(_BYTE_ORDER_MARK)):
+    if _HTML.match(head.removeprefix(codecs.BOM_UTF8)):
         return (
             "is a web page (HTML) saved in place of the file: its address asks for a login or is that of a viewer; "
             "download the file itself"
@@ -129,16 +128,10 @@ def excel_delimiter(line: str) -> str | None:
     return found[1] if found else None
 
 
-def encoding_hint(data: bytes) -> str:
-    """What bytes that are not UTF-8 may be written in, as the end of a message."""
-    for encoding, called, characters in _ENCODINGS:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if re.search(characters, text):
-            return f"; it may be {called}: write the file as UTF-8 (iconv -f {encoding} -t utf-8)"
-    return ""
+def conversion_hint(data: bytes) -> str:
+    """What bytes that are not UTF-8 may be written in, as the end of a message for files that must be UTF-8."""
+    name = likely_encoding(data)
+    return "" if name.startswith("utf-8") else f"; it may be {name}: write the file as UTF-8 (iconv -f {name} -t utf-8)"
 
 
 def without_base64(text: str) -> str:
@@ -154,12 +147,9 @@ def is_base64(text: str) -> bool:
     return len(text) > 64 and text.startswith(_PICTURES) and "." not in text
 
 
-def _utf16(head: bytes) -> str | None:
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    if len(head) >= 4 and b"\0" in head:  # without a mark: rows and headers begin with characters of one byte
-        return "utf-16-le" if head[1] == 0 and head[3] == 0 else "utf-16-be" if head[0] == head[2] == 0 else None
-    return None
+def is_wide(encoding: str) -> bool:
+    """Whether an encoding has several bytes for every character, so that a line's end is no byte."""
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
 class _Recoded(io.RawIOBase):
@@ -168,6 +158,7 @@ class _Recoded(io.RawIOBase):
     def __init__(self, file: BinaryIO, encoding: str, name: str) -> None:
         self._text = io.TextIOWrapper(file, encoding=encoding, newline="")
         self._name = name
+        self._encoding = encoding
         self._left = b""
 
     def readable(self) -> bool:
@@ -175,9 +166,9 @@ class _Recoded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self._left or self._text.read(1 << 16).encode("utf-8")
+            data = self._left or self._text.read(1 << 16).removeprefix("\ufeff").encode("utf-8")
         except UnicodeError as error:
-            raise DataError(self._name, f"begins as UTF-16 and is broken further on: {error}") from error
+            raise DataError(self._name, f"not {self._encoding}: {error}") from error
         count = min(len(buffer), len(data))
         buffer[:count], self._left = data[:count], data[count:]
         return count

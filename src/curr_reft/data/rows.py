@@ -14,7 +14,7 @@ import yaml
 
 from curr_reft.data.frame import FrameKind
 from curr_reft.data.loaders.json_elements import elements
-from curr_reft.data.opening import HEAD, encoding_hint, open_data
+from curr_reft.data.opening import HEAD, conversion_hint, open_data
 from curr_reft.errors import DataError
 
 
@@ -66,7 +66,7 @@ def _line_row(data: bytes, source: str, line: int) -> RowOrBad:
     try:
         return _row(json.loads(data.decode("utf-8"), object_pairs_hook=_unique), source, line)
     except UnicodeDecodeError as error:
-        return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}{encoding_hint(data)}")
+        return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}{conversion_hint(data)}")
     except json.JSONDecodeError as error:
         return BadRow(source, f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end

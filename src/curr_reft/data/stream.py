@@ -8,7 +8,7 @@ in. A row is never replaced by another one.
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
-from curr_reft.data.frame import BoxFrame, FrameKind, boxes_of, map_boxes
+from curr_reft.data.frame import BOX_TASKS, BoxFrame, FrameKind, as_corners, boxes_of, inverted_as_corners, map_boxes
 from curr_reft.data.images import FileImage, StoredImage
 from curr_reft.data.item import Box, Item, Truth, UnverifiedTruthError
 from curr_reft.data.loaders import LOADERS, LoaderEntry
@@ -48,6 +48,14 @@ class Pass:
     repairs: Counter[str] = field(default_factory=Counter)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, or in the pool and elsewhere, and kept once
     given: dict[Hashable, bytearray] = field(default_factory=dict)  # what is read -> a row's 1 + place of its split
+    read_of: Counter[str] = field(default_factory=Counter)  # file -> rows that were read
+    bad_of: Counter[str] = field(default_factory=Counter)  # file -> bad rows among them
+
+    @property
+    def mostly_bad(self) -> tuple[tuple[str, int, int], ...]:
+        """(file, bad rows, rows) of each file of which more than half of the rows are bad: it is read wrongly."""
+        counts = ((name, bad, self.read_of[name]) for name, bad in self.bad_of.items())
+        return tuple((name, bad, rows) for name, bad, rows in counts if 2 * bad > rows)
 
     @property
     def unverified(self) -> int:
@@ -142,7 +150,9 @@ class ItemStream:
         for index, row in self._picked(path, label, entry, split, root):
             given.extend(bytes(max(0, index + 1 - len(given))))
             item = self._checked(row, entry, split, root, reading)
+            reading.read_of[label] += 1
             if item is None:
+                reading.bad_of[label] += 1
                 continue
             before, mark = given[index], 1 + SPLITS.index(split)
             if not before:
@@ -206,8 +216,21 @@ class ItemStream:
         task = fields.task or entry.task
         if task is None:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
-        truths = [self._truth(task, fields.answer)]
-        truths += [self._truth(task, raw, "distractor") for raw in fields.distractors]
+        answer, distractors = fields.answer, fields.distractors
+        if row.boxes is not None and entry.box_format is not None:
+            raise ValueError(
+                f"box_format {entry.box_format} does not apply: the format says what its boxes are; remove the key"
+            )
+        if task in BOX_TASKS and row.boxes is None:
+            if entry.box_format is None and inverted_as_corners(answer):
+                raise ValueError(
+                    f"box {answer} is empty, inverted or not finite as two corners, and a box as x, y, width, height; set "
+                    "box_format (xywh or cxcywh) on the entry of the recipe"
+                )
+            answer = as_corners(answer, entry.box_format)
+            distractors = tuple(as_corners(raw, entry.box_format) for raw in distractors)
+        truths = [self._truth(task, answer)]
+        truths += [self._truth(task, raw, "distractor") for raw in distractors]
         images = tuple(self._image(root, _without_prefix(image, entry), row.source) for image in fields.images)
         if fields.image_size and images and images[0].size != fields.image_size:
             raise ValueError(
@@ -298,6 +321,8 @@ class ItemStream:
         if self.config.bad_rows == "skip":
             if not told:
                 log.warning("%d bad rows were left out:\n%s%s", len(reading.bad), "\n".join(shown), more)
+                if reading.mostly_bad:
+                    log.warning("%s", what_to_do_about_rows(reading.mostly_bad))
                 if reading.unverified:
                     log.warning(
                         "of them, the truths of %d could not be verified in time and may be right: read the rows again "
@@ -309,9 +334,22 @@ class ItemStream:
         text = "\n".join([first.reason, *shown[1:]]) + more
         raise DataError(
             first.source,
-            f"{text}\nrepair them, or set data.bad_rows: skip to go on without them",
+            f"{text}\n{what_to_do_about_rows(reading.mostly_bad)}",
             tuple((bad.source, bad.reason) for bad in reading.bad),
         )
+
+
+def what_to_do_about_rows(mostly_bad: Sequence[tuple[str, int, int]]) -> str:
+    """The remedy for bad rows. Of a file that is mostly bad, its entry is wrong and not its rows: leaving them out
+    would hide that."""
+    if not mostly_bad:
+        return "repair them, or set data.bad_rows: skip to go on without them"
+    counts = ", ".join(f"{bad:,} of {rows:,} rows of {name}" for name, bad, rows in mostly_bad[:3])
+    more = f" and {len(mostly_bad) - 3} more files" if len(mostly_bad) > 3 else ""
+    return (
+        f"{counts}{more} are bad. When most rows are bad, the entry of the recipe reads the file wrongly, or it is "
+        "another file: check its path, format, columns, boxes and box_format. Do not skip these rows"
+    )
 
 
 class _Rows:

@@ -237,7 +237,7 @@ def test_swift_truths_beside_the_question(folder: Path) -> None:
         ({"query": "x", "bbox": [1, 2, 3, 4], "count": 1}, "has bbox and count"),
         ({"query": "x", "bbox": []}, "truth of detection"),
         ({"query": "x", "bbox": [1, 2, 3]}, "truth of detection"),
-        ({"query": "x", "bbox": [30, 4, 6, 20]}, "truth of detection"),
+        ({"query": "x", "bbox": [30, 4, 6, 20]}, "inverted"),
         ({"query": "x"}, "has no truth"),
         (
             {"messages": [said("user", "x")], "objects": {"ref": ["a", "b"], "bbox": [[1, 2, 3, 4]] * 2}},

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from curr_reft.data.rows import RowOrBad
 
-COLUMNS = ("question", "answer", "image", "task", "domain", "distractors")
+COLUMNS = ("question", "answer", "image", "task", "domain", "distractors", "category")
 """What a recipe may name the columns of, where the format leaves their names to the user."""
 
 
@@ -89,7 +89,8 @@ LOADERS: dict[str, Loader] = {
         options={
             "question": "the question of every row, where no column holds one",
             "delimiter": "comma, semicolon, tab or bar; empty: the one that occurs most in the header",
-            "encoding": "of a CSV file, as Python names it (utf-8, cp1252)",
+            "encoding": "of a CSV file, as Python names it (cp1252, gb18030); empty: utf-8, or utf-16 by its mark",
+            "categories": _LISTED,
         },
         columns=True,
     ),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curr_reft.data.loaders import LoaderEntry, nearest, parquet
+from curr_reft.data.loaders import LoaderEntry, nearest, parquet, table_objects
 from curr_reft.data.loaders.json_rows import converted
 from curr_reft.data.loaders.published import read_object
 from curr_reft.data.parquet_image import ArrowImage, arrow_batches
@@ -23,6 +23,10 @@ def is_saved(folder: Path) -> bool:
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a folder that is not one of these, and for a column the recipe names that is not there."""
+    if table_objects.asked(entry):
+        made = (converted(row, entry, table_objects.convert) for row in stored_rows(entry))
+        yield from table_objects.rows(made, entry)
+        return
     convert = parquet.convert_of(entry)
     for row in stored_rows(entry):
         yield converted(row, entry, convert)
@@ -76,7 +80,7 @@ def _rows(file: Path, name: str, entry: LoaderEntry) -> Iterator[Row]:
     count = 0
     for place, batch in arrow_batches(file, name):
         schema = batch.schema
-        for ours, column in entry.columns.items():
+        for ours, column in table_objects.named_columns(entry, schema.names):
             if column not in schema.names:
                 raise DataError(name, f"has no column {column!r} (columns.{ours}); {nearest(column, schema.names)}")
         pictures = {field.name: many for field in schema if (many := _is_picture(field.type)) is not None}

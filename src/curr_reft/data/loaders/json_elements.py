@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from curr_reft.data.opening import encoding_hint, open_data
+from curr_reft.data.opening import conversion_hint, open_data
 from curr_reft.errors import DataError
 
 Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
@@ -152,7 +152,7 @@ class _Reader:
             new = self._decode(data, final=self._ended)
         except UnicodeDecodeError as error:
             around = data[max(0, error.start - 20) :][:200].rpartition(b"\n")[0] or data[error.start :][:200]
-            raise self.broken(f"not UTF-8: {error.reason}{encoding_hint(around)}") from error
+            raise self.broken(f"not UTF-8: {error.reason}{conversion_hint(around)}") from error
         self._text = self._text[self._at :] + new
         self._at = 0
         return not self._ended

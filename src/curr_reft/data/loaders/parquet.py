@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_reft.data.loaders import LoaderEntry, by_keys, nearest, table
+from curr_reft.data.loaders import LoaderEntry, by_keys, nearest, table, table_objects
 from curr_reft.data.loaders.json_rows import Convert, converted
 from curr_reft.data.opening import foreign_file
 from curr_reft.data.parquet_image import ParquetImage
@@ -28,6 +28,10 @@ ROWS_WITH_BYTES = 16  # of a batch that must read them, as nothing else tells ho
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that is no parquet, and for a column the recipe names that is not there."""
+    if table_objects.asked(entry):
+        made = (converted(row, entry, table_objects.convert) for row in stored_rows(entry))
+        yield from table_objects.rows(made, entry)
+        return
     convert = convert_of(entry)
     for row in stored_rows(entry):
         yield converted(row, entry, convert)
@@ -102,7 +106,7 @@ def _shard_rows(shard: Path, name: str, entry: LoaderEntry) -> Iterator[Row]:
         raise DataError(name, foreign_file(shard) or f"is no parquet file: {error}") from error
     with file:
         schema = file.schema_arrow
-        for ours, column in entry.columns.items():
+        for ours, column in table_objects.named_columns(entry, schema.names):
             if column not in schema.names:
                 raise DataError(name, f"has no column {column!r} (columns.{ours}); {nearest(column, schema.names)}")
         pictures = {field.name: found for field in schema if (found := _picture(field, file.schema))}
