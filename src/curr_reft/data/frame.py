@@ -46,7 +46,7 @@ BOX_COLUMNS: Mapping[tuple[str, str, str, str], BoxFormat] = {
     ("xmin", "ymin", "w", "h"): "xywh",
     ("x1", "y1", "w", "h"): "xywh",
 }
-"""Names of the four numbers of a box, as ``plain_name`` writes them, and the format they say."""
+"""Names of the four numbers of a box in lower case, letters and digits only, and the format they say."""
 
 MAX_ASPECT_RATIO = 200
 """Longer side over shorter side. Beyond it the image processors of the Qwen family refuse an image."""
@@ -65,18 +65,25 @@ def boxes_of(truth: Truth) -> tuple[Box, ...]:
     return boxes if len(boxes) == len(truth) else ()
 
 
-def plain_name(name: str) -> str:
-    """A column's name for a look-up in ``BOX_COLUMNS``: ``bbox_x1``, ``Box.X1`` and ``X_1`` are ``x1``."""
-    plain = re.sub(r"[^a-z0-9]", "", name.casefold()).replace("centre", "center")
-    return re.sub(r"^(?:bounding|b|r|annotation)?(?:box|rect|bndbox)(?=.)", "", plain)
+_OF_A_BOX = re.compile(r"^(?:bounding|b|r|annotation)?(?:box|rect|bndbox)(?=.)")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold()).replace("centre", "center")
 
 
 def box_columns(names: Sequence[str]) -> tuple[tuple[str, ...], BoxFormat] | None:
-    """The columns that hold the four numbers of a box, in their order, and the format their names say."""
-    plain = {plain_name(name): name for name in reversed(names)}
-    for wanted, box_format in BOX_COLUMNS.items():
-        if all(name in plain for name in wanted):
-            return tuple(plain[name] for name in wanted), box_format
+    """The columns that hold the four numbers of a box, in their order, and the format their names say.
+
+    ``bbox_x1``, ``Box.X1`` and ``X_1`` are ``x1``; those that say box come first, since ``width`` beside ``bbox_width``
+    is that of the picture.
+    """
+    of_a_box = [name for name in names if _OF_A_BOX.match(_letters(name))]
+    for candidates in (of_a_box, names):
+        plain = {_OF_A_BOX.sub("", _letters(name)): name for name in reversed(candidates)}
+        for wanted, box_format in BOX_COLUMNS.items():
+            if all(name in plain for name in wanted):
+                return tuple(plain[name] for name in wanted), box_format
     return None
 
 

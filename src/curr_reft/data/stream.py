@@ -224,8 +224,8 @@ class ItemStream:
         if task in BOX_TASKS and row.boxes is None:
             if entry.box_format is None and inverted_as_corners(answer):
                 raise ValueError(
-                    f"box {answer} is empty, inverted or not finite as two corners, and a box as x, y, width, height; set "
-                    "box_format (xywh or cxcywh) on the entry of the recipe"
+                    f"box {answer} is empty, inverted or not finite as two corners, and a box as x, y, width, height; "
+                    "set box_format (xywh or cxcywh) on the entry of the recipe"
                 )
             answer = as_corners(answer, entry.box_format)
             distractors = tuple(as_corners(raw, entry.box_format) for raw in distractors)

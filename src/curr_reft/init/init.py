@@ -75,15 +75,16 @@ def init(wanted: Wanted, choices: Choices) -> Path:
     if Path(model).expanduser().is_dir():
         model = str(Path(model).expanduser().resolve())
     room, where = _room(wanted, choices)
+    bounds_pixels, settings = _first_look(model, where)
     draft = Draft(
         name=_name(out.stem),
         file=shlex.quote(out.name),
         model=model,
-        settings=_first_settings(model, where),
+        settings=settings,
         train=rows.entry_of(seen, out.parent),
         test=None if test is None else rows.entry_of(test, out.parent),
         forms=tuple(FORMS),
-        bounds_pixels=_bounds_pixels(model),
+        bounds_pixels=bounds_pixels,
     )
     draft, report = _fitted(draft, out, room, where, choices)
     write_atomic(out, recipe_text(replace(draft, choices=choices.made)))
@@ -95,7 +96,7 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     """What the rows of ``path`` are. Raises UsageError where it cannot be told and nobody is there to be asked."""
     if not path.exists():
         raise UsageError(f"{path} does not exist")
-    path = labels.find_rows(path, wanted.format, choices)
+    given, path = path, labels.find_rows(path, wanted.format, choices)
     name = layout.find_format(path, wanted.format, wanted.columns, choices)
     columns, options = layout.find_columns(path, name, wanted.columns, wanted.options, choices)
     seen = Looked(path=path, format=name, columns=columns, options=options, task=wanted.task)
@@ -103,6 +104,11 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     if asked_of is not None and seen.task is None:
         seen.task = choices.note("task", *asked_of)
     rows.read_rows(seen)
+    if path != given and not any(fields.images for fields in seen.fields):
+        raise UsageError(
+            f"--data {path}: no column is known to hold the pictures of {given}; give --column image=NAME (file names "
+            "with their suffix, as a.jpg)"
+        )
     rows.find_pictures(seen, wanted.image_root, choices)
     if choices.of("task") is None:
         rows.find_task(seen, wanted.task, choices)
@@ -110,21 +116,19 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     return seen
 
 
-def _bounds_pixels(model: str) -> bool:
-    """Whether the model's family knows ``model.max_pixels``; of a model that cannot be read here its name must tell."""
+def _first_look(model: str, where: str) -> tuple[bool, Settings]:
+    """(whether the model's family knows ``model.max_pixels``, the settings that are tried first). Of a model that
+    cannot be read here its name must do. These settings decide the lengths that memory is estimated with."""
+    unknown = Settings(dtype="float32" if model == EMBEDDED else "bfloat16")
     try:
-        return family_of(load_config(ModelConfig(path=model))).bounds_pixels
+        bounds = family_of(load_config(ModelConfig(path=model))).bounds_pixels
     except UsageError:  # the check of the draft says so
-        return "qwen" in model.casefold()
-
-
-def _first_settings(model: str, where: str) -> Settings:
-    """The settings that are tried first. What they decide of the prompts and answers, memory is estimated with."""
+        return "qwen" in model.casefold(), unknown
     try:
         _, facts = describe_model(ModelConfig(path=model))
-    except (UsageError, CheckpointError):  # the check of the draft says so
-        return Settings(dtype="float32" if model == EMBEDDED else "bfloat16")
-    return ladder(model, facts, on_gpu=not where.endswith("(no GPU)"))[0]
+    except (UsageError, CheckpointError):
+        return bounds, unknown
+    return bounds, ladder(model, facts, on_gpu=not where.endswith("(no GPU)"))[0]
 
 
 def _room(wanted: Wanted, choices: Choices) -> tuple[int, str]:

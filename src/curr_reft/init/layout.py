@@ -114,6 +114,11 @@ def find_columns(
     header = list(dict.fromkeys(key for row in cells for key in row))
     if name in ("parquet", "arrow") and not given and any(_read_by_its_keys(row, path) for row in stored):
         return {}, dict(options)
+    if any(Path(str(column)).suffix.lower() in imagefolder.SUFFIXES for column in header):
+        raise UsageError(
+            f"--data {path}: its first line names a picture, so it has no header ({', '.join(header)}); write a first "
+            "line with the names of the columns, as image, xmin, ymin, xmax, ymax, label"
+        )
     chosen_options, found = dict(options), dict(given)
     why = dict.fromkeys(given, "--column says so")
     free = [column for column in header if column not in given.values()]
@@ -121,7 +126,7 @@ def find_columns(
     for ours, of_objects in objects.items():
         if ours not in found:
             found[ours] = of_objects
-            why[ours] = "the boxes, with the names of what is in them" if ours == "category" else "what it holds: boxes"
+            why[ours] = "what it holds: boxes" if ours == "answer" else _of_categories(of_objects, cells)
             free = [each for each in free if each != of_objects and each not in table_objects.box_sides(of_objects)]
     for ours in COLUMNS:
         if ours in found or ours == "category":
@@ -177,6 +182,16 @@ def _columns_of_objects(path: Path, columns: Sequence[str], rows: Sequence[Mappi
     rest = [column for column in columns if column not in taken]
     category = None if lower & set(NAMES["question"]) else _named("category", rest)
     return {"answer": box} if category is None else {"category": category, "answer": box}
+
+
+def _of_categories(column: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why a column is taken for the names of objects, and a warning where these are numbers."""
+    why = "the names of what is in the boxes"
+    names = [row[column] for row in rows if row.get(column) not in (None, "")]
+    if names and all(_is_number(name) for name in names):
+        why += f"; they are numbers, so a question reads 'Where is the {names[0]} in the image?': write names if these "
+        why += "stand for names"
+    return why
 
 
 def _is_number(cell: Any) -> bool:

@@ -133,6 +133,7 @@ def find_pictures(looked: Looked, given: Path | None, choices: Choices) -> None:
         raise UsageError(
             f"--data {looked.path}: its pictures ({paths[0]!r}, ...) are not under {home}, a folder in it, or "
             f"{home.parent}; give --image-root"
+            + ("" if Path(paths[0]).suffix else ". They have no suffix: write the names of the files in full, as a.jpg")
         )
     if root != home:
         looked.image_root = root
