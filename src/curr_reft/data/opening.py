@@ -30,6 +30,7 @@ _PACKED = {
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 _EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(.*)", re.IGNORECASE)
+_UNMARKED = {b"{\0": "utf-16-le", b"[\0": "utf-16-le", b"\0{": "utf-16-be", b"\0[": "utf-16-be"}  # JSON only: certain
 _BASE64 = re.compile(r"(?:data:[\w/+.;=-]*,)?[A-Za-z0-9+/_-]{200,}={0,2}|data:[\w/+.-]+;base64,[A-Za-z0-9+/_-]*={0,2}")
 _PICTURES = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")  # how those of Pillow's formats begin
 
@@ -60,7 +61,7 @@ def _opened(stored: io.BufferedReader, name: str, encoding: str | None) -> Itera
     if head.startswith(codecs.BOM_UTF8):
         file.read(len(codecs.BOM_UTF8))
     if encoding is None:
-        encoding = marked_encoding(head) or (likely_encoding(head) if b"\0" in head else "utf-8")
+        encoding = marked_encoding(head) or _UNMARKED.get(head[:2], "utf-8")
     if is_wide(encoding):
         file = io.BufferedReader(_Recoded(file, encoding, name))
     yield file

@@ -149,7 +149,7 @@ def test_yolo_background_duplicates_and_keypoints(tmp_path: Path) -> None:
 def test_yolo_folders_that_are_not_whole(tmp_path: Path) -> None:
     entry = tools.yolo(tmp_path, drawn_pictures(3))
     (found,) = refused(tmp_path, {"path": "ds"}).values()
-    assert found == "holds the splits train, val; name one (option split)"
+    assert found == "holds the splits train, val; name one (options.split)"
     (found,) = refused(tmp_path, entry, options={"split": "tran"}).values()
     assert "did you mean train?" in found
     write(tmp_path / "ds/labels/train/stray.txt", "0 0.5 0.5 0.1 0.1\n")

@@ -97,7 +97,7 @@ def test_splits(tmp_path: Path) -> None:
     chosen = ENTRY | {"format": "arrow", "options": {"split": "test"}}
     assert items(tmp_path, chosen)[0].source == "saved/test:1"
     for options, reason in (
-        ({}, r"saved: holds the splits train, test; name one \(option split\)"),
+        ({}, r"saved: holds the splits train, test; name one \(options.split\)"),
         ({"split": "tset"}, "did you mean test?"),
     ):
         with pytest.raises(DataError, match=reason):

@@ -55,7 +55,7 @@ def _split(entry: LoaderEntry) -> LoaderEntry:
     except ValueError as error:
         raise DataError(entry.name, str(error)) from error
     if wanted is None and len(splits) != 1:
-        raise DataError(entry.name, f"holds the splits {', '.join(splits)}; name one (option split)")
+        raise DataError(entry.name, f"holds the splits {', '.join(splits)}; name one (options.split)")
     name = wanted or splits[0]
     if name not in splits:
         raise DataError(entry.name, f"option split: there is no {name!r}; {nearest(name, splits)}")

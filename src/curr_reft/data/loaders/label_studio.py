@@ -88,8 +88,8 @@ def _read(entry: LoaderEntry) -> Iterator[PictureOrBad]:
 
 def _several(count: int) -> str:
     return (
-        f"has {count} annotations; mark one as ground truth in Label Studio, or say which is meant: option "
-        "annotations, first or last"
+        f"has {count} annotations; mark one as ground truth in Label Studio, or say which is meant: "
+        "options.annotations, first or last"
     )
 
 
@@ -196,7 +196,7 @@ def _address(data: Mapping[str, Any], entry: LoaderEntry) -> str:
     if len(named) != 1:
         raise ValueError(
             f"has {len(named)} pictures in its data ({', '.join(map(str, data))}); name the key of the one that is "
-            "annotated: option image"
+            "annotated: options.image"
         )
     return next(iter(named.values()))
 

@@ -170,7 +170,7 @@ def _pictures(entry: LoaderEntry, found: tuple[Path, dict[str, Any]] | None) -> 
     splits = {**_by_folder(entry.path), **splits}
     wanted = entry.options.get("split")
     if wanted is None and len(splits) > 1:
-        raise DataError(entry.name, f"holds the splits {', '.join(splits)}; name one (option split)")
+        raise DataError(entry.name, f"holds the splits {', '.join(splits)}; name one (options.split)")
     if wanted is not None:
         name = next((split for split, others in _SPLITS.items() if wanted in others), wanted)
         if name not in splits:
