@@ -160,7 +160,6 @@ USED: list[Callable[[Path, list[Path]], Path]] = [
     labels_in_a_folder_of_their_own,
     llama_factory,
     parquet_of_paths,
-    roboflow_split,
 ]
 
 
@@ -178,6 +177,14 @@ def test_the_one_file_with_labels_of_a_folder_is_used(
     assert "names its pictures" in chosen.why
     if seen.task == "classification":
         assert {str(fields.answer) for fields in seen.fields} == set(NAMES)
+    assert not seen.bad
+
+
+def test_a_folder_that_a_label_tool_wrote_is_read_as_it_is(tmp_path: Path, pictures: list[Path]) -> None:
+    roboflow_split(tmp_path, pictures)
+    seen = look(tmp_path, Wanted(), Choices())
+    assert (seen.path, seen.format, seen.task) == (tmp_path, "coco", "detection")
+    assert seen.fields
     assert not seen.bad
 
 
@@ -280,8 +287,8 @@ def lists_of_paths(folder: Path, pictures: list[Path]) -> None:
 
 
 NAMED: dict[str, tuple[Callable[[Path, list[Path]], None], tuple[str, ...]]] = {
-    "yolo": (yolo, ("data.yaml", ".txt")),
-    "labelImg": (labelimg, (".xml files with the names of pictures",)),
+    "yolo": (yolo, ("the format yolo has no option question", "split")),
+    "labelImg": (labelimg, ("the format labelimg has no option question",)),
     "roboflow": (roboflow, ("train/_annotations.coco.json", "--test")),
     "two tables": (two_tables, ("train.csv", "--test")),
     "spreadsheet": (spreadsheet, ("labels.ods", "columns image, label")),

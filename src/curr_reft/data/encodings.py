@@ -53,6 +53,8 @@ def encoding_hint(path: Path, key: str = "options.encoding: ") -> str:
     no encoding reads it."""
     with path.open("rb") as file:
         data = file.read(SAMPLE)
+    if data.startswith(b"\x1f\x8b"):  # gz
+        return ""
     name = likely_encoding(data)
     if name in ("utf-8", "utf-8-sig"):
         return ""

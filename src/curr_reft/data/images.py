@@ -23,6 +23,7 @@ from PIL import ExifTags, Image
 
 from curr_reft.data.fingerprint import Fingerprint, fingerprint
 from curr_reft.data.frame import MAX_ASPECT_RATIO, BoxFrame, ResizeRule, keep_size, resize_rule
+from curr_reft.data.opening import HEAD, foreign, without_base64
 from curr_reft.errors import DataError
 
 __all__ = [
@@ -60,10 +61,12 @@ def resolve_inside(root: Path, path: str, source: str = "") -> Path:
     Refused: empty, NUL, ``..``, absolute (POSIX or Windows), ``~``, URLs (``file://``, ``http://``, ``data:``), and
     links that lead out of ``root``.
     """
-    source = source or f"image {path!r}"
+    source = source or f"image {without_base64(path)!r}"
 
     def refuse(reason: str) -> DataError:
-        return DataError(source, f"image path {path!r} {reason}; give a path relative to the image root")
+        return DataError(
+            source, f"image path {without_base64(path)!r} {reason}; give a path relative to the image root"
+        )
 
     if not path or "\0" in path:
         raise refuse("is empty or holds a NUL character")
@@ -204,6 +207,9 @@ class StoredImage(ABC):
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 return Image.open(file, formats=FORMATS)
         except Image.UnidentifiedImageError as error:
+            file.seek(0)
+            if reason := foreign(file.read(HEAD)):
+                raise self.error(reason) from error
             raise self.error(f"is not an image of a known format ({', '.join(FORMATS)})") from error
         except Image.DecompressionBombError as error:  # Pillow's own limit, the highest that data.max_pixels may be
             raise self.error(f"has more than max_pixels {self.max_pixels_cap}: {error}; shrink it") from error
@@ -235,7 +241,7 @@ class FileImage(StoredImage):
 
     @property
     def label(self) -> str:
-        return repr(self.path)
+        return repr(without_base64(self.path))
 
     def stored(self) -> BufferedReader:
         # Resolved again, not remembered: a link may have been exchanged since the row was read.

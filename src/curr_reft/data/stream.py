@@ -20,6 +20,7 @@ from curr_reft.data.frame import BOX_TASKS, BoxFrame, FrameKind, as_corners, box
 from curr_reft.data.images import FileImage, StoredImage
 from curr_reft.data.item import Box, Item, Truth, UnverifiedTruthError
 from curr_reft.data.loaders import LOADERS, LoaderEntry
+from curr_reft.data.opening import refuse_address
 from curr_reft.data.rows import BadRow, Row, RowOrBad, composition
 from curr_reft.data.sampling import Sampling
 from curr_reft.data.styles import read_fields
@@ -122,6 +123,7 @@ class ItemStream:
         self.account = reading
 
     def _entry_items(self, entry: FileEntry, split: str, reading: Pass) -> Iterator[Item]:
+        refuse_address(entry.path)
         path = self.base / Path(entry.path).expanduser()
         if entry.is_composition:
             key = "train_datasets" if split == "train" else "val_datasets"
@@ -145,7 +147,7 @@ class ItemStream:
         # What a loader is told chooses the rows it gives: the same place means another row under other options.
         reads = (path, entry.format, entry.task, tuple(sorted(entry.options.items())))
         given = reading.given.setdefault(reads, bytearray())
-        for index, row in self._picked(path, label, entry, split):
+        for index, row in self._picked(path, label, entry, split, root):
             given.extend(bytes(max(0, index + 1 - len(given))))
             item = self._checked(row, entry, split, root, reading)
             reading.read_of[label] += 1
@@ -163,7 +165,9 @@ class ItemStream:
                     item.source, f"stands in {SPLITS[before - 1]} and in {split}; a row may be in one split"
                 )
 
-    def _picked(self, path: Path, label: str, entry: FileEntry, split: str) -> Iterator[tuple[int, RowOrBad]]:
+    def _picked(
+        self, path: Path, label: str, entry: FileEntry, split: str, root: Path
+    ) -> Iterator[tuple[int, RowOrBad]]:
         """The rows that the entry's sampling takes, with their place in the file. Raises DataError."""
         loader = LOADERS[entry.format]
         told = LoaderEntry(
@@ -172,6 +176,7 @@ class ItemStream:
             task=entry.task,
             columns=entry.columns,
             options={key: _option_text(value) for key, value in entry.options.items()},
+            image_root=root,
             seed=self.config.files.seed,
         )
         sampling = Sampling.parse(entry.sampling)
@@ -361,9 +366,10 @@ def _without_prefix(image: str | StoredImage, entry: FileEntry) -> str | StoredI
     """A path relative to the image root, where the rows give paths of another machine. Raises ValueError."""
     if not entry.image_prefix or not isinstance(image, str):
         return image
-    if not image.startswith(entry.image_prefix):
+    prefix = entry.image_prefix.replace("\\", "/")
+    if not image.startswith(prefix):
         raise ValueError(f"image path {image!r} does not begin with image_prefix {entry.image_prefix!r}")
-    return image.removeprefix(entry.image_prefix).lstrip("/")
+    return image.removeprefix(prefix).lstrip("/")
 
 
 def _option_text(value: str | int | float | bool) -> str:

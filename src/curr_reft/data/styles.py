@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curr_reft.data.images import StoredImage
+from curr_reft.data.opening import is_base64, without_base64
 
 TASK_ALIASES = {"classify": "classification", "counting": "math"}
 
@@ -147,7 +148,13 @@ def _images(value: Any) -> tuple[str | StoredImage, ...]:
             raise ValueError("the picture stands inside JSON; pictures inside a data file are read from parquet")
         if not isinstance(image, str | StoredImage):
             raise ValueError(f"image must be a path or a list of paths, not {_plain(value)}")
-        images.append(image)
+        if isinstance(image, str) and is_base64(image):
+            raise ValueError(
+                f"image is a base64 picture, {len(image)} characters; pictures are read from files and from parquet: "
+                "write it to a file and give its path"
+            )
+        # As Windows writes paths. A name with a backslash in it is found nowhere else.
+        images.append(image.replace("\\", "/") if isinstance(image, str) else image)
     return tuple(images)
 
 
@@ -164,4 +171,5 @@ def _plain(value: Any) -> str:
 
 
 def _short(text: str, limit: int = 80) -> str:
+    text = without_base64(text)
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")

@@ -15,6 +15,8 @@ from curr_reft.checks.check import Report, examine, remedies
 from curr_reft.checks.few import few_items
 from curr_reft.checks.model import describe_model
 from curr_reft.data.frame import BoxFormat
+from curr_reft.data.loaders import LOADERS, nearest
+from curr_reft.data.opening import refuse_address
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import human_size, write_atomic
 from curr_reft.init import labels, layout, rows
@@ -55,11 +57,7 @@ class Wanted:
 def init(wanted: Wanted, choices: Choices) -> Path:
     """Writes the recipe and prints what was chosen. Returns its path. Raises UsageError."""
     data = choices.need("--data", wanted.data, "file or folder with rows")
-    if "://" in data:
-        raise UsageError(
-            f"--data {data}: data sets are read from this machine only. Download it first (hf download NAME "
-            "--repo-type dataset --local-dir FOLDER) and give the folder"
-        )
+    refuse_address(data)
     path = Path(data).expanduser()
     if not path.exists():
         raise UsageError(f"--data {path} does not exist")
@@ -101,6 +99,10 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
         raise UsageError(f"{path} does not exist")
     given, path = path, labels.find_rows(path, wanted.format, choices)
     name = layout.find_format(path, wanted.format, wanted.columns, choices)
+    for key in wanted.options:
+        if name != "auto" and key not in LOADERS[name].options:
+            hint = nearest(key, LOADERS[name].options)
+            raise UsageError(f"--option {key}: the format {name} has no option {key}; {hint}")
     columns, options = layout.find_columns(path, name, wanted.columns, wanted.options, choices)
     seen = Looked(path=path, format=name, columns=columns, options=options, task=wanted.task)
     asked_of = rows.OBJECTS if "category" in columns else rows.ASKED_OF.get(name)

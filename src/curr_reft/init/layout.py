@@ -11,6 +11,7 @@ from curr_reft.data.loaders import (
     COLUMNS,
     LOADERS,
     LoaderEntry,
+    arrow,
     auto,
     imagefolder,
     nearest,
@@ -19,6 +20,7 @@ from curr_reft.data.loaders import (
     table_objects,
 )
 from curr_reft.data.loaders.by_keys import STYLES
+from curr_reft.data.opening import data_suffix
 from curr_reft.data.rows import Row, rows_of
 from curr_reft.data.styles import read_fields
 from curr_reft.errors import DataError, UsageError
@@ -60,22 +62,22 @@ def find_format(path: Path, given: str | None, columns: Mapping[str, str], choic
         if given not in LOADERS:
             raise UsageError(f"--format {given!r} is no format; {nearest(given, LOADERS)}")
         return choices.note("format", given, "--format says so")
-    if path.is_dir() and (path / "Annotations").is_dir() and (path / "ImageSets").is_dir():
-        return choices.note("format", "voc", "the folder holds Annotations and ImageSets")
-    if path.suffix.lower() == ".json" and _is_instances(path):
-        return choices.note(
-            "format", "coco", "the file holds images, annotations and categories", "refcoco, for expressions"
-        )
     try:
         name = auto.layout(LoaderEntry(path=path, name=path.name, columns=columns))
-    except DataError as error:
+    except auto.UnclearFormatError as error:
         return _asked(choices, as_flags(error.reason))
+    except DataError as error:
+        raise UsageError(f"--data {path}: {as_flags(error.reason)}") from error
     if name is not None:
         why = {
-            "table": "the suffix" if path.suffix.lower() in table.SUFFIXES else "--column names its columns",
-            "parquet": "the suffix, or what the folder holds",
+            "table": "the suffix" if data_suffix(path) in table.SUFFIXES else "--column names its columns",
+            "imagefolder": "the folder holds pictures",
+            "voc": "the folder holds Annotations and ImageSets",
         }
-        return choices.note("format", name, why.get(name, "the folder holds pictures"))
+        if path.is_file():
+            why["coco"] = "the file holds images, annotations and categories"
+        instead = "refcoco, for expressions" if name == "coco" else ""
+        return choices.note("format", name, why.get(name, f"what is there is {LOADERS[name].about}"), instead)
     return _by_keys(path, choices)
 
 
@@ -97,21 +99,6 @@ def _asked(choices: Choices, unclear: str) -> str:
     return choices.note("format", name, "asked")
 
 
-def _is_instances(path: Path) -> bool:
-    """Whether the file holds the three lists of a COCO file; they may stand anywhere in it."""
-    wanted = {b'"images"', b'"annotations"', b'"categories"'}
-    tail = b""
-    with path.open("rb") as file:
-        if file.read(1024).lstrip()[:1] != b"{":
-            return False
-        file.seek(0)
-        while wanted and (chunk := file.read(1 << 20)):
-            text = tail + chunk
-            wanted = {word for word in wanted if word not in text}
-            tail = chunk[-32:]
-    return not wanted
-
-
 def find_columns(
     path: Path, name: str, given: Mapping[str, str], options: Mapping[str, str], choices: Choices
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -125,7 +112,7 @@ def find_columns(
         return dict(given), dict(options)
     cells = [row.fields for row in stored]
     header = list(dict.fromkeys(key for row in cells for key in row))
-    if name == "parquet" and not given and any(_read_by_its_keys(row, path) for row in stored):
+    if name in ("parquet", "arrow") and not given and any(_read_by_its_keys(row, path) for row in stored):
         return {}, dict(options)
     if any(Path(str(column)).suffix.lower() in imagefolder.SUFFIXES for column in header):
         raise UsageError(
@@ -156,7 +143,7 @@ def find_columns(
         )
         found["answer"], why["answer"] = column, "asked"
         free.remove(column)
-    needed = name in ("table", "parquet") and "category" not in found
+    needed = name in ("table", "parquet", "arrow") and "category" not in found
     if "question" not in found and "question" not in options and needed:
         flags = '--column question=NAME, or --option "question=..." for one question of all rows'
         typed, is_column = choices.pick_or_type(
@@ -262,8 +249,9 @@ def _stored(path: Path, name: str, given: Mapping[str, str], options: Mapping[st
             return None
         entry = LoaderEntry(path=metadata[0], name=metadata[0].name, options=options)
         name = "parquet" if metadata[0].suffix == ".parquet" else "table"
-    if name == "parquet":
-        return list(islice(parquet.stored_rows(replace(entry, columns={})), LOOKED_AT))
+    if name in ("parquet", "arrow"):
+        reader = arrow if name == "arrow" else parquet
+        return list(islice(reader.stored_rows(replace(entry, columns={})), LOOKED_AT))
     if name != "table":
         return None
     return [row for row in islice(table.stored_rows(entry), LOOKED_AT) if isinstance(row, Row)]

@@ -30,8 +30,11 @@ _OBJECTS = (
     "its boxes of objects can be asked for in several ways; asked is where the one object of a category is",
     "classification (which categories are shown), or dense_detection (where all are) (--task)",
 )
-ASKED_OF = {"coco": _OBJECTS, "voc": _OBJECTS, "refcoco": ("detection", "its expressions name one object", ""),
-            "refgta": ("detection", "its expressions name one object", "")}  # fmt: skip
+ASKED_OF = {
+    **{name: _OBJECTS for name, loader in LOADERS.items() if loader.objects},
+    "refcoco": ("detection", "its expressions name one object", ""),
+    "refgta": ("detection", "its expressions name one object", ""),
+}
 """Format -> the task, why, and what else it could be, for formats that do not say what is asked."""
 OBJECTS = (
     "detection",

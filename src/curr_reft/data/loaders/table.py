@@ -15,7 +15,6 @@ A file with the byte order mark of UTF-16 is read so; any other encoding is name
 
 import codecs
 import csv
-import io
 import itertools
 import json
 import re
@@ -23,23 +22,22 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from curr_reft.data.encodings import encoding_hint, marked_encoding
+from curr_reft.data.encodings import encoding_hint
 from curr_reft.data.loaders import COLUMNS, LoaderEntry, nearest, table_objects
 from curr_reft.data.loaders.json_rows import Convert, converted, converted_rows
+from curr_reft.data.opening import data_suffix, excel_delimiter, is_wide, open_data
 from curr_reft.data.rows import BadRow, Row, RowOrBad, rows_of
 from curr_reft.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 _LISTS = ("image", "distractors")  # what a cell may hold a JSON list of; answers are read by their task
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line that Excel reads and does not show
 _QUOTED = re.compile(r'"[^"]*"?')
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that cannot be read, a column it does not have and broken quoting."""
-    is_csv = entry.path.suffix.lower() in SUFFIXES
+    is_csv = data_suffix(entry.path) in SUFFIXES
     if table_objects.asked(entry):
         own = _csv_rows(entry, table_objects.convert) if is_csv else converted_rows(entry, table_objects.convert)
         return table_objects.rows(own, entry)
@@ -48,7 +46,7 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
 
 def stored_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """The rows as the file holds them, whatever their columns mean. Raises DataError as ``rows`` does."""
-    if entry.path.suffix.lower() not in SUFFIXES:
+    if data_suffix(entry.path) not in SUFFIXES:
         return rows_of(entry.path, entry.name)
     return _csv_rows(entry, lambda row, entry: row)
 
@@ -76,14 +74,19 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
 
 def _csv_rows(entry: LoaderEntry, make: Convert) -> Iterator[RowOrBad]:
     name, start = entry.name, 1
+    encoding = entry.options.get("encoding")
     try:
-        with entry.path.open("rb") as file:
+        codecs.lookup(encoding or "utf-8")
+    except LookupError as error:
+        raise DataError(name, f"option encoding: {encoding!r} is not known; utf-8, cp1252, ...") from error
+    try:
+        with open_data(entry.path, name, encoding) as file:
             lines = _lines(file, entry)
             first, before = next(lines, ""), 0
-            separator = _SEPARATOR.fullmatch(first)
+            separator = excel_delimiter(first)
             if separator is not None:
                 first, before = next(lines, ""), 1
-            delimiter = _delimiter(first, entry, separator[1] if separator else None)
+            delimiter = _delimiter(first, entry, separator)
             reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = _header(reader, entry)
             start = before + reader.line_num + 1
@@ -91,36 +94,22 @@ def _csv_rows(entry: LoaderEntry, make: Convert) -> Iterator[RowOrBad]:
                 if cells:  # an empty line is no row
                     yield _row(header, cells, start, entry, make)
                 start = before + reader.line_num + 1
-    except OSError as error:
-        raise DataError(name, f"cannot be read: {error.strerror} ({entry.path})") from error
     except csv.Error as error:
         raise DataError(f"{name}:{start}", f"the row that begins here is broken: {error}; check its quotes") from error
 
 
 def _lines(file: BinaryIO, entry: LoaderEntry) -> Iterator[str]:
     """The lines as text, one at a time, so that a wrong byte is found in its line."""
-    encoding = entry.options.get("encoding")
-    if encoding is None:
-        encoding = marked_encoding(file.read(4)) or "utf-8"
-        file.seek(0)
-    try:
-        wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
-    except LookupError as error:
-        raise DataError(entry.name, f"option encoding: {encoding!r} is not known; utf-8, cp1252, ...") from error
-    number = 0
-    try:
-        if wide:  # a byte of a line's end may be half of another character
-            with io.TextIOWrapper(file, encoding=encoding, newline="") as text:
-                for number, line in enumerate(text, start=1):
-                    yield line.removeprefix("\ufeff") if number == 1 else line
-            return
-        for number, data in enumerate(file, start=1):
-            yield (data.removeprefix(_BYTE_ORDER_MARK) if number == 1 else data).decode(encoding)
-    except UnicodeError as error:
-        place = f"{entry.name}:{number + 1 if wide else number}"
-        hint = encoding_hint(entry.path) or "name another one (options.encoding: cp1252, gb18030, utf-16, ...)"
-        why = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise DataError(place, f"not {encoding}: {why}; {hint}") from error
+    encoding = entry.options.get("encoding") or "utf-8"
+    if is_wide(encoding):
+        encoding = "utf-8"  # which it is opened as
+    for number, data in enumerate(file, start=1):
+        try:
+            yield data.decode(encoding)
+        except UnicodeDecodeError as error:
+            hint = encoding_hint(entry.path) or "name another one (options.encoding: cp1252, gb18030, utf-16, ...)"
+            reason = f"not {encoding}: {error.reason} at byte {error.start}; {hint}"
+            raise DataError(f"{entry.name}:{number}", reason) from error
 
 
 def _delimiter(header: str, entry: LoaderEntry, separator: str | None = None) -> str:
@@ -131,7 +120,7 @@ def _delimiter(header: str, entry: LoaderEntry, separator: str | None = None) ->
         return DELIMITERS[name]
     if separator is not None:
         return separator
-    if entry.path.suffix.lower() == ".tsv":
+    if data_suffix(entry.path) == ".tsv":
         return DELIMITERS["tab"]
     bare = _QUOTED.sub("", header)
     return max(DELIMITERS.values(), key=bare.count)  # of equal ones the first: a table of one column needs none

@@ -15,7 +15,7 @@ from typing import Any
 from curr_reft.data.frame import box_columns
 from curr_reft.data.images import StoredImage
 from curr_reft.data.loaders import LoaderEntry
-from curr_reft.data.loaders.coco import LISTED, which_categories
+from curr_reft.data.loaders.objects import LISTED, which_categories
 from curr_reft.data.loaders.published import MOST_DISTRACTORS, option, task_of
 from curr_reft.data.rows import BadRow, Row, RowOrBad
 from curr_reft.errors import DataError
