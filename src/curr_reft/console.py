@@ -40,8 +40,8 @@ class Console:
         self.terminal = Terminal(highlight=False, quiet=quiet, stderr=stderr)
         self.started = time.perf_counter()
         self.budgets: dict[tuple[str, str], int] = {}
-        self._bars: "Bars | None" = None
-        self._task: "TaskID | None" = None
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
         self._current: tuple[str, str] | None = None
         if not stderr:
             _output.console = self
@@ -100,10 +100,10 @@ class Console:
 
         if self._bars is None:
             # In a narrow terminal the numbers are cut, not the place and the time left.
-            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            text = TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
             self._bars = Bars(
                 TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}", table_column=rest), console=self.terminal, transient=True, expand=True,
+                text, console=self.terminal, transient=True, expand=True,
             )  # fmt: skip
             self._bars.start()
         return self._bars.add_task(name, total=total, text="")

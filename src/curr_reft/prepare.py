@@ -35,7 +35,6 @@ from curr_reft.train.learnable import TOO_LONG, refuse_examples
 from curr_reft.train.sft import SftExample
 from curr_reft.user_code import digest
 
-
 AT_ONCE = 2048  # truths that are graded together
 
 

@@ -41,7 +41,7 @@ _TILE_IMAGES = {"idefics3": Idefics3ImageProcessorPil, "smolvlm": SmolVLMImagePr
 class ImageTextKwargs(ProcessingKwargs, total=False):
     """The defaults of Qwen's processors: transformers 5.24 deprecates its own class for them."""
 
-    _defaults = {"text_kwargs": {"padding": False, "return_mm_token_type_ids": True}}
+    _defaults = {"text_kwargs": {"padding": False, "return_mm_token_type_ids": True}}  # type: ignore[misc]  # noqa: RUF012
 
 
 class ImageTextProcessor(ProcessorMixin):

@@ -55,8 +55,8 @@ class Repeats:
         if not self.cut_short:
             return None
         return (
-            f"{self.cut_short} picture(s) resemble more than {MOST} others and were compared with {MOST} of them: a copy "
-            "of one under other bytes may be in two splits. Keep pictures of one scene in one split"
+            f"{self.cut_short} picture(s) resemble more than {MOST} others and were compared with {MOST} of them: a "
+            "copy of one under other bytes may be in two splits. Keep pictures of one scene in one split"
         )
 
     def refuse_leaks(self) -> None:
