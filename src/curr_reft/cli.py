@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from curr_reft import __version__, console, stopping
-from curr_reft.commands.help_text import EXIT_CODES, KEYS, HelpText, ListKeys
+from curr_reft.commands.help_text import EXIT_CODES, KEYS, OUTPUT, HelpText, ListKeys
 from curr_reft.commands.table import COMMANDS, Command
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError, UsageError
 from curr_reft.files import NO_SPACE
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         prog="curr-reft",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
-        epilog=f"commands:\n{_table(COMMANDS)}\n\n{EXIT_CODES}",
+        epilog=f"commands:\n{_table(COMMANDS)}\n\n{OUTPUT}\n\n{EXIT_CODES}",
         formatter_class=HelpText,
         allow_abbrev=False,
     )
