@@ -1,8 +1,8 @@
 """The items of a recipe as a stream that can be read again: drawn, or rows of files with every row checked.
 
 Nothing is kept between items but counts, one byte a row (which rows were given out), the last images looked at, and
-about 400 bytes an image file (its size, hash and fingerprint). What a truth is, tasks know; ``read_truth`` is handed
-in. A row is never replaced by another one.
+about 400 bytes an image file (its size, hash and fingerprint), beside the looks of ``fingerprint.py``, which are
+bounded. What a truth is, tasks know; ``read_truth`` is handed in. A row is never replaced by another one.
 """
 
 import hashlib
