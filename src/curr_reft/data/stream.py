@@ -1,8 +1,8 @@
 """The items of a recipe as a stream that can be read again: drawn, or rows of files with every row checked.
 
 Nothing is kept between items but counts, one byte a row (which rows were given out), the last images looked at, and
-about 400 bytes an image file (its size, hash and fingerprint). What a truth is, tasks know; ``read_truth`` is handed
-in. A row is never replaced by another one.
+about 400 bytes an image file (its size, hash and fingerprint), beside the looks of ``fingerprint.py``, which are
+bounded. What a truth is, tasks know; ``read_truth`` is handed in. A row is never replaced by another one.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from curr_reft.console import progress
 from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
 from curr_reft.data.frame import BOX_TASKS, BoxFrame, FrameKind, as_corners, boxes_of, inverted_as_corners, map_boxes
@@ -116,9 +117,12 @@ class ItemStream:
 
     def _rows(self) -> Iterator[Item]:
         reading = Pass()
-        for split in SPLITS:
-            for entry in getattr(self.config.files, split):
-                yield from self._entry_items(entry, split, reading)
+        with progress("reading rows") as advance:
+            for split in SPLITS:
+                for entry in getattr(self.config.files, split):
+                    for item in self._entry_items(entry, split, reading):
+                        yield item
+                        advance()
         self._report(reading)
         self.account = reading
 
