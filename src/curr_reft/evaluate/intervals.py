@@ -6,12 +6,15 @@ have those of ``score_intervals.py``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from curr_reft.curriculum.wilson import wilson
+from curr_reft.errors import DamagedError
 
 LEVEL = 0.95
+ROUNDING = 1e-9  # by which sums of equal numbers in another order may differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,23 @@ class Interval:
     low: float
     high: float
     clusters: int | None = None  # how many are independent, where that was counted
+
+
+def require_inside(found: Any, name: str = "") -> None:
+    """Raise DamagedError where a mean lies outside its own interval, anywhere in ``found`` (nested records with ``low``
+    and ``high`` around ``score``, ``mean`` or ``pass_rate``). Asked before a number goes into a table or a file."""
+    if not isinstance(found, Mapping):
+        return
+    low, high = found.get("low"), found.get("high")
+    for key in ("score", "mean", "pass_rate"):
+        value = found.get(key)
+        if all(isinstance(each, int | float) for each in (low, value, high)) and not low - ROUNDING <= value <= high + ROUNDING:
+            raise DamagedError(
+                f"{name or 'a result'}: the {key.replace('_', ' ')} {value} is outside its own interval [{low}, {high}]",
+                "the file it comes from was changed; put it back, or remove it and make it again",
+            )
+    for key, value in found.items():
+        require_inside(value, f"{name} {key}".strip())
 
 
 def bootstrap_means(values: Sequence[float], resamples: int, seed: int) -> np.ndarray:

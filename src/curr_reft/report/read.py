@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from curr_reft import rounds
 from curr_reft.errors import DataError, UsageError
+from curr_reft.evaluate.intervals import require_inside
 from curr_reft.files import read_json, read_jsonl
 
 MODELS = {  # in the order of the table; the names are those of summary.json
@@ -99,7 +100,7 @@ def label_of(model: str) -> str:
 
 
 def read_run(path: Path) -> RunFiles:
-    """Raises UsageError when ``path`` is no run directory."""
+    """Raises UsageError when ``path`` is no run directory, DamagedError for a mean outside its interval."""
     path = Path(path)
     if not path.is_dir() or not any((path / name).is_file() for name in ("summary.json", "run.json", "metrics.jsonl")):
         raise UsageError(f"{path} is not a run directory: it has no summary.json, run.json or metrics.jsonl")
@@ -122,6 +123,7 @@ def read_run(path: Path) -> RunFiles:
     no_keys: dict[str, Any] = {}
     rows_of: Callable[[Path], list[Any]] = read_jsonl
     files.summary = optional("summary.json", read_json, {}, dict)
+    require_inside(files.summary, str(path / "summary.json"))
     files.run = optional("run.json", read_json, {}, dict)
     files.recipe = optional("recipe.yaml", lambda file: file.read_text(encoding="utf-8"), "", str)
     rows = _dicts(optional("metrics.jsonl", rows_of, [], list))
