@@ -17,6 +17,7 @@ from curr_reft.files import read_json, sha256_file, write_json
 
 SEAL, FILES = "sha256", "files"
 AGAIN = "put it back as it was, or remove it and repeat the command (of a run: with --resume) to make it again"
+LOST = "put it back as it was, or start a new run"
 
 Entry = Mapping[str, Any]  # size and sha256 of a file
 Table = Mapping[str, Entry]  # relative path -> entry
@@ -25,6 +26,11 @@ Table = Mapping[str, Entry]  # relative path -> entry
 def file_entry(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of the file ``path``."""
     return {"size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def bytes_entry(content: bytes) -> dict[str, Any]:
+    """Size and SHA-256 of a file with this content."""
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def table_of(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
@@ -79,7 +85,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
         record: dict[str, Any] = read_json(path)
         whole = record[SEAL] == seal_of(record)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        found = "holds no hash of its own" if isinstance(error, KeyError) else f"is not readable ({error})"
+        no_seal = isinstance(error, KeyError)
+        found = "holds no hash (made before there was one, or changed)" if no_seal else f"is not readable ({error})"
         raise DamagedError(f"{path} is not as it was written: it {found}", AGAIN) from error
     if not whole:
         raise DamagedError(f"{path} was changed after it was written: it does not have the hash it says", AGAIN)
@@ -99,6 +106,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return None if missing_file(path.parent, files) else record
 
 
+def content_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without its seal and its table of files."""
+    return {key: value for key, value in record.items() if key not in (SEAL, FILES)}
+
+
 class GrowingFile:
     """The hash of a file to which lines are appended, read once and then only where it grew."""
 
@@ -107,10 +119,11 @@ class GrowingFile:
         self._bytes = 0
         self._hash = hashlib.sha256()
 
-    def entry(self) -> dict[str, Any]:
-        """Size and SHA-256 of what is in the file now. It has only grown since the last call."""
+    def entry(self, size: int | None = None) -> dict[str, Any]:
+        """Size and SHA-256 of what is in the file now, or of its first ``size`` bytes. It has only grown since the last
+        call."""
         if self.path.is_file():
-            self._read(self.path.stat().st_size)
+            self._read(self.path.stat().st_size if size is None else size)
         return {"size": self._bytes, "sha256": self._hash.hexdigest()}
 
     def require(self, entry: Entry) -> None:
@@ -118,18 +131,19 @@ class GrowingFile:
         self.forget()
         size = self.path.stat().st_size if self.path.is_file() else 0
         if size < entry["size"]:
-            problem = f"{self.path} has {size} bytes, and its record says at least {entry['size']}"
-            raise DamagedError(problem, "put it back as it was, or start a new run")
+            raise DamagedError(f"{self.path} has {size} bytes, its record says at least {entry['size']}", LOST)
         self._read(entry["size"])
         if self._hash.hexdigest() != entry["sha256"]:
-            problem = f"{self.path} was changed after it was written: its first {entry['size']} bytes do not have the hash"
-            raise DamagedError(f"{problem} that its record says", "put it back as it was, or start a new run")
+            what = f"{self.path} was changed after it was written"
+            raise DamagedError(f"{what}: its first {entry['size']} bytes do not have the hash of its record", LOST)
 
     def forget(self) -> None:
         """Start again from the first byte: the file was written anew."""
         self._bytes, self._hash = 0, hashlib.sha256()
 
     def _read(self, end: int) -> None:
+        if end == self._bytes:
+            return
         with open(self.path, "rb") as file:
             file.seek(self._bytes)
             while self._bytes < end and (block := file.read(min(1 << 20, end - self._bytes))):

@@ -25,11 +25,13 @@ def execute(arguments: argparse.Namespace) -> None:
     if not arguments.dry_run:
         token_of_environment()  # before gigabytes are written
     source: Path = arguments.source
+    from curr_reft.export.source import find_source, require_published
+
     if (source / CONFIG).is_file():
+        require_published(source)
         _send(source, arguments)
         return
     from curr_reft.export.merge import merge
-    from curr_reft.export.source import find_source
 
     found = find_source(source, arguments.model, arguments.base)
     folder = source.parent / f".{source.resolve().name}-push-{os.getpid()}"  # beside it: on a disk that holds models

@@ -32,14 +32,14 @@ def require_inside(found: Any, name: str = "") -> None:
     and ``high`` around ``score``, ``mean`` or ``pass_rate``). Asked before a number goes into a table or a file."""
     if not isinstance(found, Mapping):
         return
-    low, high = found.get("low"), found.get("high")
     for key in ("score", "mean", "pass_rate"):
-        value = found.get(key)
-        if all(isinstance(each, int | float) for each in (low, value, high)) and not low - ROUNDING <= value <= high + ROUNDING:
-            raise DamagedError(
-                f"{name or 'a result'}: the {key.replace('_', ' ')} {value} is outside its own interval [{low}, {high}]",
-                "the file it comes from was changed; put it back, or remove it and make it again",
-            )
+        low, value, high = (found.get(each) for each in ("low", key, "high"))
+        if not (isinstance(low, int | float) and isinstance(value, int | float) and isinstance(high, int | float)):
+            continue
+        if not low - ROUNDING <= value <= high + ROUNDING:
+            what = f"{name or 'a result'}: the {key.replace('_', ' ')} {value} is outside its own interval"
+            remedy = "the file it comes from was changed; put it back, or remove it and make it again"
+            raise DamagedError(f"{what} [{low}, {high}]", remedy)
     for key, value in found.items():
         require_inside(value, f"{name} {key}".strip())
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from curr_reft import rounds
 from curr_reft.errors import DataError, UsageError
 from curr_reft.evaluate.intervals import require_inside
 from curr_reft.files import read_json, read_jsonl
+from curr_reft.run_record import METRICS_ENTRY
 
 MODELS = {  # in the order of the table; the names are those of summary.json
     "base": "Base",
@@ -126,7 +128,9 @@ def read_run(path: Path) -> RunFiles:
     require_inside(files.summary, str(path / "summary.json"))
     files.run = optional("run.json", read_json, {}, dict)
     files.recipe = optional("recipe.yaml", lambda file: file.read_text(encoding="utf-8"), "", str)
-    rows = _dicts(optional("metrics.jsonl", rows_of, [], list))
+    # Rows after the last save have no hash yet.
+    saved: Callable[[Path], list[Any]] = partial(read_jsonl, size=as_dict(files.run.get(METRICS_ENTRY)).get("size"))
+    rows = _dicts(optional("metrics.jsonl", saved, [], list))
     files.train = _last_of_each_step(row for row in rows if row.get("kind") == "train")
     files.validation = _last_of_each_step(row for row in rows if row.get("kind") == "validation")
     files.card = optional("data/card.json", read_json, {}, dict)

@@ -27,7 +27,7 @@ from curr_reft.files import (
     sync_folder,
     write_json,
 )
-from curr_reft.integrity import damaged_file, table_of, read_sealed, write_sealed
+from curr_reft.integrity import damaged_file, read_sealed, table_of, write_sealed
 
 logger = logging.getLogger(__name__)
 
