@@ -51,6 +51,7 @@ from curr_reft.prepare import (
     Prepared,
     check_examples,
     check_prompts,
+    data_parts,
     judge_code,
     load_items,
     prepare,
@@ -106,7 +107,7 @@ class Run:
         if "judge_sha256" in directory.run:
             self.require_same_judge()
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
-        directory.require_same("the data", "data_sha256", self.prepared.sha256)
+        directory.require_same("the data", "data_sha256", self.prepared.sha256, data_parts(recipe, self.prepared))
         self.write("data/card.json", self.prepared.card)
         self.forecast_judging()
         self.evaluation: dict[str, Any] = {}

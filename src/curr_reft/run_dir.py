@@ -6,10 +6,10 @@ What a phase does, and the files inside its folder, are not known here.
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from curr_reft import processes, recipe_source
@@ -44,6 +44,8 @@ from curr_reft.run_record import (
     write_state,
 )
 
+LONGEST = 3500  # bytes of the directory's path; PATH_MAX of Linux is 4096, and names below the directory are long
+
 
 @dataclass
 class RunDir:
@@ -69,6 +71,7 @@ class RunDir:
         Raises UsageError: held by another process, used, not a run directory, made by another recipe.
         """
         path = Path(path)
+        _require_length(path)
         taken: list[RunDir] = []
 
         def take() -> dict[str, Any]:
@@ -125,6 +128,7 @@ class RunDir:
     @staticmethod
     def require_free(path: Path, recipe: Recipe, resume: bool = False) -> None:
         """Raise what ``open`` would raise, and change nothing: for asking before the slow imports of a run."""
+        _require_length(path)
         with _refusing_no_access(path):
             if (path / LOCK).exists():
                 Lock.take(path / LOCK).release()
@@ -166,17 +170,23 @@ class RunDir:
         yield
         self.keep(*names)
 
-    def require_same(self, what: str, key: str, value: str | None) -> None:
-        """Store the hash ``value`` of ``what`` under ``key``, or compare it with the one stored when the run began.
+    def require_same(
+        self, what: str, key: str, value: str | None, parts: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Store the hash ``value`` of ``what`` under ``key``, or compare it with the one stored when the run began. Of
+        its ``parts`` (name -> hash) the message names those that changed.
 
         Raises UsageError when they differ, here or among the processes of the run: going on would mix two runs.
         """
         processes.require_same(what, value)
         if key not in self.run:
-            self._write({**self.run, key: value})
+            self._write({**self.run, key: value, **({f"{key}_parts": dict(parts)} if parts else {})})
         elif self.run[key] != value:
+            before = self.run.get(f"{key}_parts", {})
+            changed = join_limited([name for name in {**before, **parts} if before.get(name) != parts.get(name)])
             raise UsageError(
-                f"{self.path}: {what} changed since this run began ({key} {self.run[key]} -> {value}); "
+                f"{self.path}: {what} changed since this run began{f', namely {changed}' if changed else ''} "
+                f"({key} {self.run[key]} -> {value}); "
                 "put the old one back and --resume, or choose another --output"
             )
 
@@ -299,6 +309,22 @@ class RunDir:
     @property
     def _writes(self) -> bool:
         return self._lock is not None
+
+
+def _require_length(path: Path) -> None:
+    """Refuse a directory whose files would have longer names than the system takes, before hours of work."""
+    length = len(os.fsencode(path.absolute()))
+    if length > LONGEST:
+        raise UsageError(
+            f"output: the path has {length} bytes, and the names of the files below it would exceed what the system takes; "
+            f"choose an --output of at most {LONGEST} bytes"
+        )
+
+
+def join_limited(names: Sequence[str], most: int = 5) -> str:
+    """The first names with commas, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _require_usable(path: Path, resume: bool) -> None:

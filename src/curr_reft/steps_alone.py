@@ -26,7 +26,7 @@ from curr_reft.integrity import read_sealed
 from curr_reft.planned import StepAlone
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_chat_processor, load_policy
-from curr_reft.prepare import Prepared, check_prompts, load_items, prepare, query_pool
+from curr_reft.prepare import Prepared, check_prompts, data_parts, load_items, prepare, query_pool
 from curr_reft.recipe import Recipe
 from curr_reft.run_dir import RunDir
 from curr_reft.train.config import SftConfig
@@ -85,7 +85,7 @@ def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path
     began = time.perf_counter()
     alone = StepAlone(command="sft", trainings={"sft/sft": config.steps})
     with RunDir.open(out, recipe, resume, alone) as directory:
-        directory.require_same("the data", "data_sha256", prepared.sha256)
+        directory.require_same("the data", "data_sha256", prepared.sha256, data_parts(recipe, prepared))
         directory.require_same("the start", "model_sha256", start.sha256)
         directory.require_same("the rows", "rows_sha256", sha256_file(rows))
 
