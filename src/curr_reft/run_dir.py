@@ -316,8 +316,8 @@ def _require_length(path: Path) -> None:
     length = len(os.fsencode(path.absolute()))
     if length > LONGEST:
         raise UsageError(
-            f"output: the path has {length} bytes, and the names of the files below it would exceed what the system takes; "
-            f"choose an --output of at most {LONGEST} bytes"
+            f"output: the path has {length} bytes, and the names of the files below it would be longer than the system "
+            f"takes; choose an --output of at most {LONGEST} bytes"
         )
 
 

@@ -135,8 +135,13 @@ def resumed(
     written. Raises UsageError, DamagedError."""
     try:
         run = read_state(path)
+        stored = {name: entry for name, entry in run.get(FILES, {}).items() if name == RECIPE}
+        if problem := differing_file(path, stored):
+            raise DamagedError(problem, STORED)
         before = load_recipe(path / RECIPE)  # keys that its version did not know have their defaults
         run["phases"], run["resumed"], run["versions"], run["state"]
+    except DamagedError:
+        raise
     except (OSError, ValueError, RecipeError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error}); "

@@ -59,6 +59,7 @@ def first_row(**columns: Any) -> Change:
     def change(path: Path) -> None:
         if path.suffix == ".parquet":
             rows = read_rows(path)
+            assert rows[0] != {**rows[0], **columns}
             write_rows(path, [{**rows[0], **columns}, *rows[1:]])
         else:
             first, *others = path.read_text().splitlines(keepends=True)
@@ -92,7 +93,7 @@ CHANGES: list[tuple[str, Change]] = [
     ("summary.json", value("stages", to=[])),
     ("data/card.json", value("skipped_rows", to=7)),
     ("stages/01-binary/manifest.json", value("chosen_step", to=77)),
-    ("stages/01-binary/rollouts/until-000002.parquet", first_row(reward=2.0)),
+    ("stages/01-binary/rollouts/until-000002.parquet", first_row(completion="another answer")),
     ("baselines/sft/manifest.json", value("start_sha256", to="0" * 64)),
     ("self-improve/kept.jsonl", first_row(domain="other")),
     ("self-improve/verdicts.jsonl", first_row(total=12.0)),
@@ -108,7 +109,7 @@ def copy_of(finished: Any, run: Path) -> Path:
     return Path(shutil.copytree(finished.path, run, ignore=shutil.ignore_patterns("*.safetensors", "checkpoints")))
 
 
-@pytest.mark.parametrize(("name", "change"), CHANGES, ids=[f"{place}-{name}" for place, (name, _) in enumerate(CHANGES)])
+@pytest.mark.parametrize(("name", "change"), CHANGES, ids=[f"{n}-{name}" for n, (name, _) in enumerate(CHANGES)])
 def test_what_was_changed_is_refused_at_every_door(
     finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, change: Change
 ) -> None:
@@ -247,7 +248,7 @@ def test_a_rollout_file_changed_while_its_stage_is_under_way_is_refused(tmp_path
     moment = dying.at_save("stages/01-mixed/checkpoints", "step-000002")
     dying.killed(*flags, run=run, log=log, journal=tmp_path / "journal", moment=moment)
     rollouts = run / "stages/01-mixed/rollouts/until-000001.parquet"
-    first_row(reward=2.0)(rollouts)
+    first_row(completion="another answer")(rollouts)
     assert tiny_run.run("--output", run, "--resume", *flags, log=log) == 1
     assert f"{rollouts} " in log.read_text()
     rollouts.unlink()
