@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from curr_reft.errors import UsageError
+from curr_reft.integrity import write_sealed
 from curr_reft.policy.load import load_policy, model_folder
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
@@ -253,7 +254,7 @@ def test_stages_at_chance_are_left_out_and_their_steps_go_to_the_last(tmp_path: 
     )
     RunDir.open(run, recipe).close()
     (run / "eval").mkdir()
-    (run / "eval" / "profile.json").write_text(json.dumps({"cells": given}))
+    write_sealed(run / "eval" / "profile.json", {"cells": given})
     flags = ("--curriculum.skip_at_chance", "true", "--evaluation.models", "[curr_rl]", "--resume")
     assert tiny_run.run("--output", run, *flags, log=tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert sorted(os.listdir(run / "stages")) == ["01-binary", "03-open"]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from resealing import reseal
 
 from curr_reft.console import Console
 from curr_reft.errors import DataError, DiskFullError, LostLockError, TrainingError, UsageError
@@ -222,9 +223,8 @@ def test_the_recipe_of_a_run_that_was_moved_names_it_where_it_is(tmp_path: Path)
 def test_other_versions_are_said(tmp_path: Path, recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "run"
     RunDir.open(path, recipe).close()
-    record = read_json(path / "run.json")
-    record["versions"]["torch"] = "1.0"
-    (path / "run.json").write_text(json.dumps(record))
+    versions = read_json(path / "run.json")["versions"]
+    reseal(path / "run.json", versions={**versions, "torch": "1.0"})
     RunDir.open(path, recipe, resume=True).close()
     assert "torch 1.0 -> 2." in caplog.text
 
@@ -236,6 +236,7 @@ from curr_reft.run_dir import RunDir
 from curr_reft.run_lock import began_ticks
 with RunDir.open(sys.argv[1], load_recipe(sys.argv[2])) as run:
     run.append_metrics([{"run": "a", "stage": "b", "step": 1}])
+    run.sync_metrics()
     print("held", flush=True)
     time.sleep(60)
 """
@@ -391,7 +392,7 @@ def test_without_its_lock_file_a_run_is_found_by_the_process_it_names(tmp_path: 
             (None, False),
         ):
             (path / ".lock").unlink(missing_ok=True)
-            (path / "run.json").write_text(json.dumps({**state, "owner": owner}))
+            reseal(path / "run.json", owner=owner)
             if held:
                 assert f"(process {sleeper.pid} on {socket.gethostname()})" in refusal(path, recipe, resume=True)
                 with pytest.raises(UsageError, match=r"though its \.lock was removed"):
@@ -402,6 +403,6 @@ def test_without_its_lock_file_a_run_is_found_by_the_process_it_names(tmp_path: 
     finally:
         sleeper.kill()
         sleeper.wait()
-    (path / "run.json").write_text(json.dumps({**state, "owner": lives}))  # dead, and collected
+    reseal(path / "run.json", owner=lives)  # dead, and collected
     (path / ".lock").unlink()
     RunDir.open(path, recipe, resume=True).close()

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from curr_reft.console import progress, track
@@ -65,6 +66,23 @@ class Prepared:
             for q in asked
         )
         return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
+
+
+def data_parts(recipe: Recipe, prepared: Prepared) -> dict[str, str]:
+    """Hashes that name what changed of the data: the rows and the pictures of each file, and each composition."""
+    rows: dict[str, Any] = {}
+    for split, forms in sorted(prepared.questions.items()):
+        for question in (each for _, asked in sorted(forms.items()) for each in asked):
+            file = question.source.rpartition(":")[0] or f"split {split}"
+            said = (question.id, question.prompt, _plain(question.truth), question.options, question.domain)
+            for name, what in ((file, said), (f"pictures of {file}", [image.key for image in question.images])):
+                rows.setdefault(name, hashlib.sha256()).update(repr(what).encode(errors="surrogatepass"))
+    files = recipe.data.files
+    entries = () if files is None else (getattr(files, split) for split in type(files).model_fields)
+    for entry in (each for own in entries if isinstance(own, tuple) for each in own):
+        if Path(entry.path).suffix in (".yaml", ".yml") and Path(entry.path).is_file():
+            rows[f"composition {entry.path}"] = hashlib.sha256(Path(entry.path).read_bytes())
+    return {name: found.hexdigest()[:16] for name, found in rows.items()}
 
 
 def open_items(recipe: Recipe) -> ItemStream:

@@ -26,6 +26,7 @@ from curr_reft.prepare import Prepared
 from curr_reft.recipe import Recipe
 from curr_reft.run_dir import RunDir
 from curr_reft.seeding import derive_seed
+from curr_reft.train.checkpoint import MANIFEST
 from curr_reft.train.config import HandOn, OptimizerConfig, SftConfig
 from curr_reft.train.grpo import GrpoObjective
 from curr_reft.train.loop import Gate, Journal, Validation
@@ -45,7 +46,7 @@ class Trainings:
     console: Console
     base_start: Start
     sync: Callable[[], None]  # metrics and time so far to the disk, before the checkpoint they belong to
-    note: Callable[[str, Mapping[str, Any]], None]  # marks a phase done
+    note: Callable[..., None]  # marks a phase done: its name, its record, names of the files it wrote
     selection: Selection | None = None  # the training questions that GRPO asks; none: all, at random
 
     def rl(
@@ -188,7 +189,9 @@ class Trainings:
         if done.record.get("unchanged") and not self.directory.phase_done(f"{run}/{name}"):
             kept = "no checkpoint is better than its start (step 0), which is kept"
             self.console.say(f"{label}: {kept if done.record['chosen_step'] == 0 else 'training changed no weight'}")
-        self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
+        manifest = (folder / MANIFEST).relative_to(self.directory.path).as_posix()
+        record = {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]}
+        self.note(f"{run}/{name}", record, manifest)
         return done
 
     def load(self, start: Start) -> Policy:

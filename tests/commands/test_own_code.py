@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from resealing import reseal_run
 
 from curr_reft.cli import main
 from curr_reft.parquet import read_rows
@@ -98,7 +99,7 @@ def test_a_recipe_with_its_own_code_goes_through_and_refuses_changed_code(
     assert len(state["code_sha256"]) == 64
     state["state"] = "interrupted"
     del state["phases"]["report"]
-    (run / "run.json").write_text(json.dumps(state))
+    reseal_run(run, state)
     for name, old in (("rewards.py", "most / count"), ("tasks.py", "truth / 10")):
         replace(folder / name, old, old + " * 1")
         capsys.readouterr()

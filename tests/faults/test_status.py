@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from curr_reft.planned import StepAlone, planned_phases
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
 from curr_reft.run_history import Faults
+from curr_reft.run_lock import began_ticks
 from curr_reft.run_plan import plan
 from curr_reft.run_record import LAST_PHASE
 from curr_reft.status import owner_of, read_status
@@ -162,9 +164,11 @@ def test_a_dead_owner_is_told_from_one_that_lives(tmp_path: Path) -> None:
     assert held_by(ended.pid) == "dead"  # ended, and not collected: the number is still taken
     ended.wait()
     assert held_by(ended.pid) == "dead"
-    lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
-    os.utime(lock, (1e9, 1e9))  # named years before this process began: the number was given out again
-    assert owner_of(lock)[0] == "dead"
+    for began, owner in ((began_ticks(os.getpid()), "alive"), (1, "dead")):  # 1: the number was given out again
+        lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "began": began}))
+        for hours in (-1, 0, 1, 24 * 365):  # by which a clock was set since the name was written
+            os.utime(lock, (time.time() + 3600 * hours,) * 2)
+            assert owner_of(lock)[0] == owner
     folder = tmp_path.stat().st_ino
     for number, owner in ((folder, "alive"), (folder + 1, "none")):  # of another folder: this one is a copy of it
         lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "folder": number}))

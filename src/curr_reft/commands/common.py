@@ -69,6 +69,10 @@ def model_of(arguments: argparse.Namespace) -> str:
     if not (path / STATE).is_file():
         if arguments.variant is not None:
             raise UsageError(f"--variant {arguments.variant} is for run directories; {path} is none, leave it out")
+        if path.is_dir():
+            from curr_reft.export.source import require_published
+
+            require_published(path)
         return str(arguments.model)
     from curr_reft.export.source import RunModel, find_source
 

@@ -28,12 +28,14 @@ def execute(arguments: argparse.Namespace) -> None:
     if not arguments.dry_run:
         token_of_environment()  # before gigabytes are written
     source: Path = arguments.source
+    from curr_reft.export.source import RunModel, find_source, require_published
+
     if (source / CONFIG).is_file():
+        require_published(source)
         _require_changed(source, holds_base(source), arguments)
         _send(source, arguments)
         return
     from curr_reft.export.merge import merge
-    from curr_reft.export.source import RunModel, find_source
 
     found = find_source(source, arguments.model, arguments.base)
     _require_changed(source, isinstance(found, RunModel) and found.is_base, arguments)

@@ -4,7 +4,7 @@ Each starts from published weights whose hash is checked, trains until its gate 
 checkpoint with a manifest that the next one reads. What is published is never trained again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 
 from curr_reft import processes
 from curr_reft.errors import CheckpointError, UsageError
+from curr_reft.integrity import Entry, file_entry
 from curr_reft.parquet import write_rows
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_policy, model_folder, save_policy
@@ -107,7 +108,7 @@ def run_training(training: Training) -> Published:
             seed=training.seed,
             validate=training.validate,
             journal=training.journal,
-            save_records=write_rows,
+            save_records=_save_rollouts,
             gate=training.gate,
             start_sha256=training.start.sha256,
         ),
@@ -121,6 +122,7 @@ def run_training(training: Training) -> Published:
         "validation": progress.validations,
         "first": progress.first,
         "last": progress.last,
+        "rollouts": progress.rollouts,
         "start_sha256": training.start.sha256,
         **training.account(),
     }
@@ -138,6 +140,12 @@ def run_training(training: Training) -> Published:
         return published
 
     return processes.on_main(hand_on)
+
+
+def _save_rollouts(path: Path, rows: Iterable[Mapping[str, Any]]) -> Entry:
+    """Write a rollout file; its size and hash."""
+    write_rows(path, rows)
+    return file_entry(path)
 
 
 def _retire(training: Training, published: Published) -> None:

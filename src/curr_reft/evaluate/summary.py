@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curr_reft.evaluate.intervals import require_inside
+
 
 def stage_summary(record: Mapping[str, Any]) -> dict[str, Any]:
     """The entry of one stage from its manifest. Firsts and lasts are means over five updates."""
@@ -40,6 +42,7 @@ def summarise(
     and its account; that of the first stands alone too. ``general``: the scores on the general pool by model, empty for
     data without one.
     """
+    require_inside({"evaluation": evaluation, "general": general, "differences": differences})
     chosen = ("queries", "candidates", "kept", "threshold")
     improved = [{key: account[key] for key in chosen} for _, account in rounds]
     return {
@@ -61,7 +64,9 @@ def summarise(
 
 
 def table(evaluation: Mapping[str, Any]) -> list[str]:
-    """The result table as lines of text: mean score and 95 % interval by suite, then the tasks."""
+    """The result table as lines of text: mean score and 95 % interval by suite, then the tasks. Raises DamagedError for
+    a mean outside its interval."""
+    require_inside(evaluation)
     suites = list(dict.fromkeys(suite for scores in evaluation.values() for suite in scores))
     columns = _columns(evaluation)
     width = 22 + sum(map(len, columns.values()))

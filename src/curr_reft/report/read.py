@@ -12,13 +12,16 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from curr_reft import recipe_source, rounds
 from curr_reft.errors import DataError, RecipeError, UsageError
+from curr_reft.evaluate.intervals import require_inside
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.run_history import Unchanged, unchanged_models
+from curr_reft.run_record import METRICS_ENTRY
 
 MODELS = {  # in the order of the table; the names are those of summary.json
     "base": "Base",
@@ -106,7 +109,7 @@ def label_of(model: str) -> str:
 
 
 def read_run(path: Path) -> RunFiles:
-    """Raises UsageError when ``path`` is no run directory."""
+    """Raises UsageError when ``path`` is no run directory, DamagedError for a mean outside its interval."""
     path = Path(path)
     if not path.is_dir() or not any((path / name).is_file() for name in ("summary.json", "run.json", "metrics.jsonl")):
         raise UsageError(f"{path} is not a run directory: it has no summary.json, run.json or metrics.jsonl")
@@ -130,9 +133,12 @@ def read_run(path: Path) -> RunFiles:
     rows_of: Callable[[Path], list[Any]] = read_jsonl
     files.unchanged = unchanged_models(path)
     files.summary = optional("summary.json", read_json, {}, dict)
+    require_inside(files.summary, str(path / "summary.json"))
     files.run = optional("run.json", read_json, {}, dict)
     files.recipe = optional("recipe.yaml", lambda file: file.read_text(encoding="utf-8"), "", str)
-    rows = _dicts(optional("metrics.jsonl", rows_of, [], list))
+    # Rows after the last save have no hash yet.
+    saved: Callable[[Path], list[Any]] = partial(read_jsonl, size=as_dict(files.run.get(METRICS_ENTRY)).get("size"))
+    rows = _dicts(optional("metrics.jsonl", saved, [], list))
     files.train = _last_of_each_step(row for row in rows if row.get("kind") == "train")
     files.validation = _last_of_each_step(row for row in rows if row.get("kind") == "validation")
     files.card = optional("data/card.json", read_json, {}, dict)

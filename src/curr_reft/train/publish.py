@@ -15,20 +15,19 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from curr_reft.errors import CheckpointError
+from curr_reft.errors import CheckpointError, DamagedError
 from curr_reft.files import (
-    read_json,
     remove_leftovers,
     reporting_full_disk,
     require_space,
     sha256_file,
     sync_tree,
-    write_json,
 )
-from curr_reft.train.checkpoint import MANIFEST, damaged_file, file_table, move_into_place
+from curr_reft.integrity import damaged_file, read_sealed, write_sealed
+from curr_reft.train.checkpoint import MANIFEST, file_table, move_into_place
 
 MODEL = "model"
-_OURS = ("format", "weights_sha256", "files")
+_OURS = ("format", "weights_sha256", "files", "sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,7 @@ def publish(
         raise
     (folder / MANIFEST).unlink(missing_ok=True)
     move_into_place(aside, folder / MODEL)
-    write_json(folder / MANIFEST, {"format": 1, **record, "weights_sha256": sha256, "files": files})
+    write_sealed(folder / MANIFEST, {"format": 1, **record, "weights_sha256": sha256, "files": files})
     return Published(model=folder / MODEL, weights_sha256=sha256, record=dict(record))
 
 
@@ -105,10 +104,12 @@ def read_published(folder: Path) -> Published | None:
     if not manifest_path.is_file():
         return None
     try:
-        manifest = read_json(manifest_path)
+        manifest = read_sealed(manifest_path)
         files, sha256 = manifest["files"], manifest["weights_sha256"]
         problem = damaged_file(folder / MODEL, files)
         weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
+    except DamagedError as error:
+        raise CheckpointError(f"{error.problem}; remove {folder} and resume") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{manifest_path} is not readable ({error}); remove {folder} and resume") from error
     if problem is None and _hash_of_hashes(weights) != sha256:
