@@ -168,6 +168,11 @@ class TaskDefaults:
     def well_formed(self, answer: str) -> bool:
         return True
 
+    def as_answer(self, raw: Any) -> str | None:
+        """The truth of a row, before it is read, as a model that follows the prompt writes it; None where that is what
+        ``write`` gives. Loading grades it, so that a truth that no plain answer equals is refused."""
+        return raw if isinstance(raw, str) else None
+
     def copied(self, parsed: Any, truth: Truth, prompt: str) -> bool:
         return False
 
