@@ -169,8 +169,10 @@ class TaskDefaults:
         return True
 
     def as_answer(self, raw: Any) -> str | None:
-        """The truth of a row, before it is read, as a model that follows the prompt writes it; None where that is what
-        ``write`` gives. Loading grades it, so that a truth that no plain answer equals is refused."""
+        """Return the raw truth of a row as a model that follows the prompt writes it; None where ``write`` says it.
+
+        Loading grades it, so that a truth that no plain answer equals is refused. Not asked of a user's own task, which
+        may read truths from other text than answers."""
         return raw if isinstance(raw, str) else None
 
     def copied(self, parsed: Any, truth: Truth, prompt: str) -> bool:

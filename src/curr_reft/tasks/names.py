@@ -17,7 +17,8 @@ LONGEST_ANSWER = 4000  # characters
 
 _TRUTH_SEPARATORS = re.compile(r"[,;\n•|]+")  # without the slash: a class of a table is "AC/DC", not "AC" and "DC"
 _SEPARATORS = re.compile(r"[,;\n/•|]+")
-_JOINS = re.compile(r"((?: ?[,;\n/•|])+ ?(?:and |& ?)?| and | ?& ?)", re.IGNORECASE)
+_LINES = re.compile(r" ?[\n•]+ ?")  # end a name always
+_JOINS = re.compile(r"((?: ?[,;/|])+ ?(?:and |& ?)?| and | ?& ?)", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*+–]\s+|[•●○◦▪■▸►‣✓✔✅]\s*)")
 _NUMBER = re.compile(r"^\s*\(?\d{1,3}[.)]\s+")
 _LEAD = re.compile(
@@ -28,6 +29,7 @@ _LEAD = re.compile(
 )
 _COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\s*\{([^{}]*)\}")
 _SINGLE_QUOTED = re.compile(r"'([^'\"\\]*)'")
+_INTERVAL = re.compile(r"\(\s*-?[\d.]+\s*,\s*-?[\d.]+\s*[)\]]|\[\s*-?[\d.]+\s*,\s*-?[\d.]+\s*\)")  # (25, 32), [0, 1)
 _NAME_KEYS = frozenset({"label", "name", "category", "class", "object"})  # of an object that holds one name
 _LIST_KEYS = frozenset({"labels", "names", "categories", "classes", "objects", "answer"})  # of one that holds a list
 _PRESENCE = frozenset({"present", "visible", "exists", "found", "detected", "in_image"})  # false takes the name back
@@ -157,10 +159,13 @@ def read_names(answer: str) -> NameList | None:
 def read_spellings(truth: str) -> list[str]:
     """The names of a list that a row gives as text, as they are spelled there.
 
-    A slash separates nothing, and numbers are taken away where every name has one: "1. FC Köln" is a name.
+    A slash separates nothing, an interval is a name, and numbers are taken away where every name has one: "1. FC Köln" is
+    a name.
     """
     if len(truth) > LONGEST_ANSWER:
         return []
+    if _INTERVAL.fullmatch(truth.strip()):
+        return [truth.strip()]
     parts = [part.strip() for text in _listed(truth) for part in _TRUTH_SEPARATORS.split(text)]
     parts = [_BULLET.sub("", part) for part in parts if normalise_name(part)]
     if len(parts) > 1:
@@ -179,7 +184,8 @@ def resolve(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
     most_words = max((len(re.findall(r"\w+", name)) for name in known), default=1)
     beginnings = tuple(name.lstrip("([<.-+#@") for name in known)
     found: dict[str, None] = {}
-    for text in names.texts if isinstance(names, NameList) else names:
+    texts = names.texts if isinstance(names, NameList) else names
+    for text in (line for text in texts for line in _LINES.split(text)):
         pieces = _JOINS.split(text)  # names at even places, separators at odd ones
         start = 0
         while start < len(pieces):
