@@ -1,8 +1,8 @@
 """LaTeX whose backslash a string reader took for its own: ``"\\frac"`` in JSON is a form feed and ``rac``.
 
-JSON, YAML and Python read ``\\b``, ``\\f``, ``\\n``, ``\\r`` and ``\\t`` as control characters, and Python ``\\a`` and ``\\v``
-too. A control character that no plain text holds is always refused. A tab, a new line or a carriage return is refused
-only before letters that are the rest of a command and no beginning of a word, or inside of a formula.
+JSON, YAML and Python read ``\\b``, ``\\f``, ``\\n``, ``\\r`` and ``\\t`` as control characters, and Python ``\\a`` and
+``\\v`` too. A control character that no plain text holds is always refused. A tab, a new line or a carriage return is
+refused only before letters that are the rest of a command and no beginning of a word, or inside of a formula.
 """
 
 import re

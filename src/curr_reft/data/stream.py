@@ -59,8 +59,8 @@ class Pass:
 class ItemStream:
     """Iterating gives every item in order, the same at each pass; ``account`` is of the last pass that came to its end.
 
-    A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip. Two classes with one
-    normalised name always raise: skipping rows would drop a class, or train on two as one.
+    A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip. Two classes with
+    one normalised name always raise: skipping rows would drop a class, or train on two as one.
     """
 
     def __init__(self, config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False) -> None:
@@ -294,7 +294,9 @@ class ItemStream:
         if reading.repeated and not told:
             log.warning("%d rows are listed more than once and were kept once", reading.repeated)
         collapsed = [
-            _collapsed(name, *spellings.values()) for (_, name), spellings in reading.spellings.items() if len(spellings) > 1
+            _collapsed(name, *spellings.values())
+            for (_, name), spellings in reading.spellings.items()
+            if len(spellings) > 1
         ]
         if collapsed:
             others = [(bad.source, bad.reason) for bad in reading.bad if self.config.bad_rows != "skip"]
@@ -341,9 +343,9 @@ def _collapsed(name: str, *spelled: tuple[str, str]) -> tuple[str, str]:
     """Where two classes have one name: (file:line, reason) of the second."""
     (first, first_source), (second, second_source) = spelled[:2]
     return second_source, (
-        f"the class {second!r} and the class {first!r} ({first_source}) are both compared as {name!r}, so that an answer "
-        "with either would count for both. Spell them alike if they are one class; else rename one, so that they differ in "
-        "more than case, brackets and punctuation"
+        f"the class {second!r} and the class {first!r} ({first_source}) are both compared as {name!r}, so that an answer"
+        " with either would count for both. Spell them alike if they are one class; else rename one, so that they differ"
+        " in more than case, brackets and punctuation"
     )
 
 

@@ -30,14 +30,16 @@ _ANY_TAG = re.compile(r"</?\s*(?:answer|think|thinking)\b|\banswer>", re.IGNOREC
 _THINKING = re.compile(r"</?thinking\b", re.IGNORECASE)
 # Tokens of chat templates, as the families of models write them: around the answer of a turn, and anywhere.
 _BEGINS_TURN = re.compile(
-    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|im_start\|>(?:assistant)?|<start_of_turn>(?:model)?|<\|assistant\|>"
+    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|im_start\|>assistant|<start_of_turn>model|<\|assistant\|>"
     r"|<\|start_header_id\|>assistant<\|end_header_id\|>|\[/INST\])\s*"
 )
 _ENDS_TURN = re.compile(
     r"\s*(?:<\|(?:im_end|endoftext|end|eot_id|eom_id|end_of_text|eot|return|end_of_turn|eos)\|>"
     r"|</s>|<eos>|<end_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>|\[EOS\])\s*"
 )
-_ANY_TOKEN = re.compile(f"{_BEGINS_TURN.pattern}|{_ENDS_TURN.pattern}")
+_ANY_TOKEN = re.compile(
+    rf"{_BEGINS_TURN.pattern}|{_ENDS_TURN.pattern}|<\|im_start\|>|<start_of_turn>|<\|start_header_id\|>"
+)
 _VISION_TOKENS = re.compile(r"<\|image_pad\|>|<\|vision_(?:start|end)\|>")
 
 
@@ -153,6 +155,7 @@ def question_text(problem: Any, images: int) -> str:
     """
     if not isinstance(problem, str):
         raise ValueError(f"the question must be a text, not {_plain(problem)}")
+    require_text(problem, "the question")
     parts = _VISION_TOKENS.sub("", problem).split("<image>")
     places = len(parts) - 1
     if places and places != images:
@@ -163,7 +166,6 @@ def question_text(problem: Any, images: int) -> str:
             text += f"{' ' if text[-1].isalnum() else ''}image {number}{' ' if part[:1].isalnum() else ''}"
         text += part
     text = text.strip()
-    require_text(text, "the question")
     if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("the question must be a text that is not empty")
     return text

@@ -98,7 +98,7 @@ def _one_pass(text: str) -> str:
     text = " ".join(text.replace("_", " ").replace("&", " and ").split())
     if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
-    text = _EMPHASIZED.sub(r"\2", _QUOTED.sub(r"\2", _SUPERSCRIPT.sub(r"\1", text)))
+    text = _SUPERSCRIPT.sub(r"\1", _EMPHASIZED.sub(r"\2", _QUOTED.sub(r"\2", text)))
     text = _POSSESSIVE.sub("", text)
     text = _BRACKETED.sub(lambda found: f" {next(inner for inner in found.groups() if inner is not None)} ", text)
     text = " ".join(_TAGGED.sub(r" \1 ", text).split())
@@ -159,8 +159,7 @@ def read_names(answer: str) -> NameList | None:
 def read_spellings(truth: str) -> list[str]:
     """The names of a list that a row gives as text, as they are spelled there.
 
-    A slash separates nothing, an interval is a name, and numbers are taken away where every name has one: "1. FC Köln" is
-    a name.
+    A slash separates nothing, an interval is a name, and numbers go where every name has one: "1. FC Köln" is a name.
     """
     if len(truth) > LONGEST_ANSWER:
         return []
@@ -185,8 +184,8 @@ def resolve(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
     beginnings = tuple(name.lstrip("([<.-+#@") for name in known)
     found: dict[str, None] = {}
     texts = names.texts if isinstance(names, NameList) else names
-    for text in (line for text in texts for line in _LINES.split(text)):
-        pieces = _JOINS.split(text)  # names at even places, separators at odd ones
+    for line in (line for text in texts for line in _LINES.split(text)):
+        pieces = _JOINS.split(line)  # names at even places, separators at odd ones
         start = 0
         while start < len(pieces):
             first = _unknown(pieces[start])
