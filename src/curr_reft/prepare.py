@@ -78,9 +78,11 @@ def load_items(recipe: Recipe) -> LoadedData:
 
 def truth_reader(recipe: Recipe) -> ReadTruth:
     """Return what reads truths as their tasks do, in the one spelling that the recipe's grading counts (aliases
-    resolved), so that no false claim is another name of the truth. A truth that its own grader would not pay is a bad row
-    like one that cannot be read: as the task writes it, and as the row has it, since that is what a model writes that
-    follows the prompt. Loads the recipe's own code first. Raises RecipeError."""
+    resolved), so that no false claim is another name of the truth.
+
+    A truth that its own grader would not pay is a bad row like one that cannot be read. It is graded as the task writes
+    it, and as the row has it, since a model that follows the prompt writes the latter. Loads the recipe's own code
+    first. Raises RecipeError."""
     recipe_code(recipe)
     options = recipe.rewards.task_options()
 

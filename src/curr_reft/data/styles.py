@@ -60,9 +60,9 @@ class Fields:
 def read_answer(solution: Any) -> tuple[Any, tuple[str, ...]]:
     """Return the truth inside ``<answer>`` tags, and what had to be repaired. Raises ValueError.
 
-    Reasoning before the answer (``<thinking>``, ``<think>``) is dropped, and so are the tokens of a chat template around
-    it (``<|im_end|>``, ``</s>``). A text without any tag is the truth itself, and so are lists and objects; numbers become
-    text.
+    Reasoning before the answer (``<thinking>``, ``<think>``) is dropped, and so are the tokens of a chat template
+    around it (``<|im_end|>``, ``</s>``). A text without any tag is the truth itself, and so are lists and objects;
+    numbers become text.
     """
     if isinstance(solution, bool) or solution is None:
         raise ValueError(f"the truth must be text, a number or a list, not {json.dumps(solution)}")

@@ -1,8 +1,8 @@
 """Category names in an answer: a JSON list, or names separated by commas, semicolons, slashes, lines, bullets or "and".
 
 The reference code splits on white space, which makes two classes of "traffic light"; here names stay whole. A name may
-hold what separates names elsewhere ("salt and pepper shaker", "AC/DC", "red, white and blue"). Whether it does is decided
-where the truth is known (``resolve``).
+hold what separates names elsewhere ("salt and pepper shaker", "AC/DC", "red, white and blue"). Whether it does is
+decided where the truth is known (``resolve``).
 """
 
 import json
@@ -19,6 +19,7 @@ _TRUTH_SEPARATORS = re.compile(r"[,;\n•|]+")  # without the slash: a class of 
 _SEPARATORS = re.compile(r"[,;\n/•|]+")
 _LINES = re.compile(r" ?[\n•]+ ?")  # end a name always
 _JOINS = re.compile(r"((?: ?[,;/|])+ ?(?:and |& ?)?| and | ?& ?)", re.IGNORECASE)
+_SIGNS = re.compile(r"[-+#*]+")
 _BULLET = re.compile(r"^\s*(?:[-*+–]\s+|[•●○◦▪■▸►‣✓✔✅]\s*)")
 _NUMBER = re.compile(r"^\s*\(?\d{1,3}[.)]\s+")
 _LEAD = re.compile(
@@ -81,7 +82,7 @@ def normalise_name(name: str) -> str:
     """Return the name as it is compared: ``" 'Traffic-Light.' "`` becomes ``traffic light``.
 
     Case, surrounding quotes, a final period, brackets and repeated white space do not count, and a hyphen between words
-    is a space. Signs with a meaning stay: ``A+`` and ``A-``, ``C++`` and ``C#``, ``.NET``, ``5'`` and ``5''``, ``AC/DC``.
+    is a space. Signs with a meaning stay: ``A+`` and ``A-``, ``C++`` and ``C#``, ``.NET``, ``5'`` and ``5''``.
     Letters are not folded into others: a full-width or Cyrillic look-alike is another name, and so is a ligature.
     """
     text = unicodedata.normalize("NFC", name).translate(_FOLDED).lower()
@@ -181,27 +182,34 @@ def resolve(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
     "AC/DC" is one name when it is known, else two.
     """
     most_words = max((len(re.findall(r"\w+", name)) for name in known), default=1)
-    beginnings = tuple(name.lstrip("([<.-+#@") for name in known)
+    letters = {_letters(name) for name in known}
     found: dict[str, None] = {}
     texts = names.texts if isinstance(names, NameList) else names
     for line in (line for text in texts for line in _LINES.split(text)):
         pieces = _JOINS.split(line)  # names at even places, separators at odd ones
+        spelled = [_letters(piece) for piece in pieces]
         start = 0
         while start < len(pieces):
-            first = _unknown(pieces[start])
-            end, name = start + 1, first
-            if first not in known or most_words > 1:
-                may_go_on = any(beginning.startswith(first.lstrip("([<.-+#@")) for beginning in beginnings)
-                longest = most_words if may_go_on or _NUMBER.match(pieces[start]) else 1
-                for count in range(min(longest, (len(pieces) - start + 1) // 2), 0, -1):
-                    whole = _known("".join(pieces[start : start + 2 * count - 1]), known)
-                    if whole:
-                        end, name = start + 2 * count - 1, whole
-                        break
+            number = _letters(number[0]) if (number := _NUMBER.match(pieces[start])) else ""
+            longest = min(most_words, (len(pieces) - start + 1) // 2)
+            for end in range(start + 2 * longest - 1, start, -2):
+                joined = "".join(spelled[start:end])
+                name = ""
+                if joined in letters or (number and joined.removeprefix(number) in letters):
+                    name = _known("".join(pieces[start:end]), known)
+                if name:
+                    break
+            else:
+                name, end = _unknown(pieces[start]), start + 1
             if name:
                 found[name] = None
             start = end + 1
     return tuple(found)
+
+
+def _letters(text: str) -> str:
+    """The letters and digits alone: what two writings of one name share, so that few are compared in full."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFC", text).lower().replace("&", "and")))
 
 
 def _known(text: str, known: Collection[str]) -> str:
@@ -212,6 +220,8 @@ def _known(text: str, known: Collection[str]) -> str:
 
 def _unknown(text: str) -> str:
     name = normalise_name(_NUMBER.sub("", _BULLET.sub("", text)))
+    if not name and _SIGNS.fullmatch(text.strip()):
+        return text.strip()  # the second answer of "A+/-"
     return name.removeprefix("and ")  # "person, dog, and cat": the last comma separates, so the word only joins
 
 
