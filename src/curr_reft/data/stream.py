@@ -343,8 +343,8 @@ def _collapsed(name: str, *spelled: tuple[str, str]) -> tuple[str, str]:
     """Where two classes have one name: (file:line, reason) of the second."""
     (first, first_source), (second, second_source) = spelled[:2]
     return second_source, (
-        f"the class {second!r} and the class {first!r} ({first_source}) are both compared as {name!r}, so that an "
-        "answer with either would count for both. Spell them alike if they are one class; else rename one, so that they "
+        f"the class {second!r} and the class {first!r} ({first_source}) are both compared as {name!r}, and an answer "
+        "with either would count for both. Spell them alike if they are one class; else rename one, so that they "
         "differ in more than case, brackets and punctuation"
     )
 
