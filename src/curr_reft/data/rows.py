@@ -67,9 +67,14 @@ def _line_row(data: bytes, source: str, line: int) -> RowOrBad:
     except UnicodeDecodeError as error:
         return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}{conversion_hint(data)}")
     except json.JSONDecodeError as error:
-        return BadRow(source, f"not JSON: {error.msg} at column {error.colno}")
+        return BadRow(source, f"not JSON: {error.msg} at column {error.colno}{_remedy(error.msg)}")
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
         return BadRow(source, f"not usable JSON: {error}")
+
+
+def _remedy(message: str) -> str:
+    is_escape = "escape" in message
+    return "; a backslash that JSON does not know is written twice (\\\\sqrt for \\sqrt)" if is_escape else ""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
 from curr_reft.data.frame import BOX_TASKS, BoxFrame, FrameKind, as_corners, boxes_of, inverted_as_corners, map_boxes
 from curr_reft.data.images import FileImage, StoredImage
-from curr_reft.data.item import Box, Item, Truth, UnverifiedTruthError
+from curr_reft.data.item import Box, Item, Name, Truth, UnverifiedTruthError
 from curr_reft.data.loaders import LOADERS, LoaderEntry
 from curr_reft.data.opening import refuse_address
 from curr_reft.data.rows import BadRow, Row, RowOrBad, composition
@@ -49,6 +49,8 @@ class Pass:
     repairs: Counter[str] = field(default_factory=Counter)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, or in the pool and elsewhere, and kept once
     given: dict[Hashable, bytearray] = field(default_factory=dict)  # what is read -> a row's 1 + place of its split
+    # (task, category name) -> each way in which rows spell it that is more than case: its spelling, its first row
+    spellings: dict[tuple[str, str], dict[str, tuple[str, str]]] = field(default_factory=dict)
     read_of: Counter[str] = field(default_factory=Counter)  # file -> rows that were read
     bad_of: Counter[str] = field(default_factory=Counter)  # file -> bad rows among them
 
@@ -67,7 +69,8 @@ class Pass:
 class ItemStream:
     """Iterating gives every item in order, the same at each pass; ``account`` is of the last pass that came to its end.
 
-    A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip.
+    A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip. Two classes with
+    one normalised name always raise: skipping rows would drop a class, or train on two as one.
     """
 
     def __init__(self, config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False) -> None:
@@ -248,6 +251,10 @@ class ItemStream:
             truths = [
                 map_boxes(truth, lambda box: _box_in_pixels(box, size, row.boxes or entry.boxes)) for truth in truths
             ]
+        for name in (name for truth in truths if isinstance(truth, tuple) for name in truth if isinstance(name, Name)):
+            spellings = reading.spellings.setdefault((task, str(name)), {})
+            spellings.setdefault(name.key, (name.spelling, row.source))
+        truths = [_without_spellings(truth) for truth in truths]
         reading.repaired += bool(fields.repairs)
         reading.repairs.update(fields.repairs)
         return Item(
@@ -318,6 +325,14 @@ class ItemStream:
             log.warning("%d rows with typos of the reference data were repaired (%s)", reading.repaired, kinds)
         if reading.repeated and not told:
             log.warning("%d rows are listed more than once and were kept once", reading.repeated)
+        collapsed = [
+            _collapsed(name, *spellings.values())
+            for (_, name), spellings in reading.spellings.items()
+            if len(spellings) > 1
+        ]
+        if collapsed:
+            others = [(bad.source, bad.reason) for bad in reading.bad if self.config.bad_rows != "skip"]
+            raise DataError(*collapsed[0], (*collapsed, *others))
         if not reading.bad:
             return
         shown = [f"{bad.source}: {bad.reason}" for bad in reading.bad[:SHOWN_PROBLEMS]]
@@ -364,6 +379,21 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Item]:
         return self.stream._rest()
+
+
+def _without_spellings(truth: Truth) -> Truth:
+    names = [str(name) for name in truth if isinstance(name, str)] if isinstance(truth, tuple) else []
+    return tuple(names) if names else truth
+
+
+def _collapsed(name: str, *spelled: tuple[str, str]) -> tuple[str, str]:
+    """Where two classes have one name: (file:line, reason) of the second."""
+    (first, first_source), (second, second_source) = spelled[:2]
+    return second_source, (
+        f"the class {second!r} and the class {first!r} ({first_source}) are both compared as {name!r}, and an answer "
+        "with either would count for both. Spell them alike if they are one class; else rename one, so that they "
+        "differ in more than case, brackets and punctuation"
+    )
 
 
 def _without_prefix(image: str | StoredImage, entry: FileEntry) -> str | StoredImage:
