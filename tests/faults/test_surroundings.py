@@ -159,7 +159,7 @@ def test_a_resumed_run_killed_before_its_first_renames_costs_nothing(small: Path
 
 def _other_row(folder: Path) -> None:
     rows = folder / "train.jsonl"
-    rows.write_text(rows.read_text().replace("1+1", "1 + 1", 1))
+    rows.write_text(rows.read_text().replace("1 plus 1", "2 plus 0", 1))
 
 
 def _other_picture(folder: Path) -> None:
@@ -186,9 +186,13 @@ def test_data_that_changed_since_a_run_began_is_refused_with_what_changed(
     for name, colour in (("one", "red"), ("good", "green"), ("two", "yellow"), ("three", "black"), ("four", "white")):
         Image.new("RGB", (32, 32), colour).save(tmp_path / f"{name}.png")
     recipe = write_rows(tmp_path, ["one.png"])
-    rows = [json.dumps({"problem": f"what is {n}+1?", "solution": f"{n + 1}", "task": "math", "image": f"{name}.png"})
-            for n, name in enumerate(("two", "three", "four"))]  # fmt: skip
-    (tmp_path / "more.jsonl").write_text("\n".join(rows) + "\n")
+    for split in ("train.jsonl", "test.jsonl"):  # in words that the embedded model knows
+        (tmp_path / split).write_text((tmp_path / split).read_text().replace("1+1", "1 plus 1"))
+    rows = [
+        {"problem": f"what is {n} plus 1?", "solution": f"{n + 1}", "task": "math", "image": f"{name}.png"}
+        for n, name in enumerate(("two", "three", "four"))
+    ]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "more.yaml").write_text("train_datasets:\n  - {json_path: more.jsonl, sampling_strategy: 'end:2'}\n")
     text = recipe.read_text().replace("train: [{path: train.jsonl}]", "train: [{path: train.jsonl}, {path: more.yaml}]")
     recipe.write_text(text.replace("data:\n", f"output: {tmp_path}/run\ndata:\n  leaks: exact\n", 1))
