@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import tiny_run
+from resealing import reseal_run
 
 from curr_reft.cli import main
 from curr_reft.planned import StepAlone, planned_phases
@@ -227,9 +228,9 @@ def test_budgets_that_grew_and_other_versions_are_told(tmp_path: Path, capsys: p
     RunDir.open(run, recipe).close()
     record = json.loads((run / "run.json").read_text())
     record["versions"]["torch"] = "1.0"
-    (run / "run.json").write_text(json.dumps(record))
     row = {"kind": "train", "run": "curr_rl", "stage": "01-binary", "loss": 1.0, "tokens_per_second": 9}
     (run / "metrics.jsonl").write_text(json.dumps(row | {"step": 1, "seconds": {"train": 2.0}}) + "\n")
+    reseal_run(run, record)
     more = recipe.curriculum.model_copy(update={"total_steps": recipe.curriculum.total_steps + 4})
     for _ in range(2):  # noted once
         RunDir.open(run, recipe.model_copy(update={"curriculum": more}), resume=True).close()

@@ -15,6 +15,7 @@ import dying
 import many
 import pytest
 import tiny_run
+import yaml
 from image_recipe import write_rows
 from PIL import Image
 from resealing import reseal
@@ -94,8 +95,9 @@ def test_status_orders_saves_by_the_run_and_not_by_the_clock(finished: Any, tmp_
 def test_a_date_to_wait_for_is_never_in_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     date = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
     header = {"retry-after": date.strftime("%a, %d %b %Y %H:%M:%S GMT")}
+    now = time.time()
     for set_by, waits in ((7200.0, 0.0), (0.0, 30.0)):
-        monkeypatch.setattr(time, "time", lambda set_by=set_by, now=time.time(): now + set_by)
+        monkeypatch.setattr(time, "time", lambda set_by=set_by: now + set_by)
         found = retry_after(header)
         assert found is not None
         assert waits - 5 <= found <= waits
@@ -157,7 +159,7 @@ def test_a_resumed_run_killed_before_its_first_renames_costs_nothing(small: Path
 
 def _other_row(folder: Path) -> None:
     rows = folder / "train.jsonl"
-    rows.write_text(rows.read_text().replace("1+1", "1 + 1", 1))
+    rows.write_text(rows.read_text().replace("1 plus 1", "2 plus 0", 1))
 
 
 def _other_picture(folder: Path) -> None:
@@ -184,9 +186,13 @@ def test_data_that_changed_since_a_run_began_is_refused_with_what_changed(
     for name, colour in (("one", "red"), ("good", "green"), ("two", "yellow"), ("three", "black"), ("four", "white")):
         Image.new("RGB", (32, 32), colour).save(tmp_path / f"{name}.png")
     recipe = write_rows(tmp_path, ["one.png"])
-    rows = [json.dumps({"problem": f"what is {n}+1?", "solution": f"{n + 1}", "task": "math", "image": f"{name}.png"})
-            for n, name in enumerate(("two", "three", "four"))]  # fmt: skip
-    (tmp_path / "more.jsonl").write_text("\n".join(rows) + "\n")
+    for split in ("train.jsonl", "test.jsonl"):  # in words that the embedded model knows
+        (tmp_path / split).write_text((tmp_path / split).read_text().replace("1+1", "1 plus 1"))
+    rows = [
+        {"problem": f"what is {n} plus 1?", "solution": f"{n + 1}", "task": "math", "image": f"{name}.png"}
+        for n, name in enumerate(("two", "three", "four"))
+    ]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "more.yaml").write_text("train_datasets:\n  - {json_path: more.jsonl, sampling_strategy: 'end:2'}\n")
     text = recipe.read_text().replace("train: [{path: train.jsonl}]", "train: [{path: train.jsonl}, {path: more.yaml}]")
     recipe.write_text(text.replace("data:\n", f"output: {tmp_path}/run\ndata:\n  leaks: exact\n", 1))
@@ -305,7 +311,7 @@ def test_the_longest_path_carries_a_run(small: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / ("d" * 200))
 
 
-def test_a_name_longer_than_the_file_system_takes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_longer_than_a_file_system_takes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tiny_run.RECIPE), "--output", str(tmp_path / ("é" * 200))]) == 2
     assert "File name too long" in capsys.readouterr().err
 
@@ -324,8 +330,9 @@ def test_a_directory_of_any_name_is_resumed_reported_and_exported(
     assert main(["report", str(run)]) == 2
     assert str(run / "summary.json") in capsys.readouterr().err
     (run / "summary.json").unlink()
-    log = tmp_path / "log"
-    assert tiny_run.run("--output", run, "--resume", *SMALL, log=log) == 0, log.read_text()
+    recipe, log = tmp_path / "recipe.yaml", tmp_path / "log"
+    recipe.write_text(json.dumps({**yaml.safe_load(tiny_run.RECIPE.read_text()), "output": str(run)}))
+    assert tiny_run.run("--resume", *SMALL, log=log, command=("run", recipe)) == 0, log.read_text()
     tiny_run.assert_same(run, small)
 
 
@@ -335,5 +342,5 @@ def test_a_length_of_path_is_counted_in_bytes(tmp_path: Path) -> None:
         output = output / ("é" * 100)
     assert len(str(output)) < LONGEST
     recipe = load_recipe(tiny_run.RECIPE, ["--output", str(output)])
-    with pytest.raises(UsageError, match="has .* bytes"):
+    with pytest.raises(UsageError, match=r"has \d+ bytes"):
         RunDir.open(output, recipe)
