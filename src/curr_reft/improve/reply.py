@@ -18,6 +18,7 @@ from typing import Any
 
 from curr_reft.improve.records import CRITERIA
 
+EXCERPT = 2000  # characters of a raw reply without a verdict that are kept
 LONGEST = 20_000  # characters of a reply without its thoughts; a verdict has some hundreds
 SCORES = (*CRITERIA, "total")
 WRONG, WRONG_AT_MOST = 50, 75  # accuracy below the first: the total may not exceed the second
@@ -89,6 +90,21 @@ def read_reply(text: str, redact: Callable[[str], str] = str) -> Scores:
         # Half of a surrogate pair, which JSON may hold and no file may.
         comment=redact(comment).encode(errors="replace").decode() if isinstance(comment, str) else "",
     )
+
+
+def excerpt(text: str, redact: Callable[[str], str] = str) -> str:
+    """Return the beginning and the end of a raw reply, without secrets."""
+    for length, clean in ((LONGEST, str), (EXCERPT, redact)):  # what is cleaned has a bound, and is cut after it
+        text = clean(text)
+        if len(text) > length:
+            text = f"{text[: length // 2]} [...] {text[-length // 2 :]}"
+    return text
+
+
+def quoted(reply: str) -> str:
+    """Return an excerpt of a raw reply for a message: in one line, without control characters."""
+    text = reply if len(reply) <= 500 else f"{reply[:400]} [...] {reply[-100:]}"
+    return repr(text) if text else "empty"
 
 
 def _require_consistent(numbers: Mapping[str, float]) -> None:
