@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import takewhile
 
 from curr_reft import __version__, console, stopping
@@ -50,12 +51,20 @@ OUTPUT_FLAGS = ("-v", "--verbose", "-q", "--quiet")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 130 interrupted."""
+    """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 128 plus the number of the
+    signal that stopped it."""
     console.configure()
     # A pool of workers is forked after tokenizers were used; without this every fork prints a warning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = _command([word for word in words if word not in OUTPUT_FLAGS])
+    with stopping.outlive_console() if command is not None and command.writes else nullcontext():
+        return _exit_code(words)
+
+
+def _exit_code(words: list[str]) -> int:
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        return _dispatch(words)
     except ElsewhereError as error:
         return error.exit_code
     except CurrReftError as error:
@@ -64,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {_message(error)}", file=sys.stderr)
         return error.exit_code
     except Stopped as stopped:
-        print(f"stopped by {stopped.signal.name}: what is done is saved, go on with --resume", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, which all stopped, the main one says so
+            print(_stopped(stopped), file=sys.stderr)
         return stopped.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -87,6 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     finally:
         stopping.finish()
+
+
+def _stopped(stopped: Stopped) -> str:
+    code = f"exit code {stopped.exit_code}"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        code += ", which the launcher reports as a failure: none of the processes failed"
+    if stopped.saved_in is None:
+        return f"stopped by {stopped.signal.name} before there was anything to save: give the command again ({code})"
+    return (
+        f"stopped by {stopped.signal.name}: what is done is saved in {stopped.saved_in}, --resume continues it ({code})"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,12 +170,17 @@ def _table(commands: Sequence[Command]) -> str:
     return "\n".join(f"  {' '.join(command.words):{width}}  {command.help}" for command in commands)
 
 
+def _command(words: Sequence[str]) -> Command | None:
+    """The command that ``words`` begin with."""
+    named = [each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words]
+    return max(named, key=lambda each: len(each.words), default=None)
+
+
 def _dispatch(words: list[str]) -> int:
     top = parser()
     leading = list(takewhile(lambda word: word in OUTPUT_FLAGS, words))  # before the command as well as behind it
     words = words[len(leading) :]
-    named = [each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words]
-    command = max(named, key=lambda each: len(each.words), default=None)
+    command = _command(words)
     if command is None and words:
         near = difflib.get_close_matches(words[0], {each.words[0] for each in COMMANDS}, 1, 0.6)
         meant = OTHER_COMMANDS.get(words[0]) or (near[0] if near else words[0])

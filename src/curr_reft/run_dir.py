@@ -44,6 +44,7 @@ from curr_reft.run_record import (
     timestamp,
     write_state,
 )
+from curr_reft.stopping import Stopped
 
 LONGEST = 3500  # bytes of the directory's path; PATH_MAX of Linux is 4096, and names below the directory are long
 
@@ -289,6 +290,8 @@ class RunDir:
 
         Input that was refused before anything was done leaves the directory free for the next try.
         """
+        if isinstance(error, Stopped):
+            error.saved_in = self.path
         if kind is not None and self._writes:
             console.record(f"ended by {reason_of(error)}")
             with contextlib.suppress(OSError, CurrReftError):  # a full disk or a lost lock, which the error is about

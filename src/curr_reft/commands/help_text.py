@@ -6,8 +6,8 @@ import textwrap
 
 from curr_reft.errors import UsageError
 
-EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space, 130 interrupted by Ctrl-C
-(SIGTERM ends a run with 0: no finished step is lost, --resume goes on)."""
+EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space; stopped by a signal: 143
+SIGTERM, 130 Ctrl-C, 129 a closed terminal (no finished step of a run is lost, --resume continues it)."""
 
 OUTPUT = """Every command takes -v (details) and -q (errors and the final result only). NO_COLOR is honoured."""
 

@@ -41,7 +41,7 @@ def _judge(arguments: argparse.Namespace) -> None:
     source, recipe = source_and_recipe(arguments)
     from curr_reft.console import Console
     from curr_reft.errors import UsageError
-    from curr_reft.improve.judges import Workplace, judge_all, require_judge
+    from curr_reft.improve.judges import Workplace, judge_all, require_judge, require_verdicts
     from curr_reft.improve.phase import ACCOUNT, VERDICTS, cache_of, write_verdicts
     from curr_reft.judging.source import answers, improvement_of
 
@@ -66,7 +66,9 @@ def _judge(arguments: argparse.Namespace) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in judged.account["failures"].items())
     console.result(
         f"{judged.account['verdicts']} verdicts, {failed} without{f' ({reasons})' if reasons else ''}: {out / VERDICTS}"
+        + ("; --retry-failed asks for those again" if failed and config.kind in ("endpoint", "local") else "")
     )
+    require_verdicts(judged)
 
 
 def source_and_recipe(arguments: argparse.Namespace) -> "tuple[Source, Recipe]":
