@@ -79,10 +79,11 @@ LOOKS = LookStore()
 """The looks of the pictures that were decoded, from their first decoding to the end of the leak search."""
 
 
-def fingerprint(image: Image.Image) -> Fingerprint:
-    """Of an RGB image."""
-    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
-    low = (_COSINES @ grey @ _COSINES.T).ravel()[1:]  # without the mean brightness
+def fingerprint(image: Image.Image, grey: Image.Image | None = None) -> Fingerprint:
+    """Of an RGB image; ``grey`` is the same in grey, where it is at hand."""
+    small = (grey or image.convert("L")).resize((32, 32), Image.Resampling.LANCZOS)
+    grey_HW = np.asarray(small, dtype=np.float64)
+    low = (_COSINES @ grey_HW @ _COSINES.T).ravel()[1:]  # without the mean brightness
     packed = np.packbits(np.append(low > np.median(low), False))
     tiny = np.asarray(image.resize((4, 4), Image.Resampling.LANCZOS), dtype=np.uint8)
     return Fingerprint(int.from_bytes(packed.tobytes(), "big"), tiny.tobytes())
@@ -106,9 +107,9 @@ def same_picture(first: Image.Image, second: Image.Image) -> bool:
     return same_look(look(first), look(second))
 
 
-def look(image: Image.Image) -> Look:
-    """Of an RGB image."""
-    return Look(thumbnail(image), detail(image))
+def look(image: Image.Image, grey: Image.Image | None = None) -> Look:
+    """Of an RGB image; ``grey`` is the same in grey, where it is at hand."""
+    return Look(thumbnail(image), detail(grey or image))
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:

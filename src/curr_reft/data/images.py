@@ -154,8 +154,9 @@ class StoredImage(ABC):
         """What finds copies of this picture under other bytes; decodes it, and keeps its look for the comparison with
         its candidates. Raises DataError."""
         image = self.open()
-        LOOKS.keep(self.key, look(image))
-        return fingerprint(image)
+        grey = image.convert("L")
+        LOOKS.keep(self.key, look(image, grey))
+        return fingerprint(image, grey)
 
     def recall(self, size: tuple[int, int], key: str, found: Fingerprint | None) -> None:
         """Takes what an earlier look at this very image found, so that it is not opened again."""
