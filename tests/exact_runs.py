@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dying
 import tiny_run
+from resealing import reseal_run
 
 STEPS = 4  # of every training
 SAVES = (1, 2, 3)  # after which a run is killed; at 4 a training is through
@@ -72,13 +73,13 @@ def back_to(whole: Path, run: Path, *forgotten: str) -> None:
     record = json.loads((run / "run.json").read_text())
     for phase in (*forgotten, "report"):
         del record["phases"][phase]
-    (run / "run.json").write_text(json.dumps({**record, "state": "running", "resumed": []}))
     for name in ("model", "summary.json", "report.html", "README.md", "eval/images"):
         gone = run / name
         if gone.is_dir():
             shutil.rmtree(gone)
         else:
             gone.unlink(missing_ok=True)
+    reseal_run(run, {**record, "state": "running", "resumed": []})
 
 
 def between_stages(whole: Path, run: Path) -> None:
@@ -89,3 +90,4 @@ def between_stages(whole: Path, run: Path) -> None:
         path.unlink()
     rows = [row for row in tiny_run.rows(run) if row["stage"] == "01-easy"]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reseal_run(run)

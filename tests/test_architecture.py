@@ -38,7 +38,7 @@ LEVELS = (
     ("planned",),
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
-    ("sqlite_cache",),
+    ("sqlite_cache", "integrity"),
     ("files", "parquet", "console", "seeding", "user_code", "config", "rounds"),
     ("launch", "processes", "stopping", "time_limit", "errors", "VERSION"),
 )

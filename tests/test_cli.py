@@ -75,6 +75,32 @@ def test_help_lists_every_command_once(capsys: pytest.CaptureFixture[str]) -> No
     assert "judge calibrate  measure how far" in capsys.readouterr().out  # which argparse takes for another command
 
 
+def test_verbose_and_quiet_stand_before_the_command_or_behind_it(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["-v", "check", str(recipe)], ["check", str(recipe), "--verbose"]):
+        assert main([*words, "--no-model", "--seed", "3"]) == 0
+        assert "making questions: " in capsys.readouterr().err
+    assert main(["-q", "check", str(recipe), "--no-model"]) == 0
+    printed = capsys.readouterr()
+    assert "recipe tiny" in printed.out  # the result
+    assert printed.err == ""
+    assert main(["check", str(recipe), "--quiet", "--data.kind", "files"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(SystemExit):
+        main(["check", str(recipe), "-q", "-v"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_verbose_error_says_where_it_comes_from_and_quotes_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path / "none.yaml"), "-v"]) == 2
+    printed = capsys.readouterr().err
+    assert "raised at:\n  File " in printed
+    assert printed.splitlines()[-1].startswith("error: ")
+
+
 def test_the_keys_of_the_recipe_are_listed_all_or_those_below_one(capsys: pytest.CaptureFixture[str]) -> None:
     seconds, done = best_of(3, "run", "--keys")
     assert done.returncode == 0
@@ -164,8 +190,20 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "expected"),
     [
         ([], "required: COMMAND"),
-        (["rnu"], "'rnu' is no command; did you mean run?"),
-        (["train"], "invalid choice: 'train' (choose from 'run', "),
+        (["rnu"], "unknown command 'rnu'; did you mean run?"),
+        (["train"], "unknown command 'train'; did you mean run?"),
+        (["version"], "unknown command 'version'; did you mean --version?"),
+        (["merge-lora"], "did you mean merge?"),
+        (["deploy"], "invalid choice: 'deploy' (choose from 'run', "),
+        (["run", "RECIPE", "--dry-run"], "recipe.yaml: it checks everything and trains nothing"),
+        (["run", "--dry-run", "RECIPE"], "curr-reft check "),
+        (["run", "dmo"], "did you mean demo? shipped are demo, general-points, "),
+        (["run", "."], "is a directory, but not of a run"),
+        (["run", "RECIPE", "--learning_rate", "1e-6"], "unknown key; learning_rate is rl.optimizer.lr here"),
+        (["run", "RECIPE", "--learning-rate=1e-6"], "is rl.optimizer.lr here (sft.optimizer.lr for the SFT baseline)"),
+        (["run", "RECIPE", "--report_to", "wandb"], "metrics are in metrics.jsonl"),
+        (["run", "RECIPE", "--model", "Qwen/X"], "a model is named by its key path: --model.path Qwen/X"),
+        (["eval", "embedded"], "embedded is no run directory and lies in none; give the recipe too"),
         (["run"], "required: RECIPE"),
         (["run", "missing.yaml"], "missing.yaml does not exist"),
         (["run", "RECIPE", "again.yaml"], "unrecognized arguments: again.yaml"),

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import tiny_run
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curr_reft import recipe_source
 from curr_reft.errors import RecipeError
 from curr_reft.recipe import Recipe, dump_recipe, flatten, load_recipe, recipe_sha256
-from curr_reft.recipe_schema import flags, keys, reference
+from curr_reft.recipe_schema import NOT_HERE, OTHER_TOOLS, flags, keys, other_tools_table, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +48,7 @@ def test_a_minimal_recipe_takes_every_default(write: Any) -> None:
     recipe = load_recipe(write())
     assert recipe.name == "tiny"
     assert recipe.seed == 0
-    assert recipe.output == Path("runs/tiny")
+    assert recipe.output == Path("runs/tiny").absolute()
     assert recipe.rl.objective.beta == 0.04
     assert recipe.curriculum.stages[1].steps == "rest"
     assert recipe.sft is None
@@ -125,7 +126,13 @@ def test_a_mistake_is_named_with_its_line_and_a_way_out(write: Any, extra: str, 
         (["--seed", "--rl.beta", "3"], "--seed needs a value: --seed VALUE"),
         (["--seed", "-1"], "--seed -1: must be greater than or equal to 0"),
         (["seed", "1"], "'seed' is neither a flag nor its value"),
-        (["--name", "[a"], "--name: not YAML: "),
+        (["--seed", "[a"], "--seed: not YAML: "),
+        (["--output", ""], '--output "": must name a folder'),
+        (["--output", "a\0b"], "--output: U+0000 is a control character; remove it"),
+        (["--name", "\ud800"], "--name: U+D800 is half a character (an unpaired surrogate); remove it"),
+        (["--seed", "9" * 5000], "...' cannot be read as int"),
+        (["--rl", "[" * 3000], "--rl: not YAML: sections and lists are nested more than 100 deep"),
+        (["--" + "a." * 3000 + "b", "1"], "not a key; keys look like --rl.optimizer.lr"),
         (["--name", "../up"], '--name "../up": '),
         (["--curriculum.stages.2.steps", "1"], "'2' is no place in the list curriculum.stages; places are 0 to 1"),
         (["--rl.prompts_per_step.x", "1"], "rl.prompts_per_step is 8, it has no key 'x'"),
@@ -267,3 +274,72 @@ def test_a_section_with_defaults_of_its_own_is_documented_with_them() -> None:
 def test_the_documentation_holds_the_schema() -> None:
     text = (ROOT / "docs" / "recipes.md").read_text()
     assert reference(Recipe) in text, "run: python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt"
+
+
+@given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
+@example("q/run #2").via("was cut at the comment sign")
+@example("null")
+@example("[a, b]")
+@example("key: value")
+@example("'quoted'")
+@example("~nobody-of-this-name/x")
+@example("007")
+@example("1e3")
+def test_flags_of_text_and_paths_are_taken_as_typed(name: str) -> None:
+    recipe = load_recipe(tiny_run.RECIPE, [f"--output=out/{name}"])
+    assert recipe.output == Path(f"out/{name}").absolute()
+    assert load_recipe(tiny_run.RECIPE, ["--model.device=null"]).model.device == "null"
+    assert load_recipe(tiny_run.RECIPE, ["--model.revision=null"]).model.revision is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: \x07tiny", "recipe.yaml:1: not YAML: U+0007 is a control character; remove it"),
+        ("seed: 1\nname: x\x1b[31m", "recipe.yaml:2: not YAML: U+001B is a control character; remove it"),
+        ('name: "a\\0"', "recipe.yaml:1: U+0000 is a control character; remove it"),
+        ('name: "\\ud800"', "recipe.yaml:1: U+D800 is half a character (an unpaired surrogate); remove it"),
+        ('name: x\n"\\udfff": 1', "recipe.yaml:2: U+DFFF is half a character (an unpaired surrogate); remove it"),
+        ("name: " + "[" * 3000, "recipe.yaml:1: not YAML: sections and lists are nested more than 100 deep"),
+        ("\n".join(" " * depth + "a:" for depth in range(3000)), "recipe.yaml:100: not YAML: sections and lists"),
+        ("seed: " + "9" * 5000, "recipe.yaml:1: '999"),
+        ("seed: !!timestamp zzz", "recipe.yaml:1: the tag tag:yaml.org,2002:timestamp is not allowed in a recipe"),
+        ("seed: !!bool maybe", "recipe.yaml:1: 'maybe' cannot be read as bool"),
+    ],
+)
+def test_text_that_yaml_cannot_hold_is_refused_with_its_line(write: Any, text: str, expected: str) -> None:
+    message = refusal(write(text))
+    assert message.startswith(expected)
+    assert len(message) < 300
+
+
+def test_code_that_changes_the_working_directory_moves_no_path(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    caches = ["--model.image_cache", "cache", "--difficulty.cache", "rates.sqlite"]
+    recipe = load_recipe(write(), ["--output", "runs/x", "--model.path", "models/mine", *caches])
+    monkeypatch.chdir("/")
+    assert recipe.output == tmp_path / "runs" / "x"
+    assert recipe.model.path == str(tmp_path / "models" / "mine")
+    assert recipe.model.image_cache == str(tmp_path / "cache")
+    assert recipe.difficulty is not None
+    assert recipe.difficulty.cache == str(tmp_path / "rates.sqlite")
+    assert load_recipe(write(), ["--model.path", "Qwen/Qwen2.5-VL-3B-Instruct"]).model.path.startswith("Qwen/")
+
+
+def test_names_of_other_tools_are_answered_with_keys_that_exist(write: Any) -> None:
+    known = {info.path for info in keys(Recipe)}
+    assert {key for key, _ in OTHER_TOOLS.values()} <= known
+    assert not set(OTHER_TOOLS) & set(NOT_HERE)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    way = "run: python -m curr_reft.recipe_docs docs/recipes.md tests/recipe_keys.txt docs/troubleshooting.md"
+    assert other_tools_table() in page, way
+    assert not (set(NOT_HERE) | set(OTHER_TOOLS)) & set(Recipe.model_fields)
+    for name in ("learning_rate", "num_generations", "max_steps", "lora_rank", "output_dir", "report_to", "cutoff_len"):
+        expected = OTHER_TOOLS[name][0] if name in OTHER_TOOLS else NOT_HERE[name]
+        as_flag = refusal(write(MINIMAL), f"--{name.replace('_', '-')}", "1")
+        for text in (refusal(write(MINIMAL + f"{name}: 1\n")), refusal(write(MINIMAL), f"--{name}", "1"), as_flag):
+            assert f"unknown key; {name}" in text.replace("-", "_") or "there is no such key here" in text
+            assert expected in text

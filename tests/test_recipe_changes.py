@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from resealing import reseal, reseal_run
 
 from curr_reft.errors import UsageError
 from curr_reft.files import read_json
@@ -151,6 +152,7 @@ def test_keys_of_a_later_version_have_their_defaults(tmp_path: Path, written: Pa
     older = re.sub(r"(?m)^  keep_last: .*\n|^difficulty: .*\n", "", stored)
     assert len(older.splitlines()) == len(stored.splitlines()) - 2
     (path / "recipe.yaml").write_text(older)
+    reseal_run(path)
     RunDir.require_free(path, recipe, resume=True)
     other = load_recipe(written, ["--checkpoint.keep_last", "3"])
     with pytest.raises(UsageError, match=r"checkpoint\.keep_last: 2 -> 3"):
@@ -159,6 +161,7 @@ def test_keys_of_a_later_version_have_their_defaults(tmp_path: Path, written: Pa
     RunDir.open(path, recipe, resume=True).close()
     assert (path / "recipe.yaml").read_text() == stored  # a later default must not slip in
     (path / "recipe.yaml").write_text(stored + "of_a_later_version: 1\n")
+    reseal_run(path)
     with pytest.raises(UsageError, match="unknown key"):
         RunDir.open(path, recipe, resume=True)
 
@@ -179,6 +182,7 @@ def test_a_finished_run_whose_budget_grew_is_gone_on_with(tmp_path: Path, writte
         assert not run.finished
         assert list(run.run["phases"]) == ["curr_rl/01-one"]
     (path / "recipe.yaml").write_bytes(before["recipe.yaml"])  # killed before the new one was stored
+    reseal(path / "run.json", files={})
     RunDir.open(path, more, resume=True).close()
     record = read_json(path / "run.json")
     assert [entry["changes"] for entry in record["extended"]] == [["self_improvement.rounds: 1 -> 2"]]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tiny_run
 from judge_server import GOOD, Answer, Server, completion, judge_server
+from resealing import reseal
 
 from curr_reft import rounds
 from curr_reft.cli import main
@@ -308,9 +309,9 @@ def test_a_second_round_killed_in_every_phase_ends_where_an_unbroken_one_ends(tm
             judging = read_json(improve / "judge.json")
             account = read_json(improve / "account.json")
             for each in (judging, account["judging"]):
-                for key in ("requests", "from_cache", "asked", "json_schema"):
-                    del each[key]
-            (improve / "judge.json").write_text(json.dumps(judging))
-            (improve / "account.json").write_text(json.dumps(account))
+                each |= dict.fromkeys(("requests", "from_cache", "asked", "json_schema"))
+            del account["files"]["judge.json"]
+            reseal(improve / "judge.json", **judging)
+            reseal(improve / "account.json", **account)
     tiny_run.assert_same(run, whole)
     assert len(read_json(run / "run.json")["resumed"]) == len(MOMENTS)

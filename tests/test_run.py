@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from curr_reft.errors import UsageError
+from curr_reft.integrity import write_sealed
 from curr_reft.policy.load import load_policy, model_folder
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
@@ -29,7 +31,7 @@ def read(path: Path) -> Any:
 
 
 def test_the_run_directory_is_that_of_the_architecture_page(finished: Any) -> None:
-    expected = {"recipe.yaml", "run.json", "metrics.jsonl", "summary.json", "report.html", "README.md"}
+    expected = {"recipe.yaml", "run.json", "run.log", "metrics.jsonl", "summary.json", "report.html", "README.md"}
     expected |= {"data/card.json", "eval/profile.json", "model/model.safetensors", "model/config.json"}
     expected |= {f"self-improve/{name}" for name in ("candidates.parquet", "verdicts.jsonl", "kept.jsonl")}
     expected |= {"self-improve/account.json"}
@@ -51,12 +53,22 @@ def test_the_run_directory_is_that_of_the_architecture_page(finished: Any) -> No
     assert read(finished.path / "run.json")["state"] == "done"
 
 
+def test_the_log_holds_what_the_run_said_with_times(finished: Any) -> None:
+    lines = [line.split(" ", 1) for line in (finished.path / "run.log").read_text().splitlines()]
+    assert all(datetime.fromisoformat(time).tzinfo is not None for time, _ in lines)
+    texts = [text for _, text in lines]
+    assert "evaluating base" in texts
+    steps = [row for row in tiny_run.rows(finished.path) if row["kind"] == "train"]
+    assert sum(" step " in text and "validation" not in text for text in texts) == len(steps)
+    assert texts[-1] == f"report: {finished.path / 'report.html'}"
+
+
 def test_the_summary_has_the_promised_shape(finished: Any) -> None:
     """Tools read this file: a change here is to be announced."""
     summary = read(finished.path / "summary.json")
     assert set(summary) == {
         "seconds", "model", "seed", "stages", "stages_left_out", "self_improvement", "rounds", "evaluation", "general",
-        "differences",
+        "differences", "same_as",
     }  # fmt: skip
     assert summary["seconds"] > 0
     assert (summary["model"], summary["seed"], summary["stages_left_out"]) == ("embedded", 0, [])
@@ -242,7 +254,7 @@ def test_stages_at_chance_are_left_out_and_their_steps_go_to_the_last(tmp_path: 
     )
     RunDir.open(run, recipe).close()
     (run / "eval").mkdir()
-    (run / "eval" / "profile.json").write_text(json.dumps({"cells": given}))
+    write_sealed(run / "eval" / "profile.json", {"cells": given})
     flags = ("--curriculum.skip_at_chance", "true", "--evaluation.models", "[curr_rl]", "--resume")
     assert tiny_run.run("--output", run, *flags, log=tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert sorted(os.listdir(run / "stages")) == ["01-binary", "03-open"]

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from resealing import reseal
 
+from curr_reft.console import Console
 from curr_reft.errors import DataError, DiskFullError, LostLockError, TrainingError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import Recipe, load_recipe
@@ -126,6 +128,38 @@ def test_resume_starts_what_never_began(tmp_path: Path, recipe: Recipe) -> None:
         assert sorted(os.listdir(path)) == [".lock", "recipe.yaml", "run.json"]
 
 
+def test_the_log_of_a_run_is_appended_to_and_ends_with_it(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(TrainingError), RunDir.open(path, recipe) as run:  # noqa: PT012
+        Console().say("stage 1")
+        run.mark_done("stage", {})
+        raise TrainingError("the loss is NaN")
+    with RunDir.open(path, recipe, resume=True):
+        Console().say("stage 2")
+        (path / ".lock").unlink()  # another process may write here now
+        Console().say("lost")
+    Console().say("after it")
+    lines = [line.split(" ", 1)[1] for line in (path / "run.log").read_text().splitlines()]
+    assert lines == ["stage 1", "ended by TrainingError: the loss is NaN", "stage 2"]
+
+
+def test_the_log_quotes_no_error_of_others(tmp_path: Path, recipe: Recipe) -> None:
+    """A message of another library may hold a key."""
+    with pytest.raises(ValueError, match="sk-secret"), RunDir.open(tmp_path / "run", recipe) as run:  # noqa: PT012
+        run.mark_done("stage", {})
+        raise ValueError("no access with sk-secret")
+    assert (tmp_path / "run" / "run.log").read_text().endswith(" ended by ValueError\n")
+
+
+def test_a_run_that_was_refused_leaves_no_log(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(UsageError), RunDir.open(path, recipe):  # noqa: PT012
+        Console().say("reading rows")
+        raise UsageError("a wrong flag")
+    assert os.listdir(path) == [".lock"]
+    RunDir.open(path, recipe).close()
+
+
 def test_another_recipe_is_refused_with_the_difference(tmp_path: Path, recipe: Recipe) -> None:
     path = tmp_path / "run"
     RunDir.open(path, recipe).close()
@@ -189,9 +223,8 @@ def test_the_recipe_of_a_run_that_was_moved_names_it_where_it_is(tmp_path: Path)
 def test_other_versions_are_said(tmp_path: Path, recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "run"
     RunDir.open(path, recipe).close()
-    record = read_json(path / "run.json")
-    record["versions"]["torch"] = "1.0"
-    (path / "run.json").write_text(json.dumps(record))
+    versions = read_json(path / "run.json")["versions"]
+    reseal(path / "run.json", versions={**versions, "torch": "1.0"})
     RunDir.open(path, recipe, resume=True).close()
     assert "torch 1.0 -> 2." in caplog.text
 
@@ -203,6 +236,7 @@ from curr_reft.run_dir import RunDir
 from curr_reft.run_lock import began_ticks
 with RunDir.open(sys.argv[1], load_recipe(sys.argv[2])) as run:
     run.append_metrics([{"run": "a", "stage": "b", "step": 1}])
+    run.sync_metrics()
     print("held", flush=True)
     time.sleep(60)
 """
@@ -358,7 +392,7 @@ def test_without_its_lock_file_a_run_is_found_by_the_process_it_names(tmp_path: 
             (None, False),
         ):
             (path / ".lock").unlink(missing_ok=True)
-            (path / "run.json").write_text(json.dumps({**state, "owner": owner}))
+            reseal(path / "run.json", owner=owner)
             if held:
                 assert f"(process {sleeper.pid} on {socket.gethostname()})" in refusal(path, recipe, resume=True)
                 with pytest.raises(UsageError, match=r"though its \.lock was removed"):
@@ -369,6 +403,6 @@ def test_without_its_lock_file_a_run_is_found_by_the_process_it_names(tmp_path: 
     finally:
         sleeper.kill()
         sleeper.wait()
-    (path / "run.json").write_text(json.dumps({**state, "owner": lives}))  # dead, and collected
+    reseal(path / "run.json", owner=lives)  # dead, and collected
     (path / ".lock").unlink()
     RunDir.open(path, recipe, resume=True).close()

@@ -11,28 +11,53 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import takewhile
 
-from curr_reft import __version__, stopping
-from curr_reft.commands.help_text import EXIT_CODES, KEYS, HelpText, ListKeys
+from curr_reft import __version__, console, stopping
+from curr_reft.commands.help_text import EXIT_CODES, KEYS, OUTPUT, HelpText, ListKeys
 from curr_reft.commands.table import COMMANDS, Command
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError, UsageError
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
 
+log = logging.getLogger(__name__)
+
+OTHER_COMMANDS = {  # of TRL, LLaMA-Factory, ms-swift and of habit -> ours
+    "train": "run",
+    "grpo": "run",
+    "rlhf": "run",
+    "start": "run",
+    "resume": "run RUN_DIR --resume",
+    "version": "--version",
+    "help": "--help",
+    "evaluate": "eval",
+    "test": "eval",
+    "validate": "check",
+    "dry-run": "check",
+    "export": "merge",
+    "merge-lora": "merge",
+    "upload": "push",
+    "new": "init",
+    "create": "init",
+    "list": "run --help",
+}
+
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 OTHER_PROBLEMS_SHOWN = 9
+OUTPUT_FLAGS = ("-v", "--verbose", "-q", "--quiet")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 128 plus the number of the
     signal that stopped it."""
-    _log_to_stderr()
+    console.configure()
     # A pool of workers is forked after tokenizers were used; without this every fork prints a warning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = _command(words)
+    command = _command([word for word in words if word not in OUTPUT_FLAGS])
     with stopping.outlive_console() if command is not None and command.writes else nullcontext():
         return _exit_code(words)
 
@@ -43,6 +68,8 @@ def _exit_code(words: list[str]) -> int:
     except ElsewhereError as error:
         return error.exit_code
     except CurrReftError as error:
+        # Frames without the messages of other libraries, which may quote a key.
+        log.debug("raised at:\n%s", "".join(traceback.format_tb(error.__traceback__)))
         print(f"error: {_message(error)}", file=sys.stderr)
         return error.exit_code
     except Stopped as stopped:
@@ -89,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         prog="curr-reft",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
-        epilog=f"commands:\n{_table(COMMANDS)}\n\n{EXIT_CODES}",
+        epilog=f"commands:\n{_table(COMMANDS)}\n\n{OUTPUT}\n\n{EXIT_CODES}",
         formatter_class=HelpText,
         allow_abbrev=False,
     )
@@ -115,6 +142,9 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(one)
+        shown = one.add_mutually_exclusive_group()
+        shown.add_argument("-v", "--verbose", action="store_true", help="print details too, and tracebacks of errors")
+        shown.add_argument("-q", "--quiet", action="store_true", help="print errors and the final result only")
         if command.recipe_flags:
             one.add_argument("--keys", action=ListKeys, nargs="?", metavar="PART", help="list the keys of the recipe")
         one.set_defaults(execute=module.execute, overrides=[], parser=one)
@@ -148,19 +178,23 @@ def _command(words: Sequence[str]) -> Command | None:
 
 def _dispatch(words: list[str]) -> int:
     top = parser()
+    leading = list(takewhile(lambda word: word in OUTPUT_FLAGS, words))  # before the command as well as behind it
+    words = words[len(leading) :]
     command = _command(words)
     if command is None and words:
         near = difflib.get_close_matches(words[0], {each.words[0] for each in COMMANDS}, 1, 0.6)
-        if near and near[0] != words[0]:
-            top.error(f"{words[0]!r} is no command; did you mean {near[0]}?")
+        meant = OTHER_COMMANDS.get(words[0]) or (near[0] if near else words[0])
+        if meant != words[0]:
+            top.error(f"unknown command {words[0]!r}; did you mean {meant}?")
     overrides: list[str] = []
     if command is not None:
         own = words[len(command.words) :]
         if command.recipe_flags:
             own, overrides = _split(own, _options(top, command))
-        words = [*_spoken(command), *own]
+        words = [*_spoken(command), *leading, *own]
     arguments = top.parse_args(words)
     arguments.overrides = overrides
+    console.configure(verbose=arguments.verbose, quiet=arguments.quiet)
     return int(arguments.execute(arguments) or 0)
 
 
@@ -206,21 +240,6 @@ def _message(error: CurrReftError) -> str:
         more = len(others) - len(lines)
         text = "\n".join([text, *lines, *([f"... and {more} more"] if more > 0 else [])])
     return text
-
-
-def _log_to_stderr() -> None:
-    logger = logging.getLogger("curr_reft")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Format())
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-
-
-class _Format(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
 if __name__ == "__main__":

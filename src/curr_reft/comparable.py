@@ -6,6 +6,7 @@ from typing import Any
 
 from curr_reft.errors import UsageError
 from curr_reft.evaluate.general import SPLIT as GENERAL
+from curr_reft.evaluate.intervals import require_inside
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.run_record import STATE
 
@@ -24,6 +25,7 @@ def scores_of(run: Path) -> Scores:
     """What the models of a run came to, the general pool as a suite of its own. Raises UsageError."""
     try:
         summary = read_json(run / "summary.json")
+        require_inside(summary, str(run / "summary.json"))
         pool = summary.get("general", {})
         return {
             model: {**suites, **({GENERAL: pool[model]} if model in pool else {})}

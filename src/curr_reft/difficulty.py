@@ -11,6 +11,7 @@ measures any model on any split (``measure_recipe``). What both write:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from curr_reft.errors import UsageError
 from curr_reft.evaluate.pass_rates import form_means, measure, model_sha256, pass_cells
 from curr_reft.evaluate.sample_cache import SampleCache
 from curr_reft.evaluate.variants import first_of_each_task
-from curr_reft.files import write_atomic, write_json
+from curr_reft.files import write_atomic
+from curr_reft.integrity import read_record, write_sealed
 from curr_reft.parquet import read_rows, write_rows
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_chat_processor, load_policy
@@ -72,8 +74,8 @@ def measure_recipe(recipe: Recipe, model: str, asked: Asked, out: Path, cache: P
     console = Console()
     _, result = _measured(recipe, config, lambda: load_policy(config), questions, asked, out, cache, console.say)
     for line in table(result):
-        console.terminal.print(line, markup=False, soft_wrap=True)
-    console.terminal.print(f"written to {out}", markup=False, soft_wrap=True)
+        console.result(line)
+    console.result(f"written to {out}")
 
 
 def training_questions(
@@ -86,7 +88,7 @@ def training_questions(
     config = recipe.difficulty
     assert config is not None
     questions = {form: prepared.of("train", form) for form in recipe.curriculum.trained_forms()}
-    if processes.on_main((folder / RESULT).is_file):
+    if processes.on_main(partial(read_record, folder / RESULT)) is not None:
         rates = processes.on_main(lambda: [PassRate(**row) for row in read_rows(folder / QUESTIONS)])
     else:
         cache = Path(config.cache).expanduser() if config.cache is not None else folder / CACHE
@@ -126,7 +128,7 @@ def _measured(
     def write() -> None:
         write_rows(folder / QUESTIONS, [asdict(rate) for rate in rates])
         write_atomic(folder / PICTURE, difficulty_picture(result, rates))
-        write_json(folder / RESULT, result)
+        write_sealed(folder / RESULT, result, [folder / QUESTIONS])
 
     processes.on_main(write)
     return rates, result

@@ -33,6 +33,15 @@ class DataError(UsageError):
         super().__init__(f"{source}: {reason}")
 
 
+class DamagedError(UsageError):
+    """A file that a result is computed from is not as this program wrote it. ``problem`` is the message without the
+    remedy."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = problem
+        super().__init__(f"{problem}; {remedy}")
+
+
 class GradeError(CurrReftError):
     """A grader broke its own contract (not: an answer that is wrong)."""
 

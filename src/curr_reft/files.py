@@ -154,10 +154,11 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.write(text)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last line without its end is left out. Raises DataError(file:line)."""
+def read_jsonl(path: Path, size: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file, or of its first ``size`` bytes; a last line without its end is left out. Raises
+    DataError(file:line)."""
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+    for number, line in enumerate(path.read_bytes()[:size].splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             break
         try:

@@ -10,12 +10,18 @@ from pyarrow import parquet
 from curr_reft.files import write_atomic
 
 
+def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """All ``rows`` as the content of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """All ``rows`` as one file; its folder is made. Raises DiskFullError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sink = pa.BufferOutputStream()
-    parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), sink)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    write_atomic(path, encode_rows(rows))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

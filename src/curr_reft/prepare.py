@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from curr_reft.console import progress, track
 from curr_reft.data.frame import BoxFrame, boxes_of
 from curr_reft.data.item import Truth, UnverifiedTruthError
 from curr_reft.data.load import LoadedData, load_data
@@ -29,10 +31,14 @@ from curr_reft.rewards.custom import load_custom
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import grade, grade_all
 from curr_reft.tasks import TASKS
+from curr_reft.tasks.base import TaskDefaults
 from curr_reft.tasks.status import PATIENCE
+from curr_reft.tasks.user import own_tasks
 from curr_reft.train.learnable import TOO_LONG, refuse_examples
 from curr_reft.train.sft import SftExample
 from curr_reft.user_code import digest
+
+AT_ONCE = 2048  # truths that are graded together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,23 @@ class Prepared:
         return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
+def data_parts(recipe: Recipe, prepared: Prepared) -> dict[str, str]:
+    """Hashes that name what changed of the data: the rows and the pictures of each file, and each composition."""
+    rows: dict[str, Any] = {}
+    for split, forms in sorted(prepared.questions.items()):
+        for question in (each for _, asked in sorted(forms.items()) for each in asked):
+            file = question.source.rpartition(":")[0] or f"split {split}"
+            said = (question.id, question.prompt, _plain(question.truth), question.options, question.domain)
+            for name, what in ((file, said), (f"pictures of {file}", [image.key for image in question.images])):
+                rows.setdefault(name, hashlib.sha256()).update(repr(what).encode(errors="surrogatepass"))
+    files = recipe.data.files
+    entries = () if files is None else (getattr(files, split) for split in type(files).model_fields)
+    for entry in (each for own in entries if isinstance(own, tuple) for each in own):
+        if Path(entry.path).suffix in (".yaml", ".yml") and Path(entry.path).is_file():
+            rows[f"composition {entry.path}"] = hashlib.sha256(Path(entry.path).read_bytes())
+    return {name: found.hexdigest()[:16] for name, found in rows.items()}
+
+
 def open_items(recipe: Recipe) -> ItemStream:
     """The items of the recipe as a stream that can be read again; each pass checks every row. Nothing is read yet."""
     return ItemStream(recipe.data, truth_reader(recipe))
@@ -75,9 +98,12 @@ def load_items(recipe: Recipe) -> LoadedData:
 
 
 def truth_reader(recipe: Recipe) -> ReadTruth:
-    """Reads truths as their tasks do, in the one spelling that the recipe's grading counts (aliases resolved), so that
-    no false claim is another name of the truth. One that its own grader would not pay makes a bad row, as one that
-    cannot be read does. Loads the recipe's own code first. Raises RecipeError."""
+    """Return what reads truths as their tasks do, in the one spelling that the recipe's grading counts (aliases
+    resolved), so that no false claim is another name of the truth.
+
+    A truth that its own grader would not pay is a bad row like one that cannot be read. It is graded as the task writes
+    it, and as the row has it, since a model that follows the prompt writes the latter. Loads the recipe's own code
+    first. Raises RecipeError."""
     recipe_code(recipe)
     options = recipe.rewards.task_options()
 
@@ -86,11 +112,12 @@ def truth_reader(recipe: Recipe) -> ReadTruth:
         truth = task.canonical(task.read_truth(raw), options)
         if name != JUDGED and not boxes_of(truth):  # boxes are not in the frame of the model yet: check_truths has them
             question = Question(id="", origin="", task=name, form="open", prompt="", truth=truth)
-            graded = _patiently(question, grade(question, _well_written(question), config=recipe.rewards), recipe)
-            if graded.status is Status.TIMED_OUT:
-                raise UnverifiedTruthError(_earned(question, graded))
-            if not _is_paid(graded):
-                raise ValueError(_earned(question, graded))
+            for answer in _as_answers(name, truth, raw):
+                graded = _graded_answer(question, answer, recipe)
+                if graded.status is Status.TIMED_OUT:
+                    raise UnverifiedTruthError(_earned(graded, answer))
+                if not _is_paid(graded):
+                    raise ValueError(_earned(graded, answer))
         return truth
 
     return read
@@ -133,13 +160,47 @@ def judge_code(recipe: Recipe) -> str | None:
 
 
 def prepare(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Prepared:
-    """Compile the questions, refuse leaks, and grade every truth by its own grader. Raises DataError."""
+    """Compile the questions, refuse leaks and answers that are all the same, and grade every truth by its own grader.
+    Raises DataError."""
+    require_different_answers(recipe, data)
     compiler = start_compiler(recipe, data, frame)
     compiler.look().refuse_leaks()
     prepared = compile_all(data, compiler)
     for requirement in REQUIREMENTS:
         requirement(recipe, prepared)
     return prepared
+
+
+SAME_ANSWERS = 10
+"""Training rows of a task from which on one answer to all of them is refused: fewer are an example, or a test."""
+
+
+def require_different_answers(recipe: Recipe, data: LoadedData) -> None:
+    """Refuse training rows of a task whose answers are all the same: a model learns to give it without looking.
+
+    Drawn data is not looked at, nor are boxes: one place may be right in every picture of a fixed camera. Raises
+    DataError.
+    """
+    if recipe.data.kind != "files":
+        return
+    truths: dict[str, set[Truth]] = {}
+    counts: dict[str, int] = {}
+    for item in data.items:
+        if item.split == "train" and item.task != JUDGED and not boxes_of(item.truth):
+            counts[item.task] = counts.get(item.task, 0) + 1
+            truths.setdefault(item.task, set()).add(item.truth)
+    _refuse(
+        [
+            (
+                "data.files.train",
+                f"all {counts[task]:,} answers of {task} are {TASKS[task].write(next(iter(answers)))!r}, which a model "
+                "learns to say without looking. Are the answers in another column or file? Else add rows with other "
+                "answers, or take these out",
+            )
+            for task, answers in truths.items()
+            if len(answers) == 1 and counts[task] >= SAME_ANSWERS
+        ]
+    )
 
 
 def start_compiler(recipe: Recipe, data: LoadedData, frame: BoxFrame) -> Compiler:
@@ -177,7 +238,7 @@ def count_prompts(prepared: Prepared, processor: ChatProcessor) -> PromptTokens:
     refused: dict[str, list[tuple[int, str, str]]] = {}
     for forms in prepared.questions.values():
         for form, asked in forms.items():
-            for question, count in zip(asked, counter.count(asked), strict=True):
+            for question, count in zip(track(asked, f"counting tokens ({form})"), counter.count(asked), strict=True):
                 by_form.setdefault(form, []).append(count)
                 if count.problem is not None:
                     refused.setdefault(question.source or question.id, []).append((count.tokens, form, count.problem))
@@ -249,39 +310,64 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
     """
     all_questions = (question for forms in prepared.questions.values() for own in forms.values() for question in own)
     asked = [question for question in all_questions if question.task != JUDGED]  # which have no truth to grade
-    first = grade_all([(question, _well_written(question), False) for question in asked], recipe.rewards)
-    grades = [_patiently(question, graded, recipe) for question, graded in zip(asked, first, strict=True)]
+    answers = [FORMS[question.form].write(question) for question in asked]
+    first: list[Grade] = []
+    with progress("grading truths", len(asked)) as advance:
+        for start in range(0, len(asked), AT_ONCE):
+            part = asked[start : start + AT_ONCE]
+            first += grade_all([(question, _well_written(question), False) for question in part], recipe.rewards)
+            advance(len(part))
+    grades = [
+        _patiently(question, answer, graded, recipe)
+        for question, answer, graded in zip(asked, answers, first, strict=True)
+    ]
     _refuse(
         [
-            (question.source or question.id, f"the truth of {question.task} ({question.form}) {_earned(question, its)}")
-            for question, its in zip(asked, grades, strict=True)
+            (question.source or question.id, f"the truth of {question.task} ({question.form}) {_earned(its, answer)}")
+            for question, answer, its in zip(asked, answers, grades, strict=True)
             if not _is_paid(its)
         ]
     )
 
 
-def _patiently(question: Question, graded: Grade, recipe: Recipe) -> Grade:
+def _as_answers(name: str, truth: Truth, raw: Any) -> list[str]:
+    """The truth as its task writes it, and as the row has it, where that is another text."""
+    task = TASKS[name]
+    answers = [task.write(truth)]
+    raw_answer = task.as_answer(raw) if name not in own_tasks() and isinstance(task, TaskDefaults) else None
+    return list(dict.fromkeys(answers if raw_answer is None else [*answers, raw_answer.strip()]))
+
+
+def _graded_answer(question: Question, answer: str, recipe: Recipe) -> Grade:
+    return _patiently(question, answer, grade(question, _well_formed(answer), config=recipe.rewards), recipe)
+
+
+def _patiently(question: Question, answer: str, graded: Grade, recipe: Recipe) -> Grade:
     """``graded``, or where it broke down without a score that of a second try, alone and with more time: the first may
     have been asked of a machine that was busy with other things."""
     if graded.status not in (Status.TIMED_OUT, Status.GRADER_FAILED):
         return graded
     math = recipe.rewards.math.model_copy(update={"timeout": PATIENCE * recipe.rewards.math.timeout})
-    return grade(question, _well_written(question), config=recipe.rewards.model_copy(update={"math": math}))
+    return grade(question, _well_formed(answer), config=recipe.rewards.model_copy(update={"math": math}))
 
 
 def _well_written(question: Question) -> str:
-    return f"<think> reason </think> <answer> {FORMS[question.form].write(question)} </answer>"
+    return _well_formed(FORMS[question.form].write(question))
+
+
+def _well_formed(answer: str) -> str:
+    return f"<think> reason </think> <answer> {answer} </answer>"
 
 
 def _is_paid(grade: Grade) -> bool:
     return grade.accuracy == 1 and grade.format == 1
 
 
-def _earned(question: Question, grade: Grade) -> str:
+def _earned(grade: Grade, answer: str) -> str:
     """What is said of a truth that is not paid, after the words that name it."""
     state = f"{grade.status}: {grade.reason}" if grade.reason else str(grade.status)
     return (
-        f"{FORMS[question.form].write(question)[:120]!r} must earn accuracy 1 and format 1 by its own grader, and "
+        f"{answer[:120]!r} must earn accuracy 1 and format 1 by its own grader, and "
         f"earns accuracy {grade.accuracy}, format {grade.format} ({state}); correct the row or leave it out"
     )
 

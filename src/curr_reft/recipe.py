@@ -6,8 +6,10 @@ Nothing heavy is imported: a wrong recipe is refused in well under a second, wit
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,9 +24,9 @@ from curr_reft.data.config import DataConfig
 from curr_reft.errors import RecipeError
 from curr_reft.evaluate.config import EvaluationConfig
 from curr_reft.improve.config import SelfImprovementConfig
-from curr_reft.policy.config import ModelConfig, Part, SamplingConfig
+from curr_reft.policy.config import EMBEDDED, ModelConfig, Part, SamplingConfig
 from curr_reft.questions.config import QuestionsConfig
-from curr_reft.recipe_schema import complete, suggestion
+from curr_reft.recipe_schema import complete, is_text, suggestion
 from curr_reft.recipe_source import Key, Source, split_flags
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.train.config import CheckpointConfig, RlConfig, SftConfig
@@ -35,7 +37,7 @@ _SECRET = re.compile("api_?key|token$|secret|password|authorization|base_url", r
 
 
 def _default_output(data: dict[str, Any]) -> Any:
-    return f"runs/{data['name']}"  # text, as strict JSON takes no Path
+    return str(Path(f"runs/{data['name']}").absolute())  # text, as strict JSON takes no Path
 
 
 class Recipe(Config):
@@ -71,6 +73,13 @@ class Recipe(Config):
     )
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @field_validator("output", mode="before")
+    @classmethod
+    def _check_output(cls, output: Any) -> Any:
+        if output == "":
+            raise ValueError("must name a folder")
+        return output
+
     @field_validator("tasks", "forms")
     @classmethod
     def _check_calls(cls, calls: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,7 +105,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     flags = split_flags(overrides)
     source = recipe_source.read(path)
     complete(Recipe, source.data)
-    problems = source.override(flags)
+    problems = source.override(flags, partial(is_text, Recipe))
     complete(Recipe, source.data)
     _anchor_paths(source, path.parent)
     try:
@@ -198,27 +207,36 @@ def _nothing_to_train(model: ModelConfig, freeze: Sequence[str]) -> bool:
 
 
 def _anchor_paths(source: Source, folder: Path) -> None:
-    """Paths of files become absolute, in place: from the recipe's folder, in flags from the working directory."""
-    for key in list(_paths(source.data)):
+    """Make paths absolute, in place, so that code which changes the working directory later moves none of them.
+
+    Data files, images and code are looked for from the recipe's folder (in a flag: from the working directory), the run
+    directory, models and caches always from the working directory.
+    """
+    for key, from_recipe in list(_paths(source.data)):
         holder: Any = source.data
         for part in key[:-1]:
             holder = holder[part]
-        base = Path() if source.place(key).startswith("--") else folder
-        holder[key[-1]] = str((base / Path(holder[key[-1]]).expanduser()).absolute())
+        base = folder if from_recipe and not source.place(key).startswith("--") else Path()
+        holder[key[-1]] = str((base / os.path.expanduser(holder[key[-1]])).absolute())
 
 
-def _paths(data: dict[str, Any]) -> Iterator[Key]:
-    """The keys that name files: data files, images, and files of your own code."""
+def _paths(data: dict[str, Any]) -> Iterator[tuple[Key, bool]]:
+    """Yield the keys that name files or folders, and whether they are looked for from the recipe's folder."""
     for key, value in _leaves(data):
         match key:
+            case ("output",) | ("model", "image_cache") | ("difficulty", "cache") if value:
+                yield key, False
+            # Else the embedded model or the name of a repository.
+            case (*_, "model", "path") if value != EMBEDDED and os.path.isdir(os.path.expanduser(value)):
+                yield key, False
             case ("data", "files", _, int(), "path" | "image_root") if value and "://" not in value:
-                yield key
+                yield key, True
             case ("self_improvement", "judge", "cache"):
-                yield key
+                yield key, True
             case ("rewards", "custom", int(), "call") | ("tasks" | "forms", int()) if is_file(value):
-                yield key
+                yield key, True
             case (*_, "model", "family") | (*_, "judge", "own", "call") if is_file(value):
-                yield key
+                yield key, True
 
 
 def _leaves(data: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
@@ -272,7 +290,8 @@ def _rule(error: Any, key: Key, value: Any) -> str:
     if error["type"] == "missing":
         return "is required"
     if error["type"] in _SHAPES:
-        return _SHAPES[error["type"]]
+        named = key == ("model",) and isinstance(value, str)
+        return _SHAPES[error["type"]] + (f"; a model is named by its key path: --model.path {value}" if named else "")
     text: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "literal_error" and isinstance(value, str):
         allowed = [part.strip("' ") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]

@@ -24,6 +24,152 @@ _WORDS = {
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
+OTHER_TOOLS = {  # name in TRL, transformers, LLaMA-Factory, ms-swift, verl or EasyR1 -> (our key, more to know)
+    "learning_rate": ("rl.optimizer.lr", "sft.optimizer.lr for the SFT baseline"),
+    "lr": ("rl.optimizer.lr", "sft.optimizer.lr for the SFT baseline"),
+    "num_generations": ("sampling.group_size", ""),
+    "rollout_n": ("sampling.group_size", ""),
+    "group_size": ("sampling.group_size", ""),
+    "generation_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
+    "per_device_train_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
+    "train_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
+    "rollout_batch_size": ("rl.prompts_per_step", "counted in prompts of all devices, not in completions"),
+    "gradient_accumulation_steps": ("rl.micro_batch_tokens", "a step is split by tokens, not by a number of batches"),
+    "max_steps": ("curriculum.total_steps", "sft.steps for the SFT baseline"),
+    "num_train_epochs": ("curriculum.total_steps", "a training is as long as its updates"),
+    "total_epochs": ("curriculum.total_steps", "a training is as long as its updates"),
+    "num_iterations": ("rl.objective.updates_per_batch", ""),
+    "ppo_epochs": ("rl.objective.updates_per_batch", ""),
+    "beta": ("rl.objective.beta", ""),
+    "kl_coef": ("rl.objective.beta", ""),
+    "epsilon": ("rl.objective.clip_low", "and rl.objective.clip_high"),
+    "epsilon_high": ("rl.objective.clip_high", ""),
+    "clip_ratio": ("rl.objective.clip_low", "and rl.objective.clip_high"),
+    "loss_type": ("rl.objective.loss", ""),
+    "dynamic_sample": ("rl.resample", ""),
+    "max_completion_length": ("sampling.max_new_tokens", ""),
+    "max_response_length": ("sampling.max_new_tokens", ""),
+    "max_new_tokens": ("sampling.max_new_tokens", ""),
+    "temperature": ("sampling.temperature", ""),
+    "top_p": ("sampling.top_p", ""),
+    "top_k": ("sampling.top_k", ""),
+    "output_dir": ("output", ""),
+    "run_name": ("name", ""),
+    "experiment_name": ("name", ""),
+    "model_name_or_path": ("model.path", ""),
+    "model_id": ("model.path", ""),
+    "model_revision": ("model.revision", ""),
+    "torch_dtype": ("model.dtype", ""),
+    "bf16": ("model.dtype", "bfloat16"),
+    "fp16": ("model.dtype", ""),
+    "attn_implementation": ("model.attention", ""),
+    "flash_attn": ("model.attention", ""),
+    "attn_impl": ("model.attention", ""),
+    "gradient_checkpointing": ("model.gradient_checkpointing", ""),
+    "trust_remote_code": ("model.trust_remote_code", ""),
+    "use_peft": ("model.lora", "a section; {rank: 16} switches it on"),
+    "finetuning_type": ("model.lora", "a section; without it all weights are trained"),
+    "train_type": ("model.lora", "a section; without it all weights are trained"),
+    "tuner_type": ("model.lora", "a section; without it all weights are trained"),
+    "lora_r": ("model.lora.rank", ""),
+    "lora_rank": ("model.lora.rank", ""),
+    "lora_alpha": ("model.lora.alpha", ""),
+    "lora_dropout": ("model.lora.dropout", ""),
+    "lora_target": ("model.lora.targets", ""),
+    "lora_target_modules": ("model.lora.targets", ""),
+    "target_modules": ("model.lora.targets", ""),
+    "use_dora": ("model.lora.dora", ""),
+    "use_rslora": ("model.lora.rslora", ""),
+    "load_in_4bit": ("model.quantize", ""),
+    "quantization_bit": ("model.quantize", ""),
+    "freeze_vit": ("model.freeze", "[vision]"),
+    "freeze_vision_tower": ("model.freeze", "[vision]"),
+    "freeze_vision_modules": ("model.freeze", "[vision]"),
+    "freeze_aligner": ("model.freeze", "[aligner]"),
+    "image_max_pixels": ("model.max_pixels", ""),
+    "max_pixels": ("model.max_pixels", ""),
+    "min_pixels": ("model.min_pixels", ""),
+    "image_min_pixels": ("model.min_pixels", ""),
+    "warmup_ratio": ("rl.optimizer.warmup", "a share of the updates"),
+    "warmup_steps": ("rl.optimizer.warmup", "a share of the updates, not a number"),
+    "lr_scheduler_type": ("rl.optimizer.schedule", ""),
+    "weight_decay": ("rl.optimizer.weight_decay", ""),
+    "max_grad_norm": ("rl.optimizer.max_grad_norm", ""),
+    "adam_beta1": ("rl.optimizer.betas", "[0.9, 0.999]"),
+    "adam_beta2": ("rl.optimizer.betas", "[0.9, 0.999]"),
+    "adam_epsilon": ("rl.optimizer.eps", ""),
+    "save_steps": ("checkpoint.every", "a checkpoint is validated and saved together"),
+    "eval_steps": ("checkpoint.every", "a checkpoint is validated and saved together"),
+    "save_freq": ("checkpoint.every", "a checkpoint is validated and saved together"),
+    "save_total_limit": ("checkpoint.keep_last", ""),
+    "load_best_model_at_end": ("checkpoint.hand_on", ""),
+    "dataset": ("data.files.train", "a list, as [{path: rows.jsonl}]"),
+    "dataset_name": ("data.files.train", "a list, as [{path: rows.jsonl}]"),
+    "dataset_path": ("data.files.train", "a list, as [{path: rows.jsonl}]"),
+    "train_files": ("data.files.train", "a list, as [{path: rows.jsonl}]"),
+    "train_file": ("data.files.train", "a list, as [{path: rows.jsonl}]"),
+    "val_dataset": ("data.files.validation", "a list, as [{path: rows.jsonl}]"),
+    "eval_dataset": ("data.files.validation", "a list, as [{path: rows.jsonl}]"),
+    "val_files": ("data.files.validation", "a list, as [{path: rows.jsonl}]"),
+    "split_dataset_ratio": ("data.files.validation_fraction", ""),
+    "val_size": ("data.files.validation_fraction", ""),
+    "image_folder": ("data.files.train.N.image_root", ""),
+    "media_dir": ("data.files.train.N.image_root", ""),
+    "reward_funcs": ("rewards.custom", "a list, as [{name: mine, call: rewards.py:score}]"),
+    "reward_weights": ("rewards.custom.N.weight", "rewards.format_weight and rewards.accuracy_weight"),
+}
+NOT_HERE = {  # names of other tools that no key answers -> what to do instead
+    "report_to": "metrics are in metrics.jsonl of the run directory, and curr-reft report draws them",
+    "logger": "metrics are in metrics.jsonl of the run directory, and curr-reft report draws them",
+    "logging_steps": "every update is logged",
+    "logging_dir": "metrics are in metrics.jsonl of the run directory",
+    "do_train": "curr-reft run trains and evaluates",
+    "do_eval": "curr-reft run trains and evaluates; curr-reft eval MODEL RECIPE evaluates alone",
+    "stage": "curr-reft run carries out curriculum.stages; curr-reft sft fine-tunes alone",
+    "use_vllm": "answers are sampled by the model that is trained, without another engine",
+    "vllm_mode": "answers are sampled by the model that is trained, without another engine",
+    "vllm_gpu_memory_utilization": "answers are sampled by the model that is trained, without another engine",
+    "deepspeed": "start it with accelerate launch (docs/distributed.md)",
+    "fsdp": "start it with accelerate launch (docs/distributed.md)",
+    "nproc_per_node": "start it with accelerate launch (docs/distributed.md)",
+    "resume_from_checkpoint": "curr-reft run RECIPE --resume goes on from the last checkpoint",
+    "overwrite_output_dir": "nothing is overwritten; remove the run directory, or give another --output",
+    "push_to_hub": "curr-reft push RUN_DIR --repo OWNER/NAME uploads a model",
+    "hub_model_id": "curr-reft push RUN_DIR --repo OWNER/NAME uploads a model",
+    "template": "the chat template is that of the model",
+    "max_prompt_length": "prompts are not cut; curr-reft check counts their tokens",
+    "max_seq_length": "prompts are not cut; curr-reft check counts their tokens",
+    "cutoff_len": "prompts are not cut; curr-reft check counts their tokens",
+    "max_length": "prompts are not cut; curr-reft check counts their tokens; sft.max_length for the SFT baseline",
+}
+
+
+def other_tools_name(name: str) -> str | None:
+    """What a key or flag of another tool is here; None for a name that no other tool has."""
+    plain = name.lower().replace("-", "_").rpartition(".")[2]
+    if plain in NOT_HERE:
+        return f"there is no such key here: {NOT_HERE[plain]}"
+    if plain not in OTHER_TOOLS:
+        return None
+    key, note = OTHER_TOOLS[plain]
+    return f"{name} is {key} here{f' ({note})' if note else ''}"
+
+
+def other_tools_table() -> str:
+    """The names of other tools as Markdown, a row for each of our keys."""
+    rows: dict[str, tuple[list[str], list[str]]] = {}
+    for name, (key, note) in OTHER_TOOLS.items():
+        names, notes = rows.setdefault(f"`{key}`", ([], []))
+        names.append(f"`{name}`")
+        notes.append(note)
+    for name, answer in NOT_HERE.items():
+        rows.setdefault(answer, ([], []))[0].append(f"`{name}`")
+    lines = ["| elsewhere | here | note |", "|---|---|---|"]
+    for here, (names, notes) in rows.items():
+        lines.append(f"| {', '.join(names)} | {here} | {'; '.join(dict.fromkeys(filter(None, notes)))} |")
+    return "\n".join(lines) + "\n"
+
+
 @dataclass(frozen=True, kw_only=True)
 class KeyInfo:
     """One key of the schema. ``N`` stands for a place in a list, ``NAME`` for a name the user gives."""
@@ -99,6 +245,8 @@ def suggestion(root: type[Config], path: tuple[str | int, ...]) -> str:
             _, inner = _section_of(section.model_fields[part].annotation)
             section = inner or section
     wrong = str(path[-1])
+    if len(path) == 1 and (known := other_tools_name(wrong)) is not None:
+        return known
     if ":" in wrong:  # {rank:4} is a key called "rank:4"
         return f"YAML wants a space after the colon: {wrong.replace(':', ': ', 1)}"
     above = ".".join(map(str, path[:-1]))
@@ -111,6 +259,28 @@ def suggestion(root: type[Config], path: tuple[str | int, ...]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     return f"valid keys{' of ' + above if above else ''}: {', '.join(section.model_fields)}"
+
+
+def is_text(root: type[Config], dotted: str) -> tuple[bool, bool]:
+    """Return whether the key ``dotted`` holds nothing but text or a path, and whether it may be null.
+
+    A flag of such a key is taken as typed: YAML would end ``runs/q #2`` at its comment sign. Unknown keys hold no text.
+    """
+    annotation: Any = root
+    for part in dotted.split("."):
+        members = [each for each in _members(annotation) if each is not type(None)]
+        annotation = members[0] if len(members) == 1 else None
+        arguments = get_args(annotation)
+        if _is_section(annotation) and part in annotation.model_fields:
+            annotation = annotation.model_fields[part].annotation
+        elif get_origin(annotation) in (tuple, list):
+            annotation = arguments[0]
+        elif get_origin(annotation) is dict:
+            annotation = arguments[1]
+        else:
+            return False, False
+    kinds = {get_args(each)[0] if get_origin(each) is Annotated else each for each in _members(annotation)}
+    return bool(kinds - {type(None)}) and kinds <= {str, Path, type(None)}, type(None) in kinds
 
 
 def reference(root: type[Config]) -> str:

@@ -8,11 +8,12 @@ import difflib
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
+from yaml.reader import ReaderError
 
 from curr_reft.errors import RecipeError
 
@@ -20,7 +21,11 @@ Key: TypeAlias = tuple[str | int, ...]
 
 SHIPPED = "share/curr-reft/recipes"  # below sys.prefix, where a wheel puts them (pyproject.toml)
 
+RUN_STATE, RUN_RECIPE = "run.json", "recipe.yaml"  # of a run directory; run_record.py is above this module
+
 _MAX_NODES = 100_000  # of a recipe with its anchors expanded
+_MAX_DEPTH = 100  # of sections and lists inside one another; the schema needs about ten
+_SCALAR_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
 
 _IMPLICIT = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -36,6 +41,18 @@ _IMPLICIT = (
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 (a class attribute of yaml)
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node, no deeper than ``_MAX_DEPTH``: yaml composes recursively."""
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            problem = f"sections and lists are nested more than {_MAX_DEPTH} deep"
+            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 class _Dumper(yaml.SafeDumper):
@@ -77,13 +94,20 @@ class Source:
                 return self.places[key[:length]]
         return self.name
 
-    def override(self, flags: Sequence[tuple[str, str]]) -> list[str]:
-        """Lay ``flags`` (dotted key, YAML text) over the data. Returns what is wrong with them."""
+    def override(self, flags: Sequence[tuple[str, str]], is_text: Callable[[str], tuple[bool, bool]]) -> list[str]:
+        """Lay ``flags`` (dotted key, value) over the data. Return the problems found.
+
+        A value is YAML, except where ``is_text`` says that the key holds text: that is taken as typed (``null`` stays
+        null where the key may be null).
+        """
         problems = []
         for dotted, text in flags:
             flag = f"--{dotted}"
             try:
-                value = parse(text, flag)
+                text_only, may_be_null = is_text(dotted)
+                as_typed = text_only and not (may_be_null and text in ("null", "~", ""))
+                _require_whole(dotted + text, flag.encode(errors="replace").decode())
+                value = text if as_typed else parse(text, flag)
                 key = _put(self.data, dotted, value)
             except RecipeError as error:
                 problems.append(str(error))
@@ -116,9 +140,46 @@ def read(path: Path) -> Source:
     return source
 
 
+def find(name: str) -> Path:
+    """The recipe that ``name`` means: a file, the recipe of a run directory, or a shipped recipe by its bare name.
+
+    Raises RecipeError with the names of the shipped ones.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if (path / RUN_STATE).is_file() and (path / RUN_RECIPE).is_file():
+        return path / RUN_RECIPE
+    known = shipped()
+    if name in known:
+        return known[name]
+    if path.is_dir():
+        raise RecipeError(f"{path} is a directory, but not of a run; give a recipe file (.yaml) or a run directory")
+    if path.name != name or path.suffix in (".yaml", ".yml"):
+        return path
+    near = difflib.get_close_matches(name, known, 1, 0.6)
+    raise RecipeError(
+        f"recipe {name} does not exist, and no shipped recipe has this name; "
+        + (f"did you mean {near[0]}? " if near else "")
+        + f"shipped are {', '.join(known) or 'none'}"
+    )
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of the recipes of the checkout, or of those that were installed with the package."""
+    folders = (Path(__file__).parents[2] / "recipes", Path(sys.prefix) / SHIPPED)
+    folder = next((each for each in folders if each.is_dir()), folders[-1])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def parse(text: str, name: str, places: dict[Key, str] | None = None) -> Any:
     """The data in the YAML ``text``; ``places`` gets ``name:line`` for every key. Raises RecipeError."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        where = f"{name}:{line}" if places is not None else name
+        raise RecipeError(f"{where}: not YAML: U+{error.character:04X} is a control character; remove it") from error
     try:
         node = loader.get_single_node()
         return None if node is None else _Builder(loader, name, places).build(node, ())
@@ -188,6 +249,7 @@ class _Builder:
             name = name_node.value
             if not isinstance(name_node, yaml.ScalarNode):
                 raise RecipeError(f"{self._where(name_node)}: a key must be text")
+            _require_whole(name, self._where(name_node))
             dotted = ".".join(map(str, (*key, name)))
             if name in data:
                 raise RecipeError(
@@ -200,26 +262,41 @@ class _Builder:
         return data
 
     def _scalar(self, node: yaml.Node) -> Any:
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALAR_TAGS:
+            raise RecipeError(f"{self._where(node)}: the tag {node.tag} is not allowed in a recipe")
+        shown = node.value if len(node.value) <= 60 else f"{node.value[:57]}..."
         try:
             value = self.loader.construct_object(node)
-        except ValueError as error:
-            raise RecipeError(f"{self._where(node)}: {node.value!r} is not what its tag says") from error
+        except (ValueError, KeyError) as error:  # a number of thousands of digits too
+            kind = node.tag.rpartition(":")[2]
+            raise RecipeError(f"{self._where(node)}: {shown!r} cannot be read as {kind}") from error
         if isinstance(value, float) and not math.isfinite(value):
-            raise RecipeError(f"{self._where(node)}: {node.value} is not a finite number")
-        if value is not None and not isinstance(value, str | int | float | bool):
-            raise RecipeError(f"{self._where(node)}: the tag {node.tag} has no place in a recipe")
+            raise RecipeError(f"{self._where(node)}: {shown} is not a finite number")
+        if isinstance(value, str):
+            _require_whole(value, self._where(node))
         return value
 
     def _where(self, node: yaml.Node) -> str:
         return f"{self.name}:{node.start_mark.line + 1}" if self.places is not None else self.name
 
 
+def _require_whole(text: str, where: str) -> None:
+    """Raise RecipeError where ``text`` holds half a character or NUL, which no file and no path can hold."""
+    if "\0" in text:
+        raise RecipeError(f"{where}: U+0000 is a control character; remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise RecipeError(f"{where}: {half} is half a character (an unpaired surrogate); remove it") from error
+
+
 def _put(data: dict[str, Any], dotted: str, value: Any) -> Key:
     """Set the dotted key; sections that are absent or null are made. Returns the key. Raises RecipeError."""
     flag = f"--{dotted}"
     parts = dotted.split(".")
-    if not all(parts):
-        raise RecipeError(f"{flag}: not a key; keys look like --rl.optimizer.lr")
+    if not all(parts) or len(parts) > _MAX_DEPTH:
+        raise RecipeError(f"{flag[:80]}: not a key; keys look like --rl.optimizer.lr")
     node: Any = data
     key: Key = ()
     for position, part in enumerate(parts):

@@ -30,7 +30,6 @@ from curr_reft.evaluate.summary import summarise, table
 from curr_reft.evaluate.variants import evaluate_variant
 from curr_reft.files import (
     folder_size,
-    read_json,
     reporting_full_disk,
     require_space,
     sha256_file,
@@ -40,7 +39,9 @@ from curr_reft.files import (
 from curr_reft.improve.judges import require_judge
 from curr_reft.improve.judges.forecast import forecast_judging, forecast_line
 from curr_reft.improve.kept import KEPT
-from curr_reft.improve.phase import keep_best_answers
+from curr_reft.improve.phase import ACCOUNT, keep_best_answers
+from curr_reft.improve.sample import ACCOUNT as SAMPLING
+from curr_reft.integrity import read_record, write_sealed
 from curr_reft.policy.adapters import require_peft
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.policy.policy import Policy
@@ -50,6 +51,7 @@ from curr_reft.prepare import (
     Prepared,
     check_examples,
     check_prompts,
+    data_parts,
     judge_code,
     load_items,
     prepare,
@@ -61,6 +63,7 @@ from curr_reft.questions.forms import FORMS
 from curr_reft.recipe import Recipe
 from curr_reft.report import build_report, write_card
 from curr_reft.run_dir import RunDir
+from curr_reft.run_history import unchanged_models
 from curr_reft.run_record import LAST_PHASE
 from curr_reft.train.publish import Published
 from curr_reft.trainings import Trainings
@@ -73,7 +76,7 @@ def run(recipe: Recipe, resume: bool = False) -> Path:
     """
     with RunDir.open(recipe.output, recipe, resume) as directory:
         if directory.finished:
-            Console(quiet=not processes.is_main()).say(
+            Console(quiet=not processes.is_main()).result(
                 f"this run is finished, nothing is left to do; report: {directory.path / 'report.html'}"
             )
             return directory.path / "report.html"
@@ -105,7 +108,7 @@ class Run:
         if "judge_sha256" in directory.run:
             self.require_same_judge()
         directory.require_same("the base model", "model_sha256", self.base_start.sha256)
-        directory.require_same("the data", "data_sha256", self.prepared.sha256)
+        directory.require_same("the data", "data_sha256", self.prepared.sha256, data_parts(recipe, self.prepared))
         self.write("data/card.json", self.prepared.card)
         self.forecast_judging()
         self.evaluation: dict[str, Any] = {}
@@ -183,11 +186,12 @@ class Run:
 
     def profile_base(self, base: Policy) -> list[dict[str, Any]]:
         """What the base can do in each (task, form), by sampling."""
-        path = self.folder / "eval" / "profile.json"
+        name = "eval/profile.json"
         recipe = self.recipe
         per_step = recipe.rl.prompts_per_step * recipe.sampling.group_size
         planned = {form: round(steps * per_step) for form, steps in recipe.curriculum.planned_updates().items()}
-        if not processes.on_main(path.is_file):
+        known = processes.on_main(partial(read_record, self.folder / name))
+        if known is None:
             self.console.say("profiling the base by sampling")
             cells = profile(
                 base,
@@ -197,11 +201,12 @@ class Run:
                 recipe.rewards,
                 recipe.seed,
             )
-            self.write("eval/profile.json", {"cells": with_plan(cells, planned)})
-        measured = processes.on_main(lambda: read_json(path)["cells"])
-        found = with_plan(measured, planned)
-        if found != measured:  # a budget grew since
-            self.write("eval/profile.json", {"cells": found})
+            known = {"cells": with_plan(cells, planned)}
+            self.write(name, known)
+        found = with_plan(known["cells"], planned)
+        if found != known["cells"]:  # a budget grew since
+            self.write(name, {"cells": found})
+        self.directory.keep(name)
         for cell in found:
             self.console.say(
                 f"base {cell['task']} {cell['form']}: pass rate {cell['pass_rate']:.2f}, chance {cell['chance']:.2f}"
@@ -216,7 +221,7 @@ class Run:
         )
         self.trainings = replace(self.trainings, selection=selection)
         self.write("data/card.json", {**self.prepared.card, "difficulty": selection.account})
-        self.note("difficulty", {})
+        self.note("difficulty", {}, "difficulty/difficulty.json")
 
     def curriculum(self, cells: Sequence[Mapping[str, Any]]) -> tuple[list[Published], list[str]]:
         """(the published stages in order, the names of those left out). Each starts from the one before.
@@ -303,6 +308,7 @@ class Run:
             self.say_held,
             number,
         )
+        self.directory.keep(*(self.name_of(folder / each) for each in (SAMPLING, ACCOUNT)))
         self.require_same_judge()
         self.console.say(f"kept {account['kept']} of {account['candidates']} answers to {account['queries']} queries")
         if not examples:
@@ -350,7 +356,7 @@ class Run:
                 recipe.evaluation.bootstrap,
                 sha256,
             )
-        self.note(f"eval/{name}", {})
+        self.note(f"eval/{name}", {}, f"eval/{name}.json", *([f"eval/{name}.general.json"] if cells else []))
 
     def finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
         """The final model, the summary, the report, the card: by one process for all."""
@@ -360,6 +366,7 @@ class Run:
 
     def _finish(self, stages: Sequence[Published], left_out: Sequence[str], last: Published) -> Path:
         _copy_model(last.model, self.folder / "model")
+        unchanged = unchanged_models(self.folder)
         summary = summarise(
             seconds=self.elapsed(),
             model=self.recipe.model.path,
@@ -370,28 +377,36 @@ class Run:
             evaluation={name: self.evaluation[name] for name in self.recipe.evaluation.models} | self.evaluation,
             general={name: self.general[name] for name in self.recipe.evaluation.models if self.general} | self.general,
             differences=differences(self.folder / "eval", list(self.evaluation), self.recipe.evaluation.bootstrap),
+            same_as=unchanged.same_as,
         )
-        write_json(self.folder / "summary.json", summary)
-        self.directory.set_state("done")  # before the report, which says it
+        with self.directory.rewriting("summary.json"):
+            write_json(self.folder / "summary.json", summary)
+        self.directory.set_state("done", last.weights_sha256)  # before the report, which says it
         report = build_report(self.folder)
         write_card(self.folder)
         self.note(LAST_PHASE, {})
         lines = table(summary["evaluation"]) + (general_table(summary["general"]) if summary["general"] else [])
         for line in lines:
-            self.console.terminal.print(line, markup=False, soft_wrap=True)
-        self.console.say(f"report: {report}")
+            self.console.result(line)
+        for line in unchanged.lines():
+            self.console.result(line)
+        self.console.result(f"report: {report}")
         return report
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
-        """A JSON file of the run directory, whole when this returns."""
-        self.directory.require_held()
+        """A JSON file of the run directory, whole and known by its hash when this returns."""
 
         def write() -> None:
             path = self.folder / name
             path.parent.mkdir(exist_ok=True)
-            write_json(path, value)
+            write_sealed(path, value)
 
-        processes.on_main(write)
+        with self.directory.rewriting(name):
+            processes.on_main(write)
+
+    def name_of(self, path: Path) -> str:
+        """``path`` relative to the run directory."""
+        return path.relative_to(self.folder).as_posix()
 
     def say_held(self, line: str) -> None:
         """Say a line of work that writes files on its way, if the directory is still this run's alone."""
@@ -403,14 +418,15 @@ class Run:
 
     def sync(self) -> None:
         """Metrics and the time so far are on the disk before the checkpoint that they belong to."""
-        self.directory.sync_metrics()
-        self.directory.note_seconds(self.elapsed())
+        self.directory.sync_metrics(self.elapsed())
 
-    def note(self, phase: str, record: Mapping[str, Any]) -> None:
-        """Mark a phase done, once, with the seconds of work so far."""
-        if not self.directory.phase_done(phase):
-            self.directory.mark_done(phase, {**record, "seconds": round(self.elapsed(), 1)})
-            self.directory.note_seconds(self.elapsed())
+    def note(self, phase: str, record: Mapping[str, Any], *files: str) -> None:
+        """Mark a phase done, once, with the hashes of the ``files`` it wrote and the seconds of work so far."""
+        if self.directory.phase_done(phase):
+            self.directory.keep(*files)
+        else:
+            seconds = self.elapsed()
+            self.directory.mark_done(phase, {**record, "seconds": round(seconds, 1)}, files, seconds)
 
 
 def _copy_model(source: Path, target: Path) -> None:

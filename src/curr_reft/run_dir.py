@@ -5,13 +5,14 @@ What a phase does, and the files inside its folder, are not known here.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from curr_reft import processes, recipe_source
+from curr_reft import console, processes, recipe_source
 from curr_reft.errors import CurrReftError, RecipeError, UsageError
 from curr_reft.files import (
     NO_SPACE,
@@ -21,25 +22,31 @@ from curr_reft.files import (
     remove_leftovers,
     sync_file,
     write_atomic,
-    write_json,
-    write_jsonl,
 )
+from curr_reft.integrity import FILES, GrowingFile, file_entry
 from curr_reft.planned import StepAlone
 from curr_reft.recipe import Recipe, dump_recipe
 from curr_reft.run_lock import Lock, living_owner
 from curr_reft.run_record import (
+    FINAL_WEIGHTS,
     LOCK,
+    LOG,
     METRICS,
+    METRICS_ENTRY,
     RECIPE,
     STATE,
     State,
     is_finished,
     reason_of,
+    require_intact,
     resumed,
     started,
     timestamp,
+    write_state,
 )
 from curr_reft.stopping import Stopped
+
+LONGEST = 3500  # bytes of the directory's path; PATH_MAX of Linux is 4096, and names below the directory are long
 
 
 @dataclass
@@ -49,6 +56,10 @@ class RunDir:
     path: Path
     run: dict[str, Any]  # the content of run.json
     _lock: "Lock | None" = field(repr=False)  # none: another process of this run holds it and does all the writing
+    _metrics: GrowingFile = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._metrics = GrowingFile(self.path / METRICS)
 
     @classmethod
     def open(cls, path: Path, recipe: Recipe, resume: bool = False, alone: StepAlone | None = None) -> "RunDir":
@@ -62,6 +73,7 @@ class RunDir:
         Raises UsageError: held by another process, used, not a run directory, made by another recipe.
         """
         path = Path(path)
+        _require_length(path)
         taken: list[RunDir] = []
 
         def take() -> dict[str, Any]:
@@ -84,21 +96,43 @@ class RunDir:
         try:
             _require_usable(path, resume)
             remove_leftovers(path)
-            run = resumed(path, recipe, alone) if (path / STATE).is_file() else started(path, recipe)
+            if (path / STATE).is_file():
+                missing = require_intact(path)
+                run = resumed(path, recipe, alone, missing=missing)
+            else:
+                run = started(path, recipe)
             if alone is not None:
                 run["alone"] = asdict(alone)
             run["owner"] = lock.owner
+            directory = cls(path=path, run=run, _lock=lock)
             if not is_finished(run):
-                write_json(path / STATE, run)  # before the recipe: one that says "finished" would end an extended run
-                _store(path / RECIPE, recipe)
-            return cls(path=path, run=run, _lock=lock)
+                console.open_log(path / LOG, lock.is_held)
+                directory._begin(recipe)
+            return directory
         except BaseException:
+            console.close_log()
             lock.release()
             raise
+
+    def _begin(self, recipe: Recipe) -> None:
+        """Write the state and the recipe of a run that works, and drop the metrics after the last save: the steps they
+        are of are made again."""
+        stored = _is_stored(self.path / RECIPE, recipe)
+        if not stored:
+            self.run[FILES] = {name: entry for name, entry in self.run[FILES].items() if name != RECIPE}
+        write_state(self.path, self.run)  # before the recipe: one that says "finished" would end an extended run
+        if not stored:
+            write_atomic(self.path / RECIPE, dump_recipe(recipe))
+        self.keep(RECIPE)
+        saved = self.run[METRICS_ENTRY]
+        if (self.path / METRICS).is_file():
+            os.truncate(self.path / METRICS, saved["size"])
+            self._metrics.require(saved)
 
     @staticmethod
     def require_free(path: Path, recipe: Recipe, resume: bool = False) -> None:
         """Raise what ``open`` would raise, and change nothing: for asking before the slow imports of a run."""
+        _require_length(path)
         with _refusing_no_access(path):
             if (path / LOCK).exists():
                 Lock.take(path / LOCK).release()
@@ -122,17 +156,41 @@ class RunDir:
         """Keep the seconds of work so far, so that those of a killed process count up to its last checkpoint."""
         self._write({**self.run, "seconds": round(seconds, 1)})
 
-    def require_same(self, what: str, key: str, value: str | None) -> None:
-        """Store the hash ``value`` of ``what`` under ``key``, or compare it with the one stored when the run began.
+    def keep(self, *names: str) -> None:
+        """Note the hashes of files that results are computed from, as they are now, where they are not noted yet."""
+        new = [name for name in names if name not in self.run[FILES]] if self._writes else []
+        if new:
+            entries = {name: file_entry(self.path / name) for name in new}
+            self._write({**self.run, FILES: {**self.run[FILES], **entries}})
+
+    @contextlib.contextmanager
+    def rewriting(self, *names: str) -> Iterator[None]:
+        """Forget the hashes of files while they are written in the block, and note them after it: a process that is
+        killed in between leaves no hash of what was there before."""
+        self.require_held()
+        if self._writes and any(name in self.run[FILES] for name in names):
+            kept = {name: entry for name, entry in self.run[FILES].items() if name not in names}
+            self._write({**self.run, FILES: kept})
+        yield
+        self.keep(*names)
+
+    def require_same(
+        self, what: str, key: str, value: str | None, parts: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Store the hash ``value`` of ``what`` under ``key``, or compare it with the one stored when the run began. Of
+        its ``parts`` (name -> hash) the message names those that changed.
 
         Raises UsageError when they differ, here or among the processes of the run: going on would mix two runs.
         """
         processes.require_same(what, value)
         if key not in self.run:
-            self._write({**self.run, key: value})
+            self._write({**self.run, key: value, **({f"{key}_parts": dict(parts)} if parts else {})})
         elif self.run[key] != value:
+            before = self.run.get(f"{key}_parts", {})
+            changed = join_limited([name for name in {**before, **parts} if before.get(name) != parts.get(name)])
             raise UsageError(
-                f"{self.path}: {what} changed since this run began ({key} {self.run[key]} -> {value}); "
+                f"{self.path}: {what} changed since this run began{f', namely {changed}' if changed else ''} "
+                f"({key} {self.run[key]} -> {value}); "
                 "put the old one back and --resume, or choose another --output"
             )
 
@@ -145,14 +203,24 @@ class RunDir:
         record: dict[str, Any] = self.run["phases"][name]
         return record
 
-    def mark_done(self, name: str, record: Mapping[str, Any]) -> None:
-        """Note, atomically, that the phase ``name`` is finished; its metrics are on the disk by then."""
-        self.sync_metrics()
-        self._write({**self.run, "phases": {**self.run["phases"], name: dict(record)}})
+    def mark_done(
+        self, name: str, record: Mapping[str, Any], files: Iterable[str] = (), seconds: float | None = None
+    ) -> None:
+        """Note, atomically, that the phase ``name`` is finished, with the hashes of the ``files`` it wrote; its metrics
+        are on the disk by then. ``seconds``: of work so far."""
+        entries = {file: file_entry(self.path / file) for file in files} if self._writes else {}
+        self._write({
+            **self.run,
+            **self._saved(seconds),
+            "phases": {**self.run["phases"], name: dict(record)},
+            FILES: {**self.run[FILES], **entries},
+        })  # fmt: skip
 
-    def set_state(self, state: State) -> None:
-        """The state of the whole run, with the time."""
-        self._write({**self.run, "state": state, "finished": timestamp() if state == "done" else None})
+    def set_state(self, state: State, final_sha256: str | None = None) -> None:
+        """The state of the whole run, with the time, and of a whole run that is done the hash of its final weights."""
+        finished = timestamp() if state == "done" else None
+        final = {FINAL_WEIGHTS: final_sha256} if final_sha256 is not None else {}
+        self._write({**self.run, **self._saved(None), **final, "state": state, "finished": finished})
 
     def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to metrics.jsonl; each has ``run``, ``stage`` and ``step``. Raises LostLockError."""
@@ -160,12 +228,20 @@ class RunDir:
         if self._writes:
             append_jsonl(self.path / METRICS, rows)
 
-    def sync_metrics(self) -> None:
-        """Force the metrics to the disk; to be called before a checkpoint, which must not be ahead of them. Raises
-        LostLockError."""
+    def sync_metrics(self, seconds: float | None = None) -> None:
+        """Force the metrics to the disk and note their hash, with the ``seconds`` of work so far; to be called before a
+        checkpoint, which must not be ahead of them. Raises LostLockError."""
         self.require_held()
-        if self._writes and (self.path / METRICS).exists():
-            sync_file(self.path / METRICS)
+        self._write({**self.run, **self._saved(seconds)})
+
+    def _saved(self, seconds: float | None) -> dict[str, Any]:
+        """What a save notes: the metrics, which are on the disk by then, and the time."""
+        found: dict[str, Any] = {} if seconds is None else {"seconds": round(seconds, 1)}
+        if self._writes:
+            if (self.path / METRICS).exists():
+                sync_file(self.path / METRICS)
+            found[METRICS_ENTRY] = self._metrics.entry()
+        return found
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows of metrics.jsonl."""
@@ -177,15 +253,20 @@ class RunDir:
         self.require_held()
         if not self._writes:
             return
-        rows = self.metrics()
-        kept = [
-            row
-            for row in rows
-            if (row["run"], row["stage"]) != (run, stage)
+        path = self.path / METRICS
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        stays = [
+            (row["run"], row["stage"]) != (run, stage)
             or (row["step"] < step or (row["step"] == step and (validated or row["kind"] != "validation")))
+            for row in self.metrics()
         ]
-        if len(kept) < len(rows):
-            write_jsonl(self.path / METRICS, kept)
+        if not all(stays):
+            # First the hash of what the file begins with before and after: a kill in between leaves it true.
+            before = sum(map(len, lines[: stays.index(False)]))
+            self._write({**self.run, METRICS_ENTRY: GrowingFile(path).entry(before)})
+            write_atomic(path, b"".join(line for line, stay in zip(lines, stays, strict=False) if stay))
+            self._metrics.forget()
+            self._write({**self.run, **self._saved(None)})
 
     def require_held(self) -> None:
         """To be asked before a write into the directory. Raises LostLockError where another process may write there
@@ -196,6 +277,7 @@ class RunDir:
     def close(self) -> None:
         """Give the directory back."""
         if self._lock is not None:
+            console.close_log()
             self._lock.release()
 
     def __enter__(self) -> Self:
@@ -211,11 +293,13 @@ class RunDir:
         if isinstance(error, Stopped):
             error.saved_in = self.path
         if kind is not None and self._writes:
+            console.record(f"ended by {reason_of(error)}")
             with contextlib.suppress(OSError, CurrReftError):  # a full disk or a lost lock, which the error is about
                 self.require_held()
                 if issubclass(kind, UsageError) and self._untouched():
                     (self.path / STATE).unlink()
                     (self.path / RECIPE).unlink()
+                    (self.path / LOG).unlink(missing_ok=True)
                 else:
                     self.run = {**self.run, "ended_by": reason_of(error)}
                     self.set_state("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
@@ -223,17 +307,33 @@ class RunDir:
 
     def _untouched(self) -> bool:
         entries = {each.name for each in self.path.iterdir()}
-        return not self.run["phases"] and not self.run["resumed"] and entries <= {LOCK, RECIPE, STATE}
+        return not self.run["phases"] and not self.run["resumed"] and entries <= {LOCK, LOG, RECIPE, STATE}
 
     def _write(self, run: dict[str, Any]) -> None:
         self.require_held()
         if self._writes:
-            write_json(self.path / STATE, run)
+            write_state(self.path, run)
         self.run = run
 
     @property
     def _writes(self) -> bool:
         return self._lock is not None
+
+
+def _require_length(path: Path) -> None:
+    """Refuse a directory whose files would have longer names than the system takes, before hours of work."""
+    length = len(os.fsencode(path.absolute()))
+    if length > LONGEST:
+        raise UsageError(
+            f"output: the path has {length} bytes, and the names of the files below it would be longer than the system "
+            f"takes; choose an --output of at most {LONGEST} bytes"
+        )
+
+
+def join_limited(names: Sequence[str], most: int = 5) -> str:
+    """The first names with commas, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _require_usable(path: Path, resume: bool) -> None:
@@ -282,10 +382,9 @@ def _refusing_no_access(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _store(path: Path, recipe: Recipe) -> None:
-    """Keep what the run is now made by: where budgets grew, where the version that stored it had fewer keys, and where
-    it was moved, so that the stored recipe names the run beside it and not a new one."""
+def _is_stored(path: Path, recipe: Recipe) -> bool:
+    """Whether the stored recipe is what the run is now made by. It is not where budgets grew, where the version that
+    stored it had fewer keys, and where it was moved: the recipe names the run beside it and not a new one."""
     with contextlib.suppress(RecipeError):
-        if recipe_source.read(path).data == recipe.model_dump(mode="json"):
-            return
-    write_atomic(path, dump_recipe(recipe))
+        return bool(recipe_source.read(path).data == recipe.model_dump(mode="json"))
+    return False

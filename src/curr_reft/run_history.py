@@ -1,11 +1,18 @@
-"""What befell a run on its way, from its files alone: what it was gone on with, what it survived.
+"""Events of a run, from its files alone: resumes, recovered faults, and models that training left as they were.
 
-``status`` and the report tell the same of it.
+The console, ``status``, the report and the model card print the same.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from curr_reft import rounds
+from curr_reft.files import read_json
+
+BASE = "base"
+BASELINES = ("rl", "sft")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,75 @@ def faults_of(steps: Sequence[Mapping[str, Any]], card: Mapping[str, Any] | None
         non_finite=sum(row.get("loss", 0.0) is None or row.get("grad_norm", 0.0) is None for row in steps),
         bad_rows_skipped=None if card is None else _count(card.get("skipped_rows")),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unchanged:
+    """Models of a run that have the weights of an earlier one: no checkpoint of their training was better."""
+
+    final: str  # the last model of the curriculum or of self-improvement that is there
+    same_as: Mapping[str, str] = field(default_factory=dict)  # model -> the first model that has its weights
+
+    @property
+    def final_is_base(self) -> bool:
+        return self.same_as.get(self.final) == BASE
+
+    def lines(self) -> list[str]:
+        """A sentence for each model that is another one; the first is about the final model."""
+        found = []
+        chain = [name for name, same in self.same_as.items() if same == BASE and name not in BASELINES]
+        if chain:
+            which = "stage" if self.final_is_base else "stage of the curriculum"
+            verb = "is" if len(chain) == 1 else "are"
+            found.append(f"no {which} improved on the base: {' and '.join(chain)} {verb} the base")
+        for name, same in self.same_as.items():
+            if name not in chain:
+                before = "the base" if same == BASE else same
+                found.append(f"training did not improve on {before}: {name} is {before}")
+        return found
+
+
+def unchanged_models(path: Path) -> Unchanged:
+    """Read the manifests of the run in ``path``. A training that is not over is left out."""
+    same_as: dict[str, str] = {}
+    stages = [_manifest(each.parent) for each in sorted(path.glob("stages/*/manifest.json"))]
+    if stages and all(map(_is_unchanged, stages)):
+        same_as["curr_rl"] = BASE
+    for name in BASELINES:
+        if _is_unchanged(_manifest(path / "baselines" / name)):
+            same_as[name] = BASE
+    final = "curr_rl"
+    for number in (rounds.FIRST, *rounds.begun(path)):
+        again, improve = rounds.rl_folder(path, number), rounds.improve_folder(path, number)
+        for name, folder in ((rounds.named("curr_rl", number), again), (rounds.named("curr_reft", number), improve)):
+            manifest = _manifest(folder)
+            nothing_kept = not manifest and _json(folder / "account.json").get("kept") == 0
+            if manifest or nothing_kept:
+                if nothing_kept or _is_unchanged(manifest):
+                    same_as[name] = same_as.get(final, final)
+                final = name
+    return Unchanged(final=final, same_as=same_as)
+
+
+def _is_unchanged(manifest: Mapping[str, Any]) -> bool:
+    """Whether a published model has the weights that its training started from. A manifest of an earlier version does
+    not say so; step 0 is the start."""
+    if not manifest:
+        return False
+    same = manifest.get("weights_sha256") == manifest.get("start_sha256")
+    return bool(manifest.get("unchanged", manifest.get("chosen_step") == 0 or same))
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    return _json(folder / "manifest.json")
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """Empty for a file that is absent or damaged."""
+    try:
+        return _record(read_json(path))
+    except (OSError, ValueError):
+        return {}
 
 
 def extensions(run: Mapping[str, Any]) -> list[Changed]:

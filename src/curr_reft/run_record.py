@@ -8,14 +8,24 @@ import contextlib
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from curr_reft import __version__, processes, recipe_changes
-from curr_reft.errors import CurrReftError, RecipeError, UsageError
-from curr_reft.files import read_json, read_jsonl, write_atomic
+from curr_reft.errors import CurrReftError, DamagedError, RecipeError, UsageError
+from curr_reft.files import read_json, read_jsonl, write_atomic, write_json
+from curr_reft.integrity import (
+    AGAIN,
+    FILES,
+    GrowingFile,
+    differing_file,
+    file_entry,
+    missing_file,
+    read_sealed,
+    sealed,
+)
 from curr_reft.planned import StepAlone
 from curr_reft.recipe import Recipe, dump_recipe, load_recipe, recipe_sha256
 from curr_reft.recipe_changes import Change
@@ -23,7 +33,10 @@ from curr_reft.stopping import Stopped
 
 logger = logging.getLogger(__name__)
 
-LOCK, RECIPE, STATE, METRICS = ".lock", "recipe.yaml", "run.json", "metrics.jsonl"
+LOCK, RECIPE, STATE, METRICS, LOG = ".lock", "recipe.yaml", "run.json", "metrics.jsonl", "run.log"
+METRICS_ENTRY = "metrics"  # of the state: size and hash of the metrics at the last save
+STORED = "put it back as it was; what is to change is given as flags, or in a recipe of your own"
+FINAL_WEIGHTS = "final_weights_sha256"  # of the state: hash of the weights in model/
 PACKAGES = (
     "torch",
     "transformers",
@@ -37,6 +50,64 @@ PACKAGES = (
 )
 LAST_PHASE = "report"  # its mark says that nothing is left to do
 State = Literal["running", "done", "failed", "interrupted"]
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state of the run in ``path``. Raises OSError, DamagedError."""
+    try:
+        return read_sealed(path / STATE)
+    except DamagedError as error:
+        raise DamagedError(error.problem, "put it back as it was, or choose another --output") from error
+
+
+def write_state(path: Path, run: Mapping[str, Any]) -> None:
+    """Write ``run`` as the state of the run in ``path``, sealed."""
+    write_json(path / STATE, sealed(run))
+
+
+def require_intact(path: Path) -> list[str]:
+    """Verify the state of the run in ``path``, its metrics, and every file that the state lists, with the files that
+    those list in turn. Return the listed ones that are not there: they are to be made again.
+
+    Published weights are verified where they are loaded. Raises OSError, DamagedError.
+    """
+    while True:  # a run that works may replace what it lists while it is looked at
+        run = read_state(path)
+        try:
+            if METRICS_ENTRY in run:
+                GrowingFile(path / METRICS).require(run[METRICS_ENTRY])
+            return list(_missing(path, run.get(FILES, {})))
+        except DamagedError:
+            if read_state(path) == run:
+                raise
+
+
+def _missing(path: Path, files: Mapping[str, Any]) -> Iterator[str]:
+    """Raises DamagedError for a file that was changed."""
+    for name, entry in files.items():
+        problem = differing_file(path, {name: entry})
+        if problem is None and (path / name).is_file():
+            folder, nested = _listed_by(path / name)
+            problem, missing = differing_file(folder, nested), missing_file(folder, nested)
+            if missing is not None:
+                yield missing
+        elif problem is None:
+            yield f"{path / name} is missing"
+        if problem is not None:
+            raise DamagedError(problem, STORED if name == RECIPE else AGAIN)
+
+
+def _listed_by(record: Path) -> tuple[Path, Mapping[str, Any]]:
+    """(folder, table) of the files that a record lists, empty for other files. A manifest's model is verified where it
+    is loaded; its rollouts may be removed."""
+    if record.suffix != ".json":
+        return record.parent, {}
+    content = read_json(record)
+    if record.name == "manifest.json":
+        folder = record.parent / "rollouts"
+        there = {name: entry for name, entry in content.get("rollouts", {}).items() if (folder / name).is_file()}
+        return folder, there
+    return record.parent, content.get(FILES, {})
 
 
 def started(path: Path, recipe: Recipe) -> dict[str, Any]:
@@ -53,21 +124,35 @@ def started(path: Path, recipe: Recipe) -> dict[str, Any]:
         "resumed": [],
         "finished": None,
         "phases": {},
+        FILES: {RECIPE: file_entry(path / RECIPE)},
+        METRICS_ENTRY: GrowingFile(path / METRICS).entry(),
     }
 
 
-def resumed(path: Path, recipe: Recipe, alone: StepAlone | None, warn: bool = True) -> dict[str, Any]:
-    """The run in ``path`` as it is gone on with. Nothing is written. Raises UsageError."""
+def resumed(
+    path: Path, recipe: Recipe, alone: StepAlone | None, warn: bool = True, missing: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The run in ``path`` as it is gone on with; it is not finished where listed files are ``missing``. Nothing is
+    written. Raises UsageError, DamagedError."""
     try:
-        run: dict[str, Any] = read_json(path / STATE)
+        run = read_state(path)
+        stored = {name: entry for name, entry in run.get(FILES, {}).items() if name == RECIPE}
+        if problem := differing_file(path, stored):
+            raise DamagedError(problem, STORED)
         before = load_recipe(path / RECIPE)  # keys that its version did not know have their defaults
         run["phases"], run["resumed"], run["versions"], run["state"]
+    except DamagedError:
+        raise
     except (OSError, ValueError, RecipeError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path} cannot be resumed: {STATE} or {RECIPE} is not readable ({error}); "
             "put it back as it was, or choose another --output"
         ) from error
     _require_command(path, run, alone)
+    if missing:
+        logger.warning("%s: what is not there is made again", "; ".join(missing))
+        # Forgotten are all: what follows from a missing file may be written again, by a process that is killed there.
+        run = {**_unfinished(run), FILES: {}}
     changes = recipe_changes.changes(before, recipe)
     if changes:
         run = _extended(path, run, before, recipe, changes, extendable=alone is None)
@@ -138,8 +223,12 @@ def _extended(
     noted = run.get("extended", [])
     if not noted or noted[-1]["changes"] != lines:  # the same again: killed before the recipe was stored
         noted = [*noted, {"at": timestamp(), "changes": lines, "after": sum(_last_steps(path / METRICS).values())}]
-    phases = {name: record for name, record in run["phases"].items() if name != LAST_PHASE}
-    return {**run, "phases": phases, "recipe_sha256": recipe_sha256(now), "extended": noted}
+    return {**_unfinished(run), "recipe_sha256": recipe_sha256(now), "extended": noted}
+
+
+def _unfinished(run: dict[str, Any]) -> dict[str, Any]:
+    """``run`` with its last phase to be done again."""
+    return {**run, "phases": {name: record for name, record in run["phases"].items() if name != LAST_PHASE}}
 
 
 def _last_steps(metrics: Path) -> dict[str, int]:

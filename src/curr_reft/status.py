@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +19,12 @@ from curr_reft.errors import RecipeError, UsageError
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.planned import planned_phases
 from curr_reft.recipe import Recipe, load_recipe
-from curr_reft.run_history import Changed, Faults, extensions, faults_of, surroundings
-from curr_reft.run_lock import is_copied
+from curr_reft.run_history import Changed, Faults, extensions, faults_of, surroundings, unchanged_models
+from curr_reft.run_lock import began_ticks, is_copied
 from curr_reft.run_plan import Training, plan, with_speed
 from curr_reft.run_record import LAST_PHASE, LOCK, METRICS, RECIPE, STATE, alone_of
 
 CHECKPOINTS = ("stages/*", "baselines/*", "self-improve", "rounds/*/*", "sft")
-CLOCK_SLACK = 5.0  # seconds by which the clocks of the system and of a file system may differ
 
 Owner = Literal["alive", "dead", "elsewhere", "none"]
 
@@ -57,6 +57,7 @@ class Status:
     resumed: int
     extended: list[Changed]  # budgets that grew when it was resumed
     resumed_with: list[Changed]  # other versions, or another number of processes
+    unchanged: tuple[str, ...]  # sentences on models of a finished run that are the base, or another model
     faults: Faults
 
 
@@ -83,12 +84,13 @@ def read_status(path: Path) -> Status:
         owner_name=owner_name,
         phase=phase,
         trainings=trainings,
-        last_save=_last_save(path),
+        last_save=_last_save(path, list(run.get("files", {}))),
         seconds=float(run.get("seconds", 0.0)),
         seconds_left=None if None in left else sum(each for each in left if each is not None),
         resumed=len(run["resumed"]),
         extended=extensions(run),
         resumed_with=surroundings(run),
+        unchanged=tuple(unchanged_models(path).lines()) if run["state"] == "done" and alone is None else (),
         faults=faults_of(steps, read_json(card) if (card := path / "data" / "card.json").is_file() else None),
     )
 
@@ -97,10 +99,9 @@ def owner_of(lock: Path) -> tuple[Owner, str | None]:
     """Who holds the run by the name in its lock file, and whether that process lives, as far as this host can tell.
 
     The name goes with the run that ends by itself, and stays with one that is killed. A process that got the number of
-    a dead one began after the name was written.
+    a dead one began at another time.
     """
     try:
-        written = lock.stat().st_mtime
         holder = json.loads(lock.read_text(encoding="utf-8"))
         host, process = str(holder["host"]), int(holder["process"])
         if is_copied(holder, lock.parent):  # the process works elsewhere
@@ -116,21 +117,16 @@ def owner_of(lock: Path) -> tuple[Owner, str | None]:
         return "dead", name
     except PermissionError:  # it lives, and is somebody else's
         pass
-    began = _began(process)
-    return ("dead" if began is not None and began > written + CLOCK_SLACK else "alive"), name
+    return ("alive" if _is_same(process, holder.get("began")) else "dead"), name
 
 
-def _began(process: int) -> float | None:
-    """When ``process`` began, in seconds since 1970; infinity of one that ended and is not collected yet; None where
-    the system does not say (not Linux)."""
-    try:
-        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        (booted,) = [line.split()[1] for line in Path("/proc/stat").read_text().splitlines() if line[:5] == "btime"]
-    except (OSError, ValueError):
-        return None
-    if after_name[0] in "ZX":
-        return float("inf")
-    return int(booted) + int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+def _is_same(process: int, began: Any) -> bool:
+    """Whether ``process`` lives and is the one that began at ``began``, in ticks since the machine did: no clock that
+    somebody sets is asked. Systems that do not say when a process began are taken at their word that it lives."""
+    now = began_ticks(process)
+    if now is None:
+        return began_ticks(os.getpid()) is None
+    return began is None or began == now
 
 
 def _recipe(path: Path) -> Recipe:
@@ -158,18 +154,21 @@ def _run_of(path: Path) -> dict[str, Any]:
     return run
 
 
-def _last_save(path: Path) -> Save | None:
-    found: list[tuple[float, str, int]] = []
+def _last_save(path: Path, listed: Sequence[str]) -> Save | None:
+    """The newest checkpoint, by the order of the run and not by clocks: of the training that is not published yet, else
+    of the one published last. ``listed``: names of files in the order in which the run noted them."""
+    order = {name: place for place, name in enumerate(listed)}
+    found: list[tuple[int, int, float, str]] = []
     for folder in CHECKPOINTS:
         # Not the manifest, which is written again when a training is over.
         for state in path.glob(f"{folder}/checkpoints/step-*/state.json"):
-            step = int(state.parent.name.removeprefix("step-"))
             stage = state.parents[2].relative_to(path).as_posix()
+            place = order.get(f"{stage}/manifest.json", len(order))
             with contextlib.suppress(FileNotFoundError):  # pruned since it was listed
-                found.append((state.stat().st_mtime, stage, step))
+                found.append((place, int(state.parent.name.removeprefix("step-")), state.stat().st_mtime, stage))
     if not found:
         return None
-    at, stage, step = max(found)
+    _, step, at, stage = max(found)
     return Save(
         stage=stage,
         step=step,

@@ -16,16 +16,17 @@ from curr_reft import processes
 from curr_reft.console import Console
 from curr_reft.curriculum.stage import Start
 from curr_reft.errors import UsageError
-from curr_reft.files import read_json, sha256_file
+from curr_reft.files import sha256_file
 from curr_reft.improve.config import SelfImprovementConfig
 from curr_reft.improve.kept import read_examples
 from curr_reft.improve.phase import JUDGE, keep_selected, read_candidates, read_verdicts
 from curr_reft.improve.sample import ACCOUNT as SAMPLING
 from curr_reft.improve.sample import draw_queries, sample_candidates
+from curr_reft.integrity import read_sealed
 from curr_reft.planned import StepAlone
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_chat_processor, load_policy
-from curr_reft.prepare import Prepared, check_prompts, load_items, prepare, query_pool
+from curr_reft.prepare import Prepared, check_prompts, data_parts, load_items, prepare, query_pool
 from curr_reft.recipe import Recipe
 from curr_reft.run_dir import RunDir
 from curr_reft.train.config import SftConfig
@@ -51,7 +52,7 @@ def sample(recipe: Recipe, model: str, out: Path) -> None:
         start.sha256,
         console.say,
     )
-    console.say(f"{len(candidates)} different answers to {len(queries)} queries: {out}")
+    console.result(f"{len(candidates)} different answers to {len(queries)} queries: {out}")
 
 
 def select(recipe: Recipe, folder: Path) -> None:
@@ -68,9 +69,9 @@ def select(recipe: Recipe, folder: Path) -> None:
     prepared = prepare(recipe, load_items(recipe), processor.frame)
     candidates = read_candidates(folder, query_pool(prepared))
     verdicts = read_verdicts(folder, candidates)
-    weights = read_json(folder / SAMPLING)["settings"]["weights_sha256"]
+    weights = read_sealed(folder / SAMPLING)["settings"]["weights_sha256"]
     account = keep_selected(candidates, verdicts, folder, config, recipe.seed, processor, weights, console.say)
-    console.say(f"kept {account['kept']} of {account['candidates']} answers: {folder / 'kept.jsonl'}")
+    console.result(f"kept {account['kept']} of {account['candidates']} answers: {folder / 'kept.jsonl'}")
 
 
 def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path:
@@ -84,14 +85,16 @@ def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path
     began = time.perf_counter()
     alone = StepAlone(command="sft", trainings={"sft/sft": config.steps})
     with RunDir.open(out, recipe, resume, alone) as directory:
-        directory.require_same("the data", "data_sha256", prepared.sha256)
+        directory.require_same("the data", "data_sha256", prepared.sha256, data_parts(recipe, prepared))
         directory.require_same("the start", "model_sha256", start.sha256)
         directory.require_same("the rows", "rows_sha256", sha256_file(rows))
 
-        def note(phase: str, record: Mapping[str, Any]) -> None:
-            if not directory.phase_done(phase):
+        def note(phase: str, record: Mapping[str, Any], *files: str) -> None:
+            if directory.phase_done(phase):
+                directory.keep(*files)
+            else:
                 seconds = round(time.perf_counter() - began, 1)
-                directory.mark_done(phase, {**record, "seconds": seconds})
+                directory.mark_done(phase, {**record, "seconds": seconds}, files)
 
         console = Console(quiet=not processes.is_main())
         trainings = Trainings(
@@ -105,7 +108,7 @@ def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path
         )
         done: Published = trainings.sft("sft", out / "sft", examples, config, start)
         processes.on_main(partial(directory.set_state, "done"))
-        console.say(f"handed on is the checkpoint of step {done.record['chosen_step']}: {done.model}")
+        console.result(f"handed on is the checkpoint of step {done.record['chosen_step']}: {done.model}")
         return done.model
 
 

@@ -26,9 +26,11 @@ from curr_reft.prepare import Prepared
 from curr_reft.recipe import Recipe
 from curr_reft.run_dir import RunDir
 from curr_reft.seeding import derive_seed
+from curr_reft.train.checkpoint import MANIFEST
 from curr_reft.train.config import HandOn, OptimizerConfig, SftConfig
 from curr_reft.train.grpo import GrpoObjective
 from curr_reft.train.loop import Gate, Journal, Validation
+from curr_reft.train.no_signal import NoSignal
 from curr_reft.train.objective import Objective
 from curr_reft.train.publish import Published
 from curr_reft.train.sft import SftExample, SftObjective, hold_out
@@ -44,7 +46,7 @@ class Trainings:
     console: Console
     base_start: Start
     sync: Callable[[], None]  # metrics and time so far to the disk, before the checkpoint they belong to
-    note: Callable[[str, Mapping[str, Any]], None]  # marks a phase done
+    note: Callable[..., None]  # marks a phase done: its name, its record, names of the files it wrote
     selection: Selection | None = None  # the training questions that GRPO asks; none: all, at random
 
     def rl(
@@ -150,10 +152,16 @@ class Trainings:
             for question in first_of_each_task(self.prepared.of("validation", form), recipe.curriculum.validation_items)
         ]
 
+        no_signal = NoSignal()
+        label = run if run == name else f"{run} {name}"
+
         def log(row: Mapping[str, Any]) -> None:
             full = {"run": run, "stage": name, "form": "+".join(forms), **row}
             self.directory.append_metrics([full])
             self.console.row(full)
+            message = no_signal.update(full)
+            if message is not None:
+                self.console.say(f"warning: {label} step {full['step']}: {message}")
 
         training = Training(
             folder=folder,
@@ -178,7 +186,12 @@ class Trainings:
             done = run_training(training)
         finally:
             self.console.close()  # a bar that stays would leave the terminal without its cursor
-        self.note(f"{run}/{name}", {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]})
+        if done.record.get("unchanged") and not self.directory.phase_done(f"{run}/{name}"):
+            kept = "no checkpoint is better than its start (step 0), which is kept"
+            self.console.say(f"{label}: {kept if done.record['chosen_step'] == 0 else 'training changed no weight'}")
+        manifest = (folder / MANIFEST).relative_to(self.directory.path).as_posix()
+        record = {"weights_sha256": done.weights_sha256, "chosen_step": done.record["chosen_step"]}
+        self.note(f"{run}/{name}", record, manifest)
         return done
 
     def load(self, start: Start) -> Policy:

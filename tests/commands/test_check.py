@@ -142,6 +142,46 @@ def test_a_truth_that_does_not_grade_is_named_by_row(folder: Path, refuse: Any, 
     assert "correct the row or leave it out" in text
 
 
+@pytest.mark.parametrize("truth", [["Label: dog"], ["a\nb"], ["Label: dog", "cat"]])
+def test_a_truth_that_no_answer_from_the_prompt_equals_is_named_by_row(
+    folder: Path, refuse: Any, truth: list[str]
+) -> None:
+    """The names as the row has them, separated by commas, are read as other names: nobody could be paid for them."""
+    change(folder, "train.jsonl", 2, solution=truth, task="classification")
+    text = refuse()
+    assert "train.jsonl:2: truth of classification: " in text
+    assert f"{', '.join(truth)!r} must earn accuracy 1 and format 1 by its own grader" in text
+    assert "correct the row or leave it out" in text
+
+
+def test_two_classes_that_are_compared_as_one_are_named_with_both_rows(folder: Path, refuse: Any) -> None:
+    change(folder, "train.jsonl", 1, solution="crane (bird)", task="classification")
+    change(folder, "train.jsonl", 3, solution="crane bird", task="classification")
+    text = refuse()
+    assert "train.jsonl:3: the class 'crane bird' and the class 'crane (bird)' (train.jsonl:1)" in text
+    assert "are both compared as 'crane bird'" in text
+    assert "crane (bird)" in refuse("--data.bad_rows", "skip"), "a class is not left out in silence"
+
+
+@pytest.mark.parametrize(("key", "named"), [("problem", "the question"), ("solution", "the truth")])
+def test_latex_that_json_has_eaten_is_named_with_the_remedy(folder: Path, refuse: Any, key: str, named: str) -> None:
+    change(folder, "train.jsonl", 2, **{key: "\frac{1}{2}"})
+    text = refuse()
+    assert f"train.jsonl:2: {named} holds a form feed (U+000C) before 'rac{{1}}{{2}}'" in text
+    assert "write \\\\frac in JSON" in text
+
+
+def test_blood_groups_pass_as_classes_with_their_signs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = ("A+", "A-", "AB+", "O-")
+    for name in ("train.jsonl", "validation.jsonl", "test.jsonl"):
+        rows = read(folder / name)
+        for row, group in zip(rows, groups, strict=True):
+            row |= {"solution": group, "task": "classification"}
+        write(folder / name, rows)
+    assert main(["check", str(folder / "recipe.yaml"), "--no-model"]) == 0
+    assert "skipped 0" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("where", ["train", "validation"])
 def test_a_picture_in_two_splits_is_a_leak(folder: Path, refuse: Any, where: str) -> None:
     (folder / "test-1.png").write_bytes((folder / f"{where}-2.png").read_bytes())

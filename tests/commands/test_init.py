@@ -281,7 +281,7 @@ def test_too_few_rows_for_any_stage_are_said_to_be(model: Path, tmp_path: Path, 
 
 
 def of_no_format(rows: list[Any]) -> list[Any]:
-    return [{"Frage": "Where?", "Bild": row["images"][0], "Kasten": row["solution"]} for row in rows]
+    return [{"Frage": "Where?", "Bild": row["images"][0], "Ort": "at the left"} for row in rows]
 
 
 def of_no_question(rows: list[Any]) -> list[Any]:

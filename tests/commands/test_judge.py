@@ -11,6 +11,7 @@ from PIL import Image
 from curr_reft.cli import main
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.improve.records import Candidate, candidate_row
+from curr_reft.integrity import write_sealed
 from curr_reft.parquet import write_rows
 from curr_reft.policy.load import load_chat_processor
 from curr_reft.prepare import load_items, prepare, query_pool
@@ -89,7 +90,9 @@ def sampled(recipe: Path, tmp_path: Path) -> Path:
             Candidate(question=question, sample=n, completion=text, truncated=False, grade=grade(question, text))
             for n, text in enumerate(texts)
         ]
-    write_rows(tmp_path / "run" / "self-improve" / "candidates.parquet", map(candidate_row, made))
+    candidates = tmp_path / "run" / "self-improve" / "candidates.parquet"
+    write_rows(candidates, map(candidate_row, made))
+    write_sealed(candidates.with_name("sampling.json"), {}, [candidates])
     (tmp_path / "run" / "recipe.yaml").write_text(RECIPE)
     return tmp_path / "run"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from resealing import reseal_run
 
 from curr_reft.cli import main
 from curr_reft.parquet import read_rows
@@ -98,7 +99,7 @@ def test_a_recipe_with_its_own_code_goes_through_and_refuses_changed_code(
     assert len(state["code_sha256"]) == 64
     state["state"] = "interrupted"
     del state["phases"]["report"]
-    (run / "run.json").write_text(json.dumps(state))
+    reseal_run(run, state)
     for name, old in (("rewards.py", "most / count"), ("tasks.py", "truth / 10")):
         replace(folder / name, old, old + " * 1")
         capsys.readouterr()
@@ -205,7 +206,8 @@ def test_check_lists_every_bad_truth_with_its_row_and_the_way_out(
     for number, (_, _, reason) in enumerate(BAD):
         [line] = [line for line in told.splitlines() if f"train.jsonl:{7 + number}: " in line]
         assert reason in line
-    assert "repair them, or set data.bad_rows: skip" in told
+    assert "7 of 13 rows of train.jsonl are bad" in told
+    assert "Do not skip these rows" in told
 
 
 def test_a_grader_that_does_not_pay_its_truth_is_told_with_the_rule(

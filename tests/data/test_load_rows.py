@@ -193,13 +193,19 @@ def test_all_bad_rows_are_found_and_ten_are_printed(folder: Path, caplog: pytest
     text = str(caught.value)
     assert [f"train.jsonl:{line}: " in text for line in range(2, 17)] == [True] * 10 + [False] * 5
     assert "and 5 more bad rows" in text
-    assert "bad_rows: skip" in text
+    assert "15 of 16 rows of train.jsonl are bad" in text
+    assert "bad_rows: skip" not in text  # most rows are bad: it is not the rows
 
     with caplog.at_level(logging.WARNING):
         data = load(folder, "train.jsonl", bad_rows="skip")
     assert len(data.split("train")) == 1
     assert len(data.skipped) == data.account()["skipped_rows"] == 15
     assert "15 bad rows were left out" in caplog.text
+    assert "Do not skip these rows" in caplog.text
+
+    write(folder / "train.jsonl", [GOOD, {**GOOD, "problem": "Another?"}, {"problem": "x"}])
+    with pytest.raises(DataError, match=r"set data\.bad_rows: skip"):
+        load(folder, "train.jsonl")
 
 
 def test_bytes_that_are_not_utf8_are_one_bad_row(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from curr_reft.data.frame import BoxFrame, resize_rule
+from curr_reft.errors import DamagedError
 from curr_reft.evaluate.config import EvaluationConfig
 from curr_reft.evaluate.predictions import prediction_rows, save_images
 from curr_reft.evaluate.profile import chance_level, profile, stages_at_chance, with_plan
@@ -241,51 +242,40 @@ def test_a_variant_is_evaluated_once_for_its_weights(monkeypatch: pytest.MonkeyP
     assert len((tmp_path / "base.predictions.jsonl").read_text().splitlines()) == 2
 
 
-def test_answers_of_an_earlier_version_are_scored_again_and_not_asked_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("base.json", '"score": 0.5', '"score": 0.9'),  # two digits of a mean
+        ("base.json", '"n": 4', '"n": 400'),
+        ("base.json", '"model": "base"', '"model": "rl"'),
+        ("base.json", "{", ""),
+        ("base.predictions.jsonl", '"score": 1.0', '"score": 0.0'),
+        ("base.predictions.jsonl", "so", "no"),  # as many bytes, another answer
+        ("base.predictions.jsonl", "\n", "\n\n"),
+    ],
+)
+def test_scores_or_answers_that_were_changed_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, old: str, new: str
 ) -> None:
-    """It noted no clusters, and its intervals took each answer for itself."""
-    picture = Drawn("one", (8, 8))
-    asked = [question(str(number), images=(picture,)) for number in range(4)]
+    asked = [question(str(number)) for number in range(4)]
     texts = {each.id: wrap("5" if number % 2 else "6") for number, each in enumerate(asked)}
     monkeypatch.setattr("curr_reft.policy.answers.answer_all", fake_answers(texts))
-    loads: list[int] = []
 
     class Asked:
         frame = BoxFrame("pixels")
 
-    def load() -> Any:
-        loads.append(1)
-        return Asked()
+    def scores() -> Any:
+        tests, config = {"test": asked}, EvaluationConfig(bootstrap=100)
+        return evaluate_variant("base", Asked, tests, tmp_path, config, SamplingConfig(), REWARDS, "x")  # type: ignore[arg-type]
 
-    def scores(questions: list[Question]) -> Any:
-        config = EvaluationConfig(bootstrap=100, gallery=0)
-        return evaluate_variant(
-            "base", load, {"test": questions}, tmp_path, config, SamplingConfig(), REWARDS, "weights"
-        )
-
-    first = scores(asked)
-    assert first["in_domain"]["math"]["clusters"] == 1
-    path, told = tmp_path / "base.json", tmp_path / "base.predictions.jsonl"
-    written, answers = path.read_bytes(), told.read_bytes()
-    old = json.loads(written)
-    for cell in old["splits"]["in_domain"].values():
-        del cell["clusters"]
-        cell |= {"low": 0.4, "high": 0.6}
-    path.write_text(json.dumps(old))
-    told.write_text(
-        "".join(
-            json.dumps({key: value for key, value in json.loads(line).items() if key != "cluster"}) + "\n"
-            for line in answers.decode().splitlines()
-        )
-    )
-    assert scores(asked) == first
-    assert len(loads) == 1
-    assert json.loads(path.read_text()) == json.loads(written)
-    assert sorted(told.read_text().splitlines()[0]) == sorted(answers.decode().splitlines()[0])
-    path.write_text(json.dumps(old))
-    assert scores(asked[:3])["in_domain"]["math"]["n"] == 3  # other questions: the model is asked
-    assert len(loads) == 2
+    first, path = scores(), tmp_path / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(DamagedError, match=re.escape(str(path))) as raised:
+        scores()
+    assert "remove it" in str(raised.value)
+    path.unlink()  # what the message says
+    assert scores() == first
 
 
 def test_first_of_each_task() -> None:
@@ -312,8 +302,10 @@ def test_the_summary_takes_the_chosen_validation() -> None:
         evaluation={},
         general={},
         differences={},
+        same_as={"curr_rl": "base"},
     )
     assert (whole["seconds"], whole["self_improvement"], whole["stages_left_out"]) == (1.3, None, ["a"])
+    assert whole["same_as"] == {"curr_rl": "base"}
 
 
 def test_the_table_has_a_place_for_what_is_missing() -> None:

@@ -1,6 +1,8 @@
 """``curr-reft merge``: what comes out is the base's folder with other numbers, and computes what the adapter did."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import torch
 from adapted import Adapted, adapt, load
 from PIL import Image
+from published_layouts import PUBLISHED
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -150,13 +153,123 @@ def test_the_card_of_an_adapter_says_what_is_known(on_bfloat16: Callable[[str], 
     assert str(own.base.parent) not in text
 
 
-def changed(own: Adapted, folder: Path, **settings: Any) -> Path:
-    """A copy of the adapter with other settings."""
+def changed(
+    own: Adapted,
+    folder: Path,
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = dict,
+    **settings: Any,
+) -> Path:
+    """A copy of the adapter with other settings, or with ``change`` of its weights."""
     folder.mkdir()
     config = json.loads((own.adapter / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, **settings}))
-    save_file(load_file(own.adapter / "adapter_model.safetensors"), folder / "adapter_model.safetensors")
+    save_file(change(load_file(own.adapter / "adapter_model.safetensors")), folder / "adapter_model.safetensors")
     return folder
+
+
+PREFIX = "base_model.model."
+
+
+def old_name(family: str, name: str) -> str:
+    """A module, as transformers called it when the family's repository was published."""
+    for pattern, replacement in PUBLISHED[family].renamed:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def with_old_names(family: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {PREFIX + old_name(family, name.removeprefix(PREFIX)): value for name, value in weights.items()}
+
+
+OLD_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "internvl", "llava_onevision", "gemma3")
+
+
+@pytest.mark.parametrize("family", OLD_FAMILIES)
+@pytest.mark.parametrize("targets", ["bare names", "a pattern", "paths"])
+def test_an_adapter_with_the_names_of_its_time_merges_as_one_with_those_of_today(
+    on_bfloat16: Callable[[str], Adapted], tmp_path: Path, family: str, targets: str
+) -> None:
+    """Before 4.52 the language model of Qwen2-VL was ``model``, that of LLaVA ``language_model.model``."""
+    own = on_bfloat16(family)
+    modules = sorted(
+        old_name(family, name.removeprefix(PREFIX).partition(".lora_")[0])
+        for name in load_file(own.adapter / "adapter_model.safetensors")
+    )
+    settings: dict[str, Any] = {}
+    if targets == "a pattern":
+        settings = {"target_modules": f"^({'|'.join(map(re.escape, modules))})$"}
+    elif targets == "paths":
+        scales = {re.escape(name): 6 for name in modules}
+        settings = {"target_modules": modules, "alpha_pattern": scales, "lora_alpha": 99}
+    folder = changed(own, tmp_path / "adapter", lambda weights: with_old_names(family, weights), **settings)
+    assert f"{PREFIX}{modules[0]}.lora_A.weight" in load_file(folder / "adapter_model.safetensors")
+    merge(find_source(folder), tmp_path / "old")
+    merge(find_source(own.adapter), tmp_path / "new")
+    ours, expected = load(tmp_path / "old").state_dict(), load(tmp_path / "new").state_dict()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def not_finite(value: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    def change(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        next(tensor for name, tensor in weights.items() if "layers.1.self_attn.q_proj.lora_B" in name)[0, 0] = value
+        return weights
+
+    return change
+
+
+def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda weights: {name: value * by for name, value in weights.items()}
+
+
+def without_effect(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As peft saves an adapter before its first update."""
+    return {name: value * (0 if "lora_B" in name else 1) for name, value in weights.items()}
+
+
+def of_another_model(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.replace(PREFIX, PREFIX + "transformer.h."): value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (not_finite(float("nan")), 1, r"adapter_model.safetensors: \S+layers.1.self_attn.q_proj.lora_B.weight holds"),
+        (not_finite(float("-inf")), 1, r"layers.1.self_attn.q_proj.lora_B.weight holds NaN or infinite"),
+        (scaled(1e25), 1, r"merged weight \S+proj.weight holds NaN or infinite values, though"),
+        (without_effect, 2, "changes no weight of .* so that the merged model would be the base"),
+        (scaled(1e-9), 2, "below the precision"),
+        (scaled(0), 2, "every lora_B is 0"),
+        (of_another_model, 1, "does not fit"),
+        (lambda weights: {"x": torch.zeros(1)}, 1, "does not fit"),
+    ],
+)
+def test_a_broken_model_and_a_base_under_another_name_are_never_written(
+    on_bfloat16: Callable[[str], Adapted],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    code: int,
+    message: str,
+) -> None:
+    folder = changed(on_bfloat16("qwen2_5_vl"), tmp_path / "adapter", change)
+    assert main(["merge", str(folder), "--out", str(tmp_path / "out")]) == code
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_is_not_finite_is_named_with_its_file(
+    on_bfloat16: Callable[[str], Adapted], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = on_bfloat16("qwen2_5_vl")
+    base = tmp_path / "base"
+    shutil.copytree(own.base, base)
+    *_, last = sorted(base.glob("*.safetensors"))
+    weights = load_file(last)
+    name = min(weights)
+    weights[name].view(-1)[0] = float("inf")
+    save_file(weights, last, metadata={"format": "pt"})
+    assert main(["merge", str(own.adapter), "--base", str(base), "--out", str(tmp_path / "out")]) == 1
+    assert f"{last}: {name} holds NaN or infinite values" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

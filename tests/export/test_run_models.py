@@ -11,6 +11,7 @@ import pytest
 import tiny_run
 import yaml
 from adapted import load
+from resealing import reseal
 
 from curr_reft.cli import main
 from curr_reft.export.base import layout, other_files
@@ -75,8 +76,7 @@ def test_a_run_that_is_not_finished_or_was_changed_is_refused(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished.path, run)  # type: ignore[attr-defined]
-    state = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**state, "state": "interrupted"}))
+    reseal(run / "run.json", state="interrupted")
     assert main(["merge", str(run), "--out", str(tmp_path / "out")]) == 2
     assert "is not finished" in capsys.readouterr().err
     shutil.rmtree(run / "baselines" / "sft")

@@ -14,7 +14,9 @@ import dying
 import exact_runs
 import pytest
 import tiny_run
+from resealing import reseal, reseal_run
 
+from curr_reft.integrity import file_entry
 from curr_reft.train.publish import publish, read_published
 
 Unbroken = Callable[[str], exact_runs.Unbroken]
@@ -116,9 +118,10 @@ def test_no_stage_starts_from_what_is_not_as_its_manifest_says(
     exact_runs.between_stages(unbroken("settings").path, run)
     damage(run / FIRST)
     code, said = resume(run, tmp_path)
-    assert code == 1
+    by_record = DAMAGES[damage] == "manifest.json"  # run.json knows its hash, and is asked before anything is done
+    assert code == (2 if by_record else 1)
     assert str(run / FIRST / DAMAGES[damage]) in said or str(run / FIRST / "model" / DAMAGES[damage]) in said
-    assert f"remove {run / FIRST} and resume" in said
+    assert ("remove it and repeat the command" if by_record else f"remove {run / FIRST} and resume") in said
     assert "Traceback" not in said
     assert not (run / SECOND).exists()
 
@@ -135,6 +138,7 @@ def test_a_stage_that_came_from_another_one_is_not_taken_for_its_successor(unbro
         dying.flip_a_bit(model / "model.safetensors")
 
     now = publish(run / FIRST, save, before.record)
+    reseal_run(run)
     code, said = resume(run, tmp_path)
     assert code == 1
     assert f"{run / SECOND} was trained from weights {before.weights_sha256}" in said
@@ -154,11 +158,12 @@ def test_the_way_out_of_the_message_ends_where_an_unbroken_run_ends(unbroken: Un
 
 
 def test_weights_that_change_while_the_run_works_are_not_started_from(unbroken: Unbroken, tmp_path: Path) -> None:
-    """They were as published when the run looked; marking the stage done, it opens metrics.jsonl."""
+    """They were as published when the run looked; marking the stage done, it opens metrics.jsonl, as it did twice when
+    it began: to verify it, and to go on from its end."""
     run, weights = tmp_path / "run", FIRST / "model" / "model.safetensors"
     exact_runs.back_to(unbroken("settings").path, run, "curr_rl/01-easy")
     shutil.rmtree(run / SECOND)
-    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", hurt=str(weights)))
+    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", number=3, hurt=str(weights)))
     assert code == 1
     assert f"the weights in {run / FIRST / 'model'} changed while the run worked" in said
     assert not list(run.glob("stages/02-both/checkpoints/*"))
@@ -170,7 +175,7 @@ def test_weights_that_change_while_the_run_works_are_not_scored(unbroken: Unbrok
     exact_runs.back_to(unbroken("settings").path, run, "curr_rl/02-both", "eval/curr_rl")
     for path in (run / "eval").glob("curr_rl*"):
         path.unlink()
-    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", hurt=str(weights)))
+    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", number=3, hurt=str(weights)))
     assert code == 1
     assert f"the weights in {run / SECOND / 'model'} changed while the run worked" in said
     assert not (run / "eval" / "curr_rl.json").exists()
@@ -180,7 +185,7 @@ def test_weights_that_change_while_the_run_works_are_not_handed_out(unbroken: Un
     """The final model is a copy of the last one published."""
     run, weights = tmp_path / "run", SECOND / "model" / "model.safetensors"
     exact_runs.back_to(unbroken("settings").path, run, "eval/curr_rl")
-    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", hurt=str(weights)))
+    code, said = resume(run, tmp_path, dying.Moment(path="metrics.jsonl", number=3, hurt=str(weights)))
     assert code == 1
     assert str(run / SECOND / "model") in said
     assert not (run / "model").exists()
@@ -196,9 +201,16 @@ def test_kept_answers_that_change_between_two_kills_are_not_gone_on_with(finishe
     rows = kept.read_text().splitlines(keepends=True)
     kept.write_text("".join(rows[1:]))
     assert tiny_run.run("--output", run, "--resume", log=log) == 2, log.read_text()
+    assert f"{kept} has {kept.stat().st_size} bytes, its record says" in log.read_text()
+    account = kept.with_name("account.json")  # whoever makes the record fit too meets the hash the training began with
+    reseal(account, files=json.loads(account.read_text())["files"] | {kept.name: file_entry(kept)})
+    reseal_run(run)
+    assert tiny_run.run("--output", run, "--resume", log=log) == 2, log.read_text()
     assert f"the kept answers ({kept}) changed since this run began" in log.read_text()
     assert not (run / "self-improve" / "model").exists()
     kept.write_text("".join(rows))
+    shutil.copy(finished.path / "self-improve" / account.name, account)
+    reseal_run(run)
     assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
     weights = Path("self-improve", "model", "model.safetensors")
     assert (run / weights).read_bytes() == (finished.path / weights).read_bytes()

@@ -8,17 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_run
+from resealing import reseal_run
 
 from curr_reft.cli import main
 from curr_reft.planned import StepAlone, planned_phases
 from curr_reft.recipe import load_recipe
 from curr_reft.run_dir import RunDir
 from curr_reft.run_history import Faults
+from curr_reft.run_lock import began_ticks
 from curr_reft.run_plan import plan
 from curr_reft.run_record import LAST_PHASE
 from curr_reft.status import owner_of, read_status
@@ -162,9 +165,11 @@ def test_a_dead_owner_is_told_from_one_that_lives(tmp_path: Path) -> None:
     assert held_by(ended.pid) == "dead"  # ended, and not collected: the number is still taken
     ended.wait()
     assert held_by(ended.pid) == "dead"
-    lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
-    os.utime(lock, (1e9, 1e9))  # named years before this process began: the number was given out again
-    assert owner_of(lock)[0] == "dead"
+    for began, owner in ((began_ticks(os.getpid()), "alive"), (1, "dead")):  # 1: the number was given out again
+        lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "began": began}))
+        for hours in (-1, 0, 1, 24 * 365):  # by which a clock was set since the name was written
+            os.utime(lock, (time.time() + 3600 * hours,) * 2)
+            assert owner_of(lock)[0] == owner
     folder = tmp_path.stat().st_ino
     for number, owner in ((folder, "alive"), (folder + 1, "none")):  # of another folder: this one is a copy of it
         lock.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "folder": number}))
@@ -223,9 +228,9 @@ def test_budgets_that_grew_and_other_versions_are_told(tmp_path: Path, capsys: p
     RunDir.open(run, recipe).close()
     record = json.loads((run / "run.json").read_text())
     record["versions"]["torch"] = "1.0"
-    (run / "run.json").write_text(json.dumps(record))
     row = {"kind": "train", "run": "curr_rl", "stage": "01-binary", "loss": 1.0, "tokens_per_second": 9}
     (run / "metrics.jsonl").write_text(json.dumps(row | {"step": 1, "seconds": {"train": 2.0}}) + "\n")
+    reseal_run(run, record)
     more = recipe.curriculum.model_copy(update={"total_steps": recipe.curriculum.total_steps + 4})
     for _ in range(2):  # noted once
         RunDir.open(run, recipe.model_copy(update={"curriculum": more}), resume=True).close()

@@ -1,5 +1,6 @@
 """The report is one page that shows the run, loads nothing and runs nothing, whatever a model wrote."""
 
+import html
 import json
 import re
 import shutil
@@ -14,7 +15,10 @@ from PIL import Image
 from run_directory import make_run
 
 from curr_reft.errors import UsageError
+from curr_reft.recipe_source import write
 from curr_reft.report.build import build_report
+from curr_reft.report.card import export_card, write_card
+from curr_reft.report.read import read_run
 
 HOSTILE = [
     "<script>document.title='owned'</script>",
@@ -323,3 +327,49 @@ def blank_share(pixels: np.ndarray) -> float:
 
 def near(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((np.abs(pixels - np.array(colour)).max(axis=-1) <= 6).sum())
+
+
+MAKER = "/home/maker/secret project"
+
+
+def test_no_path_of_the_disk_it_was_made_on_is_in_what_others_are_shown(run: Path) -> None:
+    """Data, base, code, output and messages: of each a path from the run directory is left, or the name."""
+    away, beside = Path(MAKER), run.parent / "rows of mine"
+    recipe = {
+        "name": "demo",
+        "output": str(run),
+        "model": {"path": f"{MAKER}/models/Base-3B", "family": f"{MAKER}/family.py:Mine"},
+        "data": {
+            "files": {
+                "train": [{"path": f"{away}/rows/train.jsonl", "image_root": f"{away}/images"}, {"path": str(beside)}],
+                "test": [{"path": "C:\\Users\\maker\\rows.csv"}],
+            }
+        },
+        "rewards": {"custom": [{"name": "mine", "call": f"{MAKER}/code/mine.py:score"}]},
+        "judge": {"base_url": "http://localhost:8000/v1"},
+        "prompt": "write yes/no, or 1/2/3",
+    }
+    (run / "recipe.yaml").write_text(write(recipe))
+    for name, entries in {
+        "run.json": {
+            "state": "failed",
+            "ended_by": "CheckpointError: the weights in /home/maker/runs/a/model.safetensors changed",
+            "extended": [{"at": "2026-11-21T06:00:00+00:00", "changes": [f"data.path: {beside} -> {run}/rows.jsonl"]}],
+        },
+        "summary.json": {"model": f"{MAKER}/models/Base-3B"},
+    }.items():
+        (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | entries))
+    (run / "data" / "card.json").unlink()
+    (run / "data" / "card.json").mkdir()  # "cannot be read: Is a directory: '/...'"
+    page, card = html.unescape(build_report(run).read_text()), write_card(run).read_text()
+    exported = export_card(read_run(run), "curr_rl", "qwen2_5_vl")
+    for text in (page, card, exported):
+        assert not re.search(r"/home|maker|C:\\|secret", text)
+        assert str(run.parent) not in text
+        assert "Base-3B" in text
+    for kept in (
+        "path: train.jsonl", "path: ../rows of mine", "path: rows.csv", "call: mine.py:score", "image_root: images",
+        "output: demo\n", "http://localhost:8000/v1", "yes/no, or 1/2/3", "the weights in model.safetensors changed",
+    ):  # fmt: skip
+        assert kept in page, kept
+    assert "data.path: " in page

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curr_reft.errors import DataError
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.rewards.command import grade_lines
@@ -264,3 +265,29 @@ def test_the_names_of_the_reference_data_are_understood_and_given_back() -> None
     back = json.loads(out.getvalue())
     assert back["task"] == "classify"
     assert (back["format"], back["accuracy"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("before", [("\ufeff",), ("\ufeff", ""), ("", "\ufeff")])
+def test_a_byte_order_mark_before_rows_is_passed_over(before: tuple[str, ...]) -> None:
+    """Windows tools begin a file with one, and ``type a b`` leaves one between two files."""
+    row = {"task": "math", "form": "open", "truth": "42", "completion": "<think>x</think><answer>42</answer>"}
+    out = io.StringIO()
+    assert grade_lines([mark + json.dumps(row) for mark in before], out) == len(before)
+    assert all(json.loads(line)["accuracy"] == 1.0 for line in out.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("truth", ["\frac{1}{2}", ["\beta"], "3 \times 4"])
+def test_a_truth_of_a_row_that_json_has_eaten_is_refused(truth: Any) -> None:
+    task = "math" if isinstance(truth, str) else "classification"
+    row = {"task": task, "form": "open", "truth": truth, "completion": "<answer>1</answer>"}
+    with pytest.raises(DataError, match=r"<stdin>:1: truth .*a single backslash of \\(frac|beta|times) was read as"):
+        grade_lines([json.dumps(row)], io.StringIO())
+
+
+def test_thinking_that_was_never_opened_earns_no_format_and_its_answer_its_accuracy() -> None:
+    """A template that opens <think> leaves it out of the completion; a run takes that opening out of the prompt."""
+    row = {"task": "math", "form": "open", "truth": "42", "completion": "so it is</think><answer>42</answer>"}
+    out = io.StringIO()
+    grade_lines([json.dumps(row)], out)
+    graded = json.loads(out.getvalue())
+    assert (graded["format"], graded["accuracy"], graded["status"]) == (0.0, 1.0, "ok")

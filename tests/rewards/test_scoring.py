@@ -15,6 +15,7 @@ from curr_reft.rewards.custom import Logged
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import Completed, grade_all, total
 from curr_reft.rewards.parts import Parts
+from curr_reft.train.graded import _means_of
 
 COUNT = 16
 QUESTION = Question(id="a/open", origin="a", task="math", form="open", prompt="how many?", truth="3", source="f:1")
@@ -214,3 +215,28 @@ def test_an_async_function_that_holds_up_its_loop_stops_the_run_by_name(
     monkeypatch.setattr("curr_reft.rewards.scoring.CUT_OFF", 0.2)
     with pytest.raises(TrainingError, match=r"reward mine \(.*mine.py:holds_up\) did not return within its timeout of"):
         scored(named("holds_up", timeout=0.2), set())
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 1e200, 1.1e9])
+def test_a_finite_number_that_would_overflow_is_no_score(tmp_path: Path, value: float) -> None:
+    """Squares of 1e308, and sums of two, are past the floats: the deviation of a group would end the run."""
+    (tmp_path / "huge.py").write_text(
+        f"def huge(completions, log_metric):\n    log_metric('size', {value!r})\n    log_metric('size', {value!r})\n"
+        f"    return [{value!r}, 1.0] + [0.5] * (len(completions) - 2)\n"
+    )
+    config = RewardsConfig(custom=(CustomRewardConfig(name="huge", call=f"{tmp_path / 'huge.py'}:huge"),))
+    grades = grade_all([row[:3] for row in ROWS], config)
+    first, second, *_ = Parts(config).add(grades, ROWS, logged=(logged := Logged(count=COUNT)))
+    assert first.status is Status.GRADER_FAILED
+    assert "beyond 1e+09" in first.reason
+    assert "scale the reward to about -1 to 1" in first.reason
+    assert total(first, config) is None
+    assert total(second, config) == pytest.approx(total(grades[1], config) + 1.0)
+    assert len(logged.metrics["size"]) == 2
+    assert _means_of(logged) == {"logged": {"size": value}}
+
+
+def test_a_weight_that_would_overflow_is_refused() -> None:
+    for section in ({"accuracy_weight": 1e300}, {"custom": [{"name": "x", "call": "a.py:b", "weight": -1e300}]}):
+        with pytest.raises(ValueError, match="1000000"):
+            RewardsConfig.model_validate(section)

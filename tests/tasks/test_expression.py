@@ -58,10 +58,28 @@ def test_no_text_makes_parsing_raise_and_cleaning_settles(text: str) -> None:
         ("4 km/h", "4", "km/h"),
         ("9 square inches", "9", "in2"),
         ("12 centimeters", "12", "cm"),
+        ("5 Mm", "5", "Mm"),
+        ("5 mm", "5", "mm"),
+        ("5 MW", "5", "MW"),
+        ("5 min.", "5", "min"),
+        ("9.8 \\text{ m/s}^2", "9.8", "m/s2"),
+        ("9.8 m s^{-2}", "9.8", "m/s2"),
+        ("8 grams per cubic centimeter", "8", "g/cm3"),
+        ("25^{\\circ}\\text{C}", "25", "°C"),
+        ("42 N", "42", "N"),
+        ("42 A", "42 A", ""),
+        ("42 \\text{ dozen}", "42 \\text{ dozen}", ""),
     ],
 )
 def test_units_are_taken_off(text: str, value: str, unit: str) -> None:
-    assert split_unit(text) == (value, unit)
+    assert split_unit(text, trusted="N") == (value, unit)
+
+
+def test_a_letter_is_a_unit_beside_a_truth_with_that_unit_only() -> None:
+    assert split_unit("5m", "m") == ("5", "m")
+    assert split_unit("5m", "cm") == ("5m", "")
+    assert split_unit("5 A", "A") == ("5", "A")
+    assert compare("5", "5 A") is False
 
 
 @pytest.mark.parametrize(
@@ -106,6 +124,36 @@ def test_every_side_of_an_equation_has_to_be_the_truth() -> None:
 @pytest.mark.parametrize("raw", [None, True, [], {}, "", "  ", "$$", float("nan"), float("inf")])
 def test_what_is_no_truth_is_refused_with_a_reason(raw: object) -> None:
     with pytest.raises(ValueError, match=r".{5,}"):
+        MATH.read_truth(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "truth"),
+    [
+        ("#### 42", "42"),
+        ("6 * 7 = <<6*7=42>>42 clips.\n#### 42", "42"),
+        ("42<|im_end|>", "42"),
+        ("42</s>\n", "42"),
+        ("B<|eot_id|>", "B"),
+        ("isosceles<end_of_turn>", "isosceles"),
+        ("42<\uff5cend\u2581of\u2581sentence\uff5c>", "42"),
+        ("\\textbf{(C)}\\ 12", "(C) 12"),
+        ("$\\textbf{(C) }\\frac{1}{2}$", "(C) \\frac{1}{2}"),
+        ("Thus x is $\\boxed{42}$.", "42"),
+        ("B. 12 cm", "B. 12 cm"),
+        ("(B) isosceles", "(B) isosceles"),
+        ("\u2205", "\u2205"),
+        ("\\{\\}", "\\{\\}"),
+        ("x < 3", "x < 3"),
+    ],
+)
+def test_a_truth_as_a_model_would_write_it_is_read_as_what_it_means(raw: str, truth: str) -> None:
+    assert MATH.read_truth(raw) == truth
+
+
+@pytest.mark.parametrize("raw", ["B. cat", "E. coli", "A. Lincoln", "C: carbon dioxide"])
+def test_a_letter_and_words_are_an_option_or_a_name_and_are_refused(raw: str) -> None:
+    with pytest.raises(ValueError, match=f"write the letter alone \\({raw[0]!r}\\)"):
         MATH.read_truth(raw)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from curr_reft.tasks import TASKS, TaskOptions
 from curr_reft.tasks.config import ClassificationConfig, TasksConfig
-from curr_reft.tasks.names import normalise_name
+from curr_reft.tasks.names import normalise_name, read_names, read_spellings, resolve
 
 CLASSIFICATION = TASKS["classification"]
 OPTIONS = TaskOptions()
@@ -53,3 +53,59 @@ def test_aliases_count_as_one_only_where_the_table_says_so() -> None:
 def test_what_is_no_truth_is_refused_with_a_reason(raw: object) -> None:
     with pytest.raises(ValueError, match="category name"):
         CLASSIFICATION.read_truth(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "compared"),
+    [
+        (" 'Traffic-Light.' ", "traffic light"),
+        ("AB −", "ab-"),
+        ("$A^{+}$", "a+"),
+        ("ASP.NET", "asp net"),
+        (".NET", ".net"),
+        ("Type-1", "type 1"),
+        ("COVID-19", "covid 19"),
+        ("3 – 2", "3-2"),
+        ("AC / DC", "ac/dc"),
+        ("red,  white and blue", "red, white and blue"),
+        ("AT&T", "at and t"),
+        ("rock 'n' roll", "rock n roll"),
+        ("dog--cat", "dog cat"),
+        ("« Chien »", "chien"),
+        ("...", ""),
+        ("*", ""),
+        ("-", ""),
+    ],
+)
+def test_what_a_name_is_compared_as(name: str, compared: str) -> None:
+    assert normalise_name(name) == compared
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("dog, cat", ["dog", "cat"]),
+        ("AC/DC", ["AC/DC"]),
+        ("Cardiomegaly|Effusion", ["Cardiomegaly", "Effusion"]),
+        ("1. dog\n2. cat", ["dog", "cat"]),
+        ("1. FC Köln", ["1. FC Köln"]),
+        ("- dog\n- cat", ["dog", "cat"]),
+        ("(25, 32)", ["(25, 32)"]),
+        ('["red, white and blue"]', None),
+        ("dog, cat, and bird", ["dog", "cat", "bird"]),
+        ("犬、猫", ["犬", "猫"]),
+    ],
+)
+def test_the_names_of_a_truth_in_text(text: str, names: list[str] | None) -> None:
+    assert read_spellings(text) == (names or ["red", "white and blue"])
+
+
+def test_known_names_with_separators_are_found_in_a_long_answer() -> None:
+    known = {"ac/dc", "red, white and blue", "dog"}
+    assert resolve(read_names("dog; AC/DC, red, white and blue and cat") or (), known) == (
+        "dog", "ac/dc", "red, white and blue", "cat",
+    )  # fmt: skip
+    assert resolve(read_names("ac, dc") or (), known) == ("ac", "dc")
+    long = read_names(", ".join(["red"] * 700))
+    assert long is not None
+    assert resolve(long, known) == ("red",)

@@ -207,6 +207,21 @@ def test_an_installation_without_workers_is_named(
     assert pool.process_ids == ()
 
 
+@pytest.mark.parametrize("place", ["the working directory", "the folder of the script"])
+def test_no_module_of_the_user_replaces_one_of_the_workers(
+    place: str, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """EasyR1's examples have a ``math.py``; ``python -m`` and scripts put the folder of a run on the path."""
+    for name in ("math", "sympy", "random", "typing", "json", "math_verify"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('a module of the user')")
+    if place == "the working directory":
+        monkeypatch.chdir(tmp_path)
+    else:
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "train.py"), raising=False)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
+    assert pool.verify_all([LatexPair("2x", "x+x")], 30.0, 1) == [Equality.EQUAL]
+
+
 def test_what_a_broken_worker_says_is_logged(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     broken_truth = LatexPair("42\\mod 43", "42")
     assert pool.verify_all([broken_truth], 5.0, 1)[0] in (Equality.FAILED, Equality.DIFFERENT)

@@ -17,6 +17,7 @@ from curr_reft.checks.findings import Findings, look_at_data
 from curr_reft.checks.memory import Memory, Prompt
 from curr_reft.checks.model import ModelFacts, describe_model
 from curr_reft.data.frame import BoxFrame
+from curr_reft.data.stream import what_to_do_about_rows
 from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import write_json
 from curr_reft.improve.judges import require_judge
@@ -29,7 +30,6 @@ from curr_reft.recipe import Recipe
 
 NOT_CHECKED = "tokens of prompts, time, memory and disk"
 WAYS_OUT = {
-    "rows": "rows: repair them, or set data.bad_rows: skip to go on without them",
     "leaks": "leaks would make every test result worthless. Remove them from one of the splits, or set "
     "data.leaking_rows: skip; curr-reft data build writes all pairs to leaks.jsonl",
     "model": "model: --no-model checks the rest without it",
@@ -69,7 +69,15 @@ def complaint(found: Findings) -> str:
     problems = [f"{problem.place}: {problem.reason}" for problem in found.problems]
     if len(problems) > 1:
         problems.insert(0, f"{len(problems):,} problems")
-    return "\n".join([*problems, *(way for kind, way in WAYS_OUT.items() if found.of(kind))])
+    return "\n".join([*problems, *remedies(found)])
+
+
+def remedies(found: Findings) -> list[str]:
+    """What to do about the problems, by kind."""
+    ways = [way for kind, way in WAYS_OUT.items() if found.of(kind)]
+    if found.of("rows"):
+        ways.insert(0, f"rows: {what_to_do_about_rows(found.data.mostly_bad if found.data else ())}")
+    return ways
 
 
 def examine(recipe: Recipe, *, with_model: bool = True, gpu_memory: int | None = None) -> Report:
@@ -153,6 +161,8 @@ def told(report: Report) -> Iterator[str]:
     recipe, facts, found = report.recipe, report.facts, report.found
     size = f", {facts.parameters / 1e6:,.1f} M parameters" if facts else " (not looked at)"
     yield f"recipe {recipe.name}: model {recipe.model.path}{size}"
+    if found.data is not None and found.data.mostly_bad and recipe.data.bad_rows == "skip":
+        yield f"  bad rows: {what_to_do_about_rows(found.data.mostly_bad)}"
     if facts and facts.trained != facts.parameters:
         yield f"  trained: {facts.trained / 1e6:,.1f} M parameters"
     yield from _questions(report)
@@ -205,8 +215,9 @@ def _questions(report: Report) -> Iterator[str]:
         asked = sum(len(prepared.of("train", form)) for form in recipe.curriculum.trained_forms())
         yield f"  difficulty: at most {asked * recipe.difficulty.samples:,} answers of the base before training"
     card = prepared.card
+    bad = "bad, which stop a run," if recipe.data.bad_rows == "fail" and card["skipped_rows"] else "skipped"
     yield (
-        f"  rows skipped {card['skipped_rows']}, repaired {card['repaired_rows']}, listed twice {card['repeated_rows']}"
+        f"  rows {bad} {card['skipped_rows']}, repaired {card['repaired_rows']}, listed twice {card['repeated_rows']}"
     )
     if card["unverified_rows"]:
         yield f"    of those skipped, the truths of {card['unverified_rows']} could not be verified in time"

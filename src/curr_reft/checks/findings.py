@@ -20,6 +20,7 @@ from curr_reft.prepare import (
     PromptTokens,
     compile_all,
     count_prompts,
+    require_different_answers,
     start_compiler,
     truth_reader,
     unlearnable,
@@ -35,7 +36,7 @@ class Problem:
 
     place: str  # file:line of a row, or a key of the recipe
     reason: str
-    kind: str  # what found it: model, files, rows, leaks, questions, truths, tokens, memory, disk
+    kind: str  # what found it: model, files, rows, answers, leaks, questions, truths, tokens, memory, disk
 
 
 @dataclass(kw_only=True)
@@ -61,6 +62,7 @@ def look_at_data(recipe: Recipe, frame: BoxFrame, processor: ChatProcessor | Non
     found.data = _read(recipe, found)
     if found.data is None or not found.data.items:
         return
+    _holding(found, "answers", partial(require_different_answers, recipe, found.data))
     compiler = start_compiler(recipe, found.data, frame)
     repeats = _holding(found, "rows", compiler.look)
     if repeats is None:

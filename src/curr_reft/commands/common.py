@@ -37,9 +37,15 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """The recipe file; its keys are flags too (see cli.py)."""
-    parser.add_argument("recipe", metavar="RECIPE", help="recipe file (.yaml); --any.key VALUE overrides a key of it")
+def add_recipe(parser: argparse.ArgumentParser, of_model: bool = False) -> None:
+    """The recipe; its keys are flags too (see cli.py). ``of_model``: the default is that of the run of MODEL."""
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        nargs="?" if of_model else None,
+        help="recipe file (.yaml), run directory, or name of a shipped recipe (demo); --any.key VALUE overrides a key"
+        + ("; default: the recipe of the run that MODEL is of" if of_model else ""),
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +69,10 @@ def model_of(arguments: argparse.Namespace) -> str:
     if not (path / STATE).is_file():
         if arguments.variant is not None:
             raise UsageError(f"--variant {arguments.variant} is for run directories; {path} is none, leave it out")
+        if path.is_dir():
+            from curr_reft.export.source import require_published
+
+            require_published(path)
         return str(arguments.model)
     from curr_reft.export.source import RunModel, find_source
 
@@ -72,10 +82,23 @@ def model_of(arguments: argparse.Namespace) -> str:
 
 
 def read_recipe(arguments: argparse.Namespace) -> "Recipe":
-    """The recipe with the flags over it; from here on its own tasks are known. Raises RecipeError."""
+    """The recipe with the flags over it; from here on its own tasks are known. Raises RecipeError, UsageError."""
     from curr_reft.questions.user import use_own
     from curr_reft.recipe import load_recipe
+    from curr_reft.recipe_source import find
 
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(find(arguments.recipe or _run_of(arguments.model)), arguments.overrides)
     use_own(recipe.tasks, recipe.forms)
     return recipe
+
+
+def _run_of(model: str) -> str:
+    """The run directory that MODEL is, or lies in. Raises UsageError where there is none."""
+    from curr_reft.errors import UsageError
+    from curr_reft.run_record import STATE
+
+    folder = Path(model).absolute()
+    for each in (folder, *folder.parents):
+        if (each / STATE).is_file():
+            return str(each)
+    raise UsageError(f"{model} is no run directory and lies in none; give the recipe too: MODEL RECIPE")

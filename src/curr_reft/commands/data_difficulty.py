@@ -11,7 +11,7 @@ from curr_reft.commands.common import add_recipe, file_to_write, folder_to_write
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model folder or hub name; 'embedded' is the one in the package")
-    add_recipe(parser)
+    add_recipe(parser, of_model=True)
     parser.add_argument("--samples", metavar="K", type=int, default=8, help="answers to each question (default 8)")
     parser.add_argument("--split", metavar="SPLIT", default="train", help="split whose questions are asked: train, ...")
     parser.add_argument("--forms", metavar="FORM,...", help="only these forms, as binary,open; default: all")

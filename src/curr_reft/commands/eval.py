@@ -10,7 +10,7 @@ SPLITS = ("in_domain", "out_of_domain", "general")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    add_recipe(parser)
+    add_recipe(parser, of_model=True)
     parser.add_argument("--split", choices=SPLITS, action="append", help="only this split; may be repeated")
     parser.add_argument("--json", metavar="FILE", type=file_to_write, help="write the scores to this file as well")
     parser.add_argument(

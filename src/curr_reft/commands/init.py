@@ -19,13 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OURS=NAME",
         action="append",
         default=[],
-        help="which column holds question, answer, image, task, domain or distractors",
+        help="which column holds question, answer, image, task, domain, distractors or category; a box of four "
+        "columns: answer=xmin,ymin,xmax,ymax",
     )
     parser.add_argument(
         "--option", metavar="KEY=VALUE", action="append", default=[], help="of the format: question, split, ..."
     )
     parser.add_argument("--image-root", metavar="DIR", type=Path, help="folder that image paths are relative to")
     parser.add_argument("--boxes", choices=("pixels", "thousand", "unit"), help="what boxes are given in")
+    parser.add_argument(
+        "--box-format",
+        choices=("xyxy", "xywh", "cxcywh"),
+        help="what the four numbers of a box are: two corners; x, y, width, height; centre, width, height",
+    )
     parser.add_argument("--model", metavar="PATH", help="a folder, a hub name, or embedded")
     add_gpu_memory(parser)
     parser.add_argument(
@@ -46,6 +52,7 @@ def execute(arguments: argparse.Namespace) -> None:
         options=_pairs("--option", arguments.option),
         image_root=arguments.image_root,
         boxes=arguments.boxes,
+        box_format=arguments.box_format,
         model=arguments.model,
         gpu_memory=arguments.gpu_memory,
         out=arguments.out,

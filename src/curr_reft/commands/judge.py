@@ -41,9 +41,8 @@ def _judge(arguments: argparse.Namespace) -> None:
     source, recipe = source_and_recipe(arguments)
     from curr_reft.console import Console
     from curr_reft.errors import UsageError
-    from curr_reft.files import write_json, write_jsonl
     from curr_reft.improve.judges import Workplace, judge_all, require_judge, require_verdicts
-    from curr_reft.improve.phase import ACCOUNT, JUDGE, VERDICTS, cache_of
+    from curr_reft.improve.phase import ACCOUNT, VERDICTS, cache_of, write_verdicts
     from curr_reft.judging.source import answers, improvement_of
 
     config = improvement_of(recipe).judge
@@ -58,15 +57,14 @@ def _judge(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{source.path} is a file: say with --out in which folder the verdicts belong")
     candidates, before = answers(source, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    say = Console().say
+    console = Console()
     cache = cache_of(config, out)
-    place = Workplace(cache=cache, say=say, before=before, retry_failed=arguments.retry_failed)
+    place = Workplace(cache=cache, say=console.say, before=before, retry_failed=arguments.retry_failed)
     judged = judge_all(config, candidates, place)
-    write_jsonl(out / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
-    write_json(out / JUDGE, judged.account)
+    write_verdicts(out, judged)
     failed = len(judged.verdicts) - judged.account["verdicts"]
     reasons = ", ".join(f"{count} {reason}" for reason, count in judged.account["failures"].items())
-    say(
+    console.result(
         f"{judged.account['verdicts']} verdicts, {failed} without{f' ({reasons})' if reasons else ''}: {out / VERDICTS}"
         + ("; --retry-failed asks for those again" if failed and config.kind in ("endpoint", "local") else "")
     )

@@ -4,9 +4,12 @@ SOURCE is the directory of a run, or a folder with an adapter of peft's. The fol
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from curr_reft.commands.common import folder_to_write
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +31,12 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.export.merge import merge
-    from curr_reft.export.source import find_source
+    from curr_reft.export.source import RunModel, find_source
     from curr_reft.files import human_size
 
-    for path in merge(find_source(arguments.source, arguments.model, arguments.base), arguments.out):
+    source = find_source(arguments.source, arguments.model, arguments.base)
+    for path in merge(source, arguments.out):
         print(f"{human_size(path.stat().st_size):>9}  {path.name}")
     print(f"model: {arguments.out}")
+    if isinstance(source, RunModel) and source.is_base:
+        logger.warning("%s of %s has the weights of the base: no training improved on it", source.name, source.run)

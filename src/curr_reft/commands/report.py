@@ -10,10 +10,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.errors import UsageError
-    from curr_reft.run_record import STATE
+    from curr_reft.run_record import STATE, require_intact
 
     if not (arguments.run_dir / STATE).is_file():
         raise UsageError(f"{arguments.run_dir} is not the directory of a run: it holds no {STATE}")
+    require_intact(arguments.run_dir)
     from curr_reft.report.build import build_report
 
     print(build_report(arguments.run_dir))

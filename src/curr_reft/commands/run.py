@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curr_reft import stopping
 from curr_reft.commands.common import add_recipe, read_recipe
+from curr_reft.errors import UsageError
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
 
@@ -16,11 +17,17 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--resume", action="store_true", help="go on with the run in the output directory")
+    parser.add_argument("--dry-run", action="store_true", help=argparse.SUPPRESS)  # a habit of other tools
 
 
 def execute(arguments: argparse.Namespace) -> None:
     stopping.listen()
+    if arguments.dry_run:
+        raise UsageError(f"the dry run is curr-reft check {arguments.recipe}: it checks everything and trains nothing")
     with joined():
+        given = Path(arguments.recipe)
+        if given.is_dir() and not any(each.partition("=")[0] == "--output" for each in arguments.overrides):
+            arguments.overrides += ["--output", str(given)]  # where the run is now, wherever it was started
         recipe = read_recipe(arguments)
         from curr_reft.run_dir import RunDir
 

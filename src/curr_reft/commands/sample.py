@@ -10,7 +10,7 @@ from curr_reft.launch import joined
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    add_recipe(parser)
+    add_recipe(parser, of_model=True)
     parser.add_argument("--out", metavar="DIR", type=folder_to_write, required=True, help="folder for the answers")
 
 

@@ -11,7 +11,7 @@ from curr_reft.launch import joined
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    add_recipe(parser)
+    add_recipe(parser, of_model=True)
     parser.add_argument("--rows", metavar="FILE", type=Path, required=True, help="JSON lines, as select writes them")
     parser.add_argument("--out", metavar="DIR", type=folder_to_write, required=True, help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="go on with the training in DIR")

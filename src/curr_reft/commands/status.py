@@ -41,6 +41,7 @@ def _lines(status: "Status", folder: Path) -> list[str]:
         f"run        {status.name} in {folder}" + (f", curr-reft {status.alone} alone" if status.alone else ""),
         f"state      {_state(status)}",
         *([f"ended by   {status.ended_by}"] if status.ended_by else []),
+        *(f"unchanged  {line}" for line in status.unchanged),
         f"phase      {status.phase}",
         *(f"training   {_training(each)}" for each in status.trainings),
         f"last save  {saved}",

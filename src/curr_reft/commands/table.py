@@ -25,7 +25,7 @@ COMMANDS = (
         module="run",
         writes=True,
         help="the whole method, as the recipe says",
-        examples=("pets.yaml", "pets.yaml --resume", "pets.yaml --rl.optimizer.lr 2e-6 --output runs/faster"),
+        examples=("demo", "runs/pets --resume", "pets.yaml --rl.optimizer.lr 2e-6 --output runs/faster"),
         recipe_flags=True,
     ),
     Command(
@@ -75,7 +75,7 @@ COMMANDS = (
         words=("eval",),
         module="eval",
         help="evaluate one model on the test splits",
-        examples=("runs/pets pets.yaml", "models/mine pets.yaml --split out_of_domain --json scores.json"),
+        examples=("runs/pets", "models/mine pets.yaml --split out_of_domain --json scores.json"),
         recipe_flags=True,
     ),
     Command(

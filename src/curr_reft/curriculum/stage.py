@@ -4,7 +4,7 @@ Each starts from published weights whose hash is checked, trains until its gate 
 checkpoint with a manifest that the next one reads. What is published is never trained again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 
 from curr_reft import processes
 from curr_reft.errors import CheckpointError, UsageError
+from curr_reft.integrity import Entry, file_entry
 from curr_reft.parquet import write_rows
 from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_policy, model_folder, save_policy
@@ -23,7 +24,7 @@ from curr_reft.train.config import CheckpointConfig, OptimizerConfig
 from curr_reft.train.loop import Gate, Journal, Plan, Progress, Validation, restore_best, train_loop
 from curr_reft.train.master_weights import MasterWeights
 from curr_reft.train.objective import Objective
-from curr_reft.train.publish import Published, publish, read_published, weights_hash
+from curr_reft.train.publish import Published, publish, read_published, same_weights, weights_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +108,12 @@ def run_training(training: Training) -> Published:
             seed=training.seed,
             validate=training.validate,
             journal=training.journal,
-            save_records=write_rows,
+            save_records=_save_rollouts,
             gate=training.gate,
             start_sha256=training.start.sha256,
         ),
     )
-    record = {
+    record: dict[str, Any] = {
         **training.record,
         "steps": progress.step,
         "budget": training.budget,
@@ -121,12 +122,14 @@ def run_training(training: Training) -> Published:
         "validation": progress.validations,
         "first": progress.first,
         "last": progress.last,
+        "rollouts": progress.rollouts,
         "start_sha256": training.start.sha256,
         **training.account(),
     }
 
     def save(path: Path) -> None:
         save_policy(policy if policy.sharding is None else _best(training, progress), path)
+        record["unchanged"] = progress.best_step == 0 or same_weights(path, Path(training.start.path))
 
     training.journal.sync()  # which also asks whether the run directory is still this run's
 
@@ -137,6 +140,12 @@ def run_training(training: Training) -> Published:
         return published
 
     return processes.on_main(hand_on)
+
+
+def _save_rollouts(path: Path, rows: Iterable[Mapping[str, Any]]) -> Entry:
+    """Write a rollout file; its size and hash."""
+    write_rows(path, rows)
+    return file_entry(path)
 
 
 def _retire(training: Training, published: Published) -> None:

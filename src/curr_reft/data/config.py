@@ -117,6 +117,12 @@ class FileEntry(Config):
         description="what the file's boxes are given in, where its format does not say: pixels of the image, 0-1000, "
         "or 0-1",
     )
+    box_format: Literal["xyxy", "xywh", "cxcywh"] | None = Field(
+        None,
+        description="what the four numbers of a box are. xyxy: two corners; xywh: the upper left corner, width and "
+        "height; cxcywh: the centre, width and height; null: what the names of the numbers say (x, y, width, height), "
+        "else xyxy",
+    )
 
     @field_validator("sampling")
     @classmethod

@@ -21,8 +21,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import ExifTags, Image
 
-from curr_reft.data.fingerprint import Fingerprint, fingerprint
+from curr_reft.data.fingerprint import LOOKS, Fingerprint, fingerprint, look
 from curr_reft.data.frame import MAX_ASPECT_RATIO, BoxFrame, ResizeRule, keep_size, resize_rule
+from curr_reft.data.opening import HEAD, foreign, without_base64
 from curr_reft.errors import DataError
 
 __all__ = [
@@ -60,10 +61,12 @@ def resolve_inside(root: Path, path: str, source: str = "") -> Path:
     Refused: empty, NUL, ``..``, absolute (POSIX or Windows), ``~``, URLs (``file://``, ``http://``, ``data:``), and
     links that lead out of ``root``.
     """
-    source = source or f"image {path!r}"
+    source = source or f"image {without_base64(path)!r}"
 
     def refuse(reason: str) -> DataError:
-        return DataError(source, f"image path {path!r} {reason}; give a path relative to the image root")
+        return DataError(
+            source, f"image path {without_base64(path)!r} {reason}; give a path relative to the image root"
+        )
 
     if not path or "\0" in path:
         raise refuse("is empty or holds a NUL character")
@@ -151,8 +154,11 @@ class StoredImage(ABC):
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What finds copies of this picture under other bytes; decodes it. Raises DataError."""
-        return fingerprint(self.open())
+        """What finds copies of this picture under other bytes; decodes it, and keeps its look for the comparison with
+        its candidates. Raises DataError."""
+        image = self.open()
+        LOOKS.keep(self.key, look(image))
+        return fingerprint(image)
 
     def recall(self, size: tuple[int, int], key: str, found: Fingerprint | None) -> None:
         """Takes what an earlier look at this very image found, so that it is not opened again."""
@@ -164,9 +170,9 @@ class StoredImage(ABC):
 
     def open(self) -> Image.Image:
         """The decoded image: RGB, turned upright. Raises DataError."""
-        size = self.size
         with self._header() as image:
             orientation = _orientation(image)
+            size = vars(self).setdefault("size", image.size[::-1] if orientation >= 5 else image.size)
             try:
                 image.load()
                 rgb = to_rgb(image)
@@ -204,6 +210,9 @@ class StoredImage(ABC):
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 return Image.open(file, formats=FORMATS)
         except Image.UnidentifiedImageError as error:
+            file.seek(0)
+            if reason := foreign(file.read(HEAD)):
+                raise self.error(reason) from error
             raise self.error(f"is not an image of a known format ({', '.join(FORMATS)})") from error
         except Image.DecompressionBombError as error:  # Pillow's own limit, the highest that data.max_pixels may be
             raise self.error(f"has more than max_pixels {self.max_pixels_cap}: {error}; shrink it") from error
@@ -235,7 +244,7 @@ class FileImage(StoredImage):
 
     @property
     def label(self) -> str:
-        return repr(self.path)
+        return repr(without_base64(self.path))
 
     def stored(self) -> BufferedReader:
         # Resolved again, not remembered: a link may have been exchanged since the row was read.

@@ -13,6 +13,19 @@ Truth: TypeAlias = Box | tuple[Box, ...] | tuple[str, ...] | str
 """What a task holds for true: a box or several, names, or an expression."""
 
 
+class Name(str):
+    """A category name as it is compared, with its spelling in the row. The loader compares spellings, and no Item keeps
+    them."""
+
+    spelling: str
+    key: str  # equal for spellings that mean one class
+
+    def __new__(cls, name: str, spelling: str, key: str) -> "Name":
+        made = super().__new__(cls, name)
+        made.spelling, made.key = spelling, key
+        return made
+
+
 class UnverifiedTruthError(ValueError):
     """The time ran out before a truth was verified, twice: it may be right, and the machine busy. Its row is a bad one
     that is counted apart."""

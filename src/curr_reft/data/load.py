@@ -22,6 +22,7 @@ class LoadedData:
     repaired: int = 0  # rows with typos of the reference data, which were repaired
     repairs: Mapping[str, int] = field(default_factory=dict)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, kept once
+    mostly_bad: tuple[tuple[str, int, int], ...] = ()  # (file, bad rows, rows) where more than half are bad
 
     def split(self, name: str) -> list[Item]:
         return [item for item in self.items if item.split == name]
@@ -67,4 +68,5 @@ def load_data(config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *,
         repaired=stream.account.repaired,
         repairs=dict(stream.account.repairs),
         repeated=stream.account.repeated,
+        mostly_bad=stream.account.mostly_bad,
     )

@@ -1,4 +1,5 @@
-"""A picture inside a parquet file, as the Hugging Face hub stores them: named by its place, read again when opened.
+"""A picture inside a parquet or arrow file, as the Hugging Face hub and ``datasets`` store them: named by its place,
+read again when opened.
 
 The bytes of no row are kept. Parquet gives whole pages, not single cells, so each thread keeps one reader that goes
 forward through a row group: rows opened in the order of the file cost one pass over it, any other order costs the part
@@ -10,11 +11,14 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from curr_reft.data.images import StoredImage
+from curr_reft.data.opening import foreign_file
+from curr_reft.errors import DataError
 
 ROWS = 16  # of a batch
 BUFFER = 1 << 20  # bytes read at a time, instead of all of a row group's column
@@ -46,12 +50,71 @@ class ParquetImage(StoredImage):
             cell = _cell(self.file, self.row_group, self.column, self.row)
         except (OSError, ValueError, IndexError, StopIteration) as error:
             raise self.error(f"cannot be read from {self.file} ({error}); was the file changed?") from error
-        if self.index is not None:
-            cell = cell[self.index] if cell is not None and self.index < len(cell) else None
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(data, bytes):
-            raise self.error("holds no bytes")
-        return BytesIO(data)
+        return _bytes(self, cell, self.index)
+
+
+@dataclass(frozen=True)
+class ArrowImage(StoredImage):
+    """One picture of ``column`` in a file that ``datasets`` saved: of its cell, or the one at ``index`` of a list."""
+
+    file: Path
+    batch: int
+    row: int  # of the batch, from 0
+    column: str
+    index: int | None = None
+
+    @property
+    def place(self) -> str:
+        index = "" if self.index is None else f"[{self.index}]"
+        return f"{self.file}#{self.batch}/{self.row}/{self.column}{index}"
+
+    @property
+    def label(self) -> str:
+        return repr(self.column if self.index is None else f"{self.column}[{self.index}]")
+
+    def stored(self) -> BytesIO:
+        """Raises DataError for a file that is gone or changed, and for a cell without bytes."""
+        try:
+            status = self.file.stat()
+            batches = _mapped(self.file, os.getpid(), status.st_mtime_ns, status.st_size)
+            cell = batches[self.batch].column(self.column)[self.row].as_py()
+        except (OSError, ValueError, IndexError, KeyError) as error:
+            raise self.error(f"cannot be read from {self.file} ({error}); was the file changed?") from error
+        return _bytes(self, cell, self.index)
+
+
+def _bytes(image: StoredImage, cell: Any, index: int | None) -> BytesIO:
+    """Raises DataError for a cell without bytes."""
+    if index is not None:
+        cell = cell[index] if cell is not None and index < len(cell) else None
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(data, bytes):
+        raise image.error("holds no bytes")
+    return BytesIO(data)
+
+
+def arrow_batches(file: Path, name: str) -> Iterator[tuple[int, Any]]:
+    """The record batches of an arrow file with their numbers; the file is mapped, not read. Raises DataError."""
+    try:
+        status = file.stat()
+        yield from enumerate(_mapped(file, os.getpid(), status.st_mtime_ns, status.st_size))
+    except OSError as error:
+        raise DataError(name, f"cannot be read: {error.strerror or error} ({file})") from error
+    except ValueError as error:  # arrow's own errors are of this kind
+        raise DataError(name, foreign_file(file) or f"is no arrow file, or a damaged one: {error}") from error
+
+
+@lru_cache(maxsize=16)
+def _mapped(file: Path, process: int, changed: int, size: int) -> list[Any]:
+    """The batches of a mapped file: places in it, of which a picture reads its own."""
+    import pyarrow
+
+    source = pyarrow.memory_map(str(file))
+    try:
+        return list(pyarrow.ipc.open_stream(source))
+    except pyarrow.ArrowInvalid:  # a file with an index at its end, as other writers make
+        reader = pyarrow.ipc.open_file(pyarrow.memory_map(str(file)))
+        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
 
 
 @dataclass

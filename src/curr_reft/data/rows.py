@@ -6,14 +6,15 @@ This file knows JSON lines and JSON lists; what the keys of a row mean stands in
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
-import yaml
-
+from curr_reft import recipe_source
 from curr_reft.data.frame import FrameKind
 from curr_reft.data.loaders.json_elements import elements
-from curr_reft.errors import DataError
+from curr_reft.data.opening import HEAD, conversion_hint, open_data
+from curr_reft.errors import DataError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,12 @@ RowOrBad: TypeAlias = Row | BadRow
 def rows_of(path: Path, name: str) -> Iterator[RowOrBad]:
     """The rows of a JSONL file or a JSON list, one at a time, empty lines left out. Raises DataError for a file that
     cannot be read, and for a list that is no JSON."""
-    try:
-        with path.open("rb") as file:
-            if _first_byte(file) != b"[":
-                for line, text in enumerate(file, start=1):
-                    text = text.removeprefix(_BYTE_ORDER_MARK) if line == 1 else text
-                    if text.strip():
-                        yield _line_row(text.rstrip(b"\n"), f"{name}:{line}", line)
-                return
-    except OSError as error:
-        raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
+    with open_data(path, name) as file:
+        if _first_byte(file) != b"[":
+            for line, text in enumerate(file, start=1):
+                if text.strip():
+                    yield _line_row(text.rstrip(b"\n"), f"{name}:{line}", line)
+            return
     before, same = 0, 0
     for element in elements(path, name, _unique):
         # Many rows may begin on one line; all but the first are told apart by their number on it.
@@ -59,27 +56,25 @@ def rows_of(path: Path, name: str) -> Iterator[RowOrBad]:
         yield _row(element.value, source, element.line)
 
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # as Windows tools write it
-
-
-def _first_byte(file: BinaryIO) -> bytes:
+def _first_byte(file: BufferedReader) -> bytes:
     """The first byte that is not white space; the file is left at its beginning."""
-    text = b""
-    while not text and (chunk := file.read(4096)):
-        text = chunk.removeprefix(_BYTE_ORDER_MARK).lstrip()
-    file.seek(0)
-    return text[:1]
+    return file.peek(HEAD).lstrip()[:1]
 
 
 def _line_row(data: bytes, source: str, line: int) -> RowOrBad:
     try:
         return _row(json.loads(data.decode("utf-8"), object_pairs_hook=_unique), source, line)
     except UnicodeDecodeError as error:
-        return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}")
+        return BadRow(source, f"not UTF-8: {error.reason} at byte {error.start}{conversion_hint(data)}")
     except json.JSONDecodeError as error:
-        return BadRow(source, f"not JSON: {error.msg} at column {error.colno}")
+        return BadRow(source, f"not JSON: {error.msg} at column {error.colno}{_remedy(error.msg)}")
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
         return BadRow(source, f"not usable JSON: {error}")
+
+
+def _remedy(message: str) -> str:
+    is_escape = "escape" in message
+    return "; a backslash that JSON does not know is written twice (\\\\sqrt for \\sqrt)" if is_escape else ""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,13 +95,17 @@ def _row(value: Any, source: str, line: int) -> RowOrBad:
 def composition(path: Path, name: str, key: str) -> list[tuple[str, str]]:
     """(json_path, sampling) of each entry under ``key`` (``train_datasets``, ``val_datasets``) of a YAML file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = recipe_source.parse(path.read_text(encoding="utf-8-sig"), name, {})
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(f"{name}:{mark.line + 1}" if mark else name, f"not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(name, f"not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except RecipeError as error:
+        place, _, reason = str(error).removeprefix(name).partition(": ")
+        raise DataError(f"{name}{place}", reason) from error
     entries = content.get(key) if isinstance(content, dict) else None
+    if not entries and isinstance(content, dict) and "names" in content:
+        raise DataError(name, "describes a YOLO data set; give its folder, with format: yolo")
     if not isinstance(entries, list) or not entries:
         raise DataError(name, f"must hold a list {key} of entries with json_path and sampling_strategy")
     found = []

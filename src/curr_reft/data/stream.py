@@ -1,25 +1,27 @@
 """The items of a recipe as a stream that can be read again: drawn, or rows of files with every row checked.
 
 Nothing is kept between items but counts, one byte a row (which rows were given out), the last images looked at, and
-about 400 bytes an image file (its size, hash and fingerprint). What a truth is, tasks know; ``read_truth`` is handed
-in. A row is never replaced by another one.
+about 400 bytes an image file (its size, hash and fingerprint), beside the looks of ``fingerprint.py``, which are
+bounded. What a truth is, tasks know; ``read_truth`` is handed in. A row is never replaced by another one.
 """
 
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from curr_reft.console import progress
 from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
-from curr_reft.data.frame import BoxFrame, FrameKind, boxes_of, map_boxes
+from curr_reft.data.frame import BOX_TASKS, BoxFrame, FrameKind, as_corners, boxes_of, inverted_as_corners, map_boxes
 from curr_reft.data.images import FileImage, StoredImage
-from curr_reft.data.item import Box, Item, Truth, UnverifiedTruthError
+from curr_reft.data.item import Box, Item, Name, Truth, UnverifiedTruthError
 from curr_reft.data.loaders import LOADERS, LoaderEntry
+from curr_reft.data.opening import refuse_address
 from curr_reft.data.rows import BadRow, Row, RowOrBad, composition
 from curr_reft.data.sampling import Sampling
 from curr_reft.data.styles import read_fields
@@ -47,6 +49,16 @@ class Pass:
     repairs: Counter[str] = field(default_factory=Counter)  # what was repaired -> rows
     repeated: int = 0  # rows listed twice in one split, or in the pool and elsewhere, and kept once
     given: dict[Hashable, bytearray] = field(default_factory=dict)  # what is read -> a row's 1 + place of its split
+    # (task, category name) -> each way in which rows spell it that is more than case: its spelling, its first row
+    spellings: dict[tuple[str, str], dict[str, tuple[str, str]]] = field(default_factory=dict)
+    read_of: Counter[str] = field(default_factory=Counter)  # file -> rows that were read
+    bad_of: Counter[str] = field(default_factory=Counter)  # file -> bad rows among them
+
+    @property
+    def mostly_bad(self) -> tuple[tuple[str, int, int], ...]:
+        """(file, bad rows, rows) of each file of which more than half of the rows are bad: it is read wrongly."""
+        counts = ((name, bad, self.read_of[name]) for name, bad in self.bad_of.items())
+        return tuple((name, bad, rows) for name, bad, rows in counts if 2 * bad > rows)
 
     @property
     def unverified(self) -> int:
@@ -57,7 +69,8 @@ class Pass:
 class ItemStream:
     """Iterating gives every item in order, the same at each pass; ``account`` is of the last pass that came to its end.
 
-    A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip.
+    A pass over bad rows raises DataError at its end, with all of them, unless ``bad_rows`` is skip. Two classes with
+    one normalised name always raise: skipping rows would drop a class, or train on two as one.
     """
 
     def __init__(self, config: DataConfig, read_truth: ReadTruth, base: Path = Path(), *, quiet: bool = False) -> None:
@@ -107,13 +120,17 @@ class ItemStream:
 
     def _rows(self) -> Iterator[Item]:
         reading = Pass()
-        for split in SPLITS:
-            for entry in getattr(self.config.files, split):
-                yield from self._entry_items(entry, split, reading)
+        with progress("reading rows") as advance:
+            for split in SPLITS:
+                for entry in getattr(self.config.files, split):
+                    for item in self._entry_items(entry, split, reading):
+                        yield item
+                        advance()
         self._report(reading)
         self.account = reading
 
     def _entry_items(self, entry: FileEntry, split: str, reading: Pass) -> Iterator[Item]:
+        refuse_address(entry.path)
         path = self.base / Path(entry.path).expanduser()
         if entry.is_composition:
             key = "train_datasets" if split == "train" else "val_datasets"
@@ -137,10 +154,12 @@ class ItemStream:
         # What a loader is told chooses the rows it gives: the same place means another row under other options.
         reads = (path, entry.format, entry.task, tuple(sorted(entry.options.items())))
         given = reading.given.setdefault(reads, bytearray())
-        for index, row in self._picked(path, label, entry, split):
+        for index, row in self._picked(path, label, entry, split, root):
             given.extend(bytes(max(0, index + 1 - len(given))))
             item = self._checked(row, entry, split, root, reading)
+            reading.read_of[label] += 1
             if item is None:
+                reading.bad_of[label] += 1
                 continue
             before, mark = given[index], 1 + SPLITS.index(split)
             if not before:
@@ -153,7 +172,9 @@ class ItemStream:
                     item.source, f"stands in {SPLITS[before - 1]} and in {split}; a row may be in one split"
                 )
 
-    def _picked(self, path: Path, label: str, entry: FileEntry, split: str) -> Iterator[tuple[int, RowOrBad]]:
+    def _picked(
+        self, path: Path, label: str, entry: FileEntry, split: str, root: Path
+    ) -> Iterator[tuple[int, RowOrBad]]:
         """The rows that the entry's sampling takes, with their place in the file. Raises DataError."""
         loader = LOADERS[entry.format]
         told = LoaderEntry(
@@ -162,6 +183,7 @@ class ItemStream:
             task=entry.task,
             columns=entry.columns,
             options={key: _option_text(value) for key, value in entry.options.items()},
+            image_root=root,
             seed=self.config.files.seed,
         )
         sampling = Sampling.parse(entry.sampling)
@@ -201,8 +223,21 @@ class ItemStream:
         task = fields.task or entry.task
         if task is None:
             raise ValueError("names no task; add the key task to the row, or task to the entry of the recipe")
-        truths = [self._truth(task, fields.answer)]
-        truths += [self._truth(task, raw, "distractor") for raw in fields.distractors]
+        answer, distractors = fields.answer, fields.distractors
+        if row.boxes is not None and entry.box_format is not None:
+            raise ValueError(
+                f"box_format {entry.box_format} does not apply: the format says what its boxes are; remove the key"
+            )
+        if task in BOX_TASKS and row.boxes is None:
+            if entry.box_format is None and inverted_as_corners(answer):
+                raise ValueError(
+                    f"box {answer} is empty, inverted or not finite as two corners, and a box as x, y, width, height; "
+                    "set box_format (xywh or cxcywh) on the entry of the recipe"
+                )
+            answer = as_corners(answer, entry.box_format)
+            distractors = tuple(as_corners(raw, entry.box_format) for raw in distractors)
+        truths = [self._truth(task, answer)]
+        truths += [self._truth(task, raw, "distractor") for raw in distractors]
         images = tuple(self._image(root, _without_prefix(image, entry), row.source) for image in fields.images)
         if fields.image_size and images and images[0].size != fields.image_size:
             raise ValueError(
@@ -216,6 +251,10 @@ class ItemStream:
             truths = [
                 map_boxes(truth, lambda box: _box_in_pixels(box, size, row.boxes or entry.boxes)) for truth in truths
             ]
+        for name in (name for truth in truths if isinstance(truth, tuple) for name in truth if isinstance(name, Name)):
+            spellings = reading.spellings.setdefault((task, str(name)), {})
+            spellings.setdefault(name.key, (name.spelling, row.source))
+        truths = [_without_spellings(truth) for truth in truths]
         reading.repaired += bool(fields.repairs)
         reading.repairs.update(fields.repairs)
         return Item(
@@ -286,6 +325,14 @@ class ItemStream:
             log.warning("%d rows with typos of the reference data were repaired (%s)", reading.repaired, kinds)
         if reading.repeated and not told:
             log.warning("%d rows are listed more than once and were kept once", reading.repeated)
+        collapsed = [
+            _collapsed(name, *spellings.values())
+            for (_, name), spellings in reading.spellings.items()
+            if len(spellings) > 1
+        ]
+        if collapsed:
+            others = [(bad.source, bad.reason) for bad in reading.bad if self.config.bad_rows != "skip"]
+            raise DataError(*collapsed[0], (*collapsed, *others))
         if not reading.bad:
             return
         shown = [f"{bad.source}: {bad.reason}" for bad in reading.bad[:SHOWN_PROBLEMS]]
@@ -293,6 +340,8 @@ class ItemStream:
         if self.config.bad_rows == "skip":
             if not told:
                 log.warning("%d bad rows were left out:\n%s%s", len(reading.bad), "\n".join(shown), more)
+                if reading.mostly_bad:
+                    log.warning("%s", what_to_do_about_rows(reading.mostly_bad))
                 if reading.unverified:
                     log.warning(
                         "of them, the truths of %d could not be verified in time and may be right: read the rows again "
@@ -304,9 +353,22 @@ class ItemStream:
         text = "\n".join([first.reason, *shown[1:]]) + more
         raise DataError(
             first.source,
-            f"{text}\nrepair them, or set data.bad_rows: skip to go on without them",
+            f"{text}\n{what_to_do_about_rows(reading.mostly_bad)}",
             tuple((bad.source, bad.reason) for bad in reading.bad),
         )
+
+
+def what_to_do_about_rows(mostly_bad: Sequence[tuple[str, int, int]]) -> str:
+    """The remedy for bad rows. Of a file that is mostly bad, its entry is wrong and not its rows: leaving them out
+    would hide that."""
+    if not mostly_bad:
+        return "repair them, or set data.bad_rows: skip to go on without them"
+    counts = ", ".join(f"{bad:,} of {rows:,} rows of {name}" for name, bad, rows in mostly_bad[:3])
+    more = f" and {len(mostly_bad) - 3} more files" if len(mostly_bad) > 3 else ""
+    return (
+        f"{counts}{more} are bad. When most rows are bad, the entry of the recipe reads the file wrongly, or it is "
+        "another file: check its path, format, columns, boxes and box_format. Do not skip these rows"
+    )
 
 
 class _Rows:
@@ -319,13 +381,29 @@ class _Rows:
         return self.stream._rest()
 
 
+def _without_spellings(truth: Truth) -> Truth:
+    names = [str(name) for name in truth if isinstance(name, str)] if isinstance(truth, tuple) else []
+    return tuple(names) if names else truth
+
+
+def _collapsed(name: str, *spelled: tuple[str, str]) -> tuple[str, str]:
+    """Where two classes have one name: (file:line, reason) of the second."""
+    (first, first_source), (second, second_source) = spelled[:2]
+    return second_source, (
+        f"the class {second!r} and the class {first!r} ({first_source}) are both compared as {name!r}, and an answer "
+        "with either would count for both. Spell them alike if they are one class; else rename one, so that they "
+        "differ in more than case, brackets and punctuation"
+    )
+
+
 def _without_prefix(image: str | StoredImage, entry: FileEntry) -> str | StoredImage:
     """A path relative to the image root, where the rows give paths of another machine. Raises ValueError."""
     if not entry.image_prefix or not isinstance(image, str):
         return image
-    if not image.startswith(entry.image_prefix):
+    prefix = entry.image_prefix.replace("\\", "/")
+    if not image.startswith(prefix):
         raise ValueError(f"image path {image!r} does not begin with image_prefix {entry.image_prefix!r}")
-    return image.removeprefix(entry.image_prefix).lstrip("/")
+    return image.removeprefix(prefix).lstrip("/")
 
 
 def _option_text(value: str | int | float | bool) -> str:

@@ -8,10 +8,13 @@ and of our own ``distractors``, ``domain`` and ``image_size``. The reference dat
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from curr_reft.data.escapes import eaten_escape
 from curr_reft.data.images import StoredImage
+from curr_reft.data.opening import is_base64, without_base64
 
 TASK_ALIASES = {"classify": "classification", "counting": "math"}
 
@@ -20,11 +23,24 @@ JUDGED = "judged"
 
 LOST_BRACKET = 'the first "<" of the answer tag was lost'
 THINKING = "<thinking> stands for <think>"
+TURN_TOKEN = "the truth stood between tokens of a chat template"
 
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _LOST_BRACKET = re.compile(r"(?<![</\w])(answer>.*?</answer>)", re.DOTALL | re.IGNORECASE)
 _ANY_TAG = re.compile(r"</?\s*(?:answer|think|thinking)\b|\banswer>", re.IGNORECASE)
 _THINKING = re.compile(r"</?thinking\b", re.IGNORECASE)
+# Tokens of chat templates, as the families of models write them: around the answer of a turn, and anywhere.
+_BEGINS_TURN = re.compile(
+    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|im_start\|>assistant|<start_of_turn>model|<\|assistant\|>"
+    r"|<\|start_header_id\|>assistant<\|end_header_id\|>|\[/INST\])\s*"
+)
+_ENDS_TURN = re.compile(
+    r"\s*(?:<\|(?:im_end|endoftext|end|eot_id|eom_id|end_of_text|eot|return|end_of_turn|eos)\|>"
+    r"|</s>|<eos>|<end_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>|\[EOS\])\s*"
+)
+_ANY_TOKEN = re.compile(
+    rf"{_BEGINS_TURN.pattern}|{_ENDS_TURN.pattern}|<\|im_start\|>|<start_of_turn>|<\|start_header_id\|>"
+)
 _VISION_TOKENS = re.compile(r"<\|image_pad\|>|<\|vision_(?:start|end)\|>")
 
 
@@ -43,10 +59,11 @@ class Fields:
 
 
 def read_answer(solution: Any) -> tuple[Any, tuple[str, ...]]:
-    """The truth inside ``<answer>`` tags, and what had to be repaired. Raises ValueError.
+    """Return the truth inside ``<answer>`` tags, and what had to be repaired. Raises ValueError.
 
-    Reasoning before the answer (``<thinking>``, ``<think>``) is dropped. A text without any tag is the truth itself,
-    and so are lists and objects; numbers become text.
+    Reasoning before the answer (``<thinking>``, ``<think>``) is dropped, and so are the tokens of a chat template
+    around it (``<|im_end|>``, ``</s>``). A text without any tag is the truth itself, and so are lists and objects;
+    numbers become text.
     """
     if isinstance(solution, bool) or solution is None:
         raise ValueError(f"the truth must be text, a number or a list, not {json.dumps(solution)}")
@@ -54,8 +71,11 @@ def read_answer(solution: Any) -> tuple[Any, tuple[str, ...]]:
         if not math.isfinite(solution):  # what JSON does not know and Python writes: a value that was missing
             raise ValueError(f"the truth must be a finite number, not {solution}")
         return str(solution), ()
-    _require_characters(solution, "the truth")
     if not isinstance(solution, str):
+        require_text(solution, "the truth")
+        if isinstance(solution, list) and any(isinstance(each, str) for each in solution):
+            texts = [without_turn_tokens(each) if isinstance(each, str) else each for each in solution]
+            return texts, (TURN_TOKEN,) if texts != solution else ()
         return solution, ()
     repairs = [THINKING] if _THINKING.search(solution) else []
     found = _TAG.findall(solution)
@@ -68,10 +88,33 @@ def read_answer(solution: Any) -> tuple[Any, tuple[str, ...]]:
         found = [solution]
     if len(found) != 1:
         raise ValueError(f"expected exactly one <answer>...</answer>, found {len(found)} in {_short(solution)}")
-    answer = found[0].strip()
+    require_text(found[0], "the truth")
+    whole = found[0].strip()
+    answer = without_turn_tokens(whole)
     if not answer:
         raise ValueError("the truth is empty")
-    return answer, tuple(repairs)
+    return answer, (*repairs, TURN_TOKEN) if answer != whole else tuple(repairs)
+
+
+def without_turn_tokens(truth: str) -> str:
+    """Return the truth without the tokens of a chat template around it. Raises ValueError for such tokens inside of it,
+    where it is not known what belongs to the truth."""
+    if _ANY_TOKEN.search(truth) is None:
+        return truth
+    start, end = 0, len(truth)
+    while (found := _BEGINS_TURN.match(truth, start)) is not None:
+        start = found.end()
+    for found in reversed(list(_ENDS_TURN.finditer(truth, start))):
+        if found.end() != end:
+            break
+        end = found.start()
+    inside = _ANY_TOKEN.search(truth, start, end)
+    if inside is not None:
+        raise ValueError(
+            f"the truth {_short(truth)} holds {inside[0].strip()}, a token of a chat template, which no answer holds; "
+            "keep the text of the answer alone"
+        )
+    return truth[start:end].strip()
 
 
 def read_fields(row: dict[str, Any], task_of_entry: str | None = None) -> Fields:
@@ -113,6 +156,7 @@ def question_text(problem: Any, images: int) -> str:
     """
     if not isinstance(problem, str):
         raise ValueError(f"the question must be a text, not {_plain(problem)}")
+    require_text(problem, "the question")
     parts = _VISION_TOKENS.sub("", problem).split("<image>")
     places = len(parts) - 1
     if places and places != images:
@@ -123,19 +167,33 @@ def question_text(problem: Any, images: int) -> str:
             text += f"{' ' if text[-1].isalnum() else ''}image {number}{' ' if part[:1].isalnum() else ''}"
         text += part
     text = text.strip()
-    _require_characters(text, "the question")
     if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("the question must be a text that is not empty")
     return text
 
 
-def _require_characters(value: Any, what: str) -> None:
-    """JSON can hold half a character (``\\ud800`` alone), which no file and no tokenizer takes. Raises ValueError."""
+def require_text(value: Any, what: str) -> None:
+    """Raises ValueError for half a character (``\\ud800`` alone), which no file and no tokenizer takes, and for LaTeX
+    whose backslash JSON has read as an escape."""
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"{what} holds half a character, {text[error.start]!a}; write the whole one") from None
+    for part in _texts(value):
+        if reason := eaten_escape(part):
+            raise ValueError(f"{what} {reason}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _images(value: Any) -> tuple[str | StoredImage, ...]:
@@ -147,7 +205,13 @@ def _images(value: Any) -> tuple[str | StoredImage, ...]:
             raise ValueError("the picture stands inside JSON; pictures inside a data file are read from parquet")
         if not isinstance(image, str | StoredImage):
             raise ValueError(f"image must be a path or a list of paths, not {_plain(value)}")
-        images.append(image)
+        if isinstance(image, str) and is_base64(image):
+            raise ValueError(
+                f"image is a base64 picture, {len(image)} characters; pictures are read from files and from parquet: "
+                "write it to a file and give its path"
+            )
+        # As Windows writes paths. A name with a backslash in it is found nowhere else.
+        images.append(image.replace("\\", "/") if isinstance(image, str) else image)
     return tuple(images)
 
 
@@ -164,4 +228,5 @@ def _plain(value: Any) -> str:
 
 
 def _short(text: str, limit: int = 80) -> str:
+    text = without_base64(text)
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")

@@ -6,14 +6,17 @@ chosen by these scores; a drop from curr_rl to curr_reft is forgetting.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curr_reft import processes
-from curr_reft.evaluate.earlier import evaluated_before, renewed
+from curr_reft.evaluate.intervals import require_inside
 from curr_reft.evaluate.predictions import prediction_rows
 from curr_reft.evaluate.suites import cell_scores
-from curr_reft.files import write_json, write_jsonl
+from curr_reft.evaluate.variants import evaluated_before
+from curr_reft.files import write_jsonl
+from curr_reft.integrity import write_sealed
 from curr_reft.policy.answers import Answered, answer_greedily
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
@@ -54,11 +57,9 @@ def evaluate_general(
     """The scores, written as ``NAME.general.json`` with every answer in ``NAME.general.jsonl``. What was evaluated
     before with the same weights is read; else ``load`` gives the policy. ``cells`` is not empty."""
     path, told = folder / f"{name}.general.json", folder / f"{name}.general.jsonl"
-    record = evaluated_before((path, told), weights_sha256)
-    if record is not None:
-        known = renewed(record, "cells", (path, told), cells, lambda answers: cell_scores(answers, resamples))
-        if known is not None:
-            return known
+    known = processes.on_main(partial(evaluated_before, path, weights_sha256))
+    if known is not None:
+        return dict(known["cells"])
     policy = load()
     answers = answer_cells(policy, cells, sampling, rewards)
     scores = cell_scores(answers, resamples)
@@ -66,7 +67,7 @@ def evaluate_general(
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_jsonl(told, prediction_rows(answers, {}, policy.frame))
-        write_json(path, {"model": name, "weights_sha256": weights_sha256, "cells": scores})
+        write_sealed(path, {"model": name, "weights_sha256": weights_sha256, "cells": scores}, [told])
 
     processes.on_main(write)
     return scores
@@ -74,6 +75,7 @@ def evaluate_general(
 
 def general_table(general: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A line a model: the mean and each cell with its 95 % interval."""
+    require_inside(general)
     cells = list(dict.fromkeys(cell for scores in general.values() for cell in scores if cell != "mean"))
     lines = [f"{'general pool':22}" + "".join(f"{name:>24}" for name in ("mean", *cells))]
     for model, scores in general.items():

@@ -6,12 +6,15 @@ have those of ``score_intervals.py``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from curr_reft.curriculum.wilson import wilson
+from curr_reft.errors import DamagedError
 
 LEVEL = 0.95
+ROUNDING = 1e-9  # by which sums of equal numbers in another order may differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,23 @@ class Interval:
     low: float
     high: float
     clusters: int | None = None  # how many are independent, where that was counted
+
+
+def require_inside(found: Any, name: str = "") -> None:
+    """Raise DamagedError where a mean lies outside its own interval, anywhere in ``found`` (nested records with ``low``
+    and ``high`` around ``score``, ``mean`` or ``pass_rate``). Asked before a number goes into a table or a file."""
+    if not isinstance(found, Mapping):
+        return
+    for key in ("score", "mean", "pass_rate"):
+        low, value, high = (found.get(each) for each in ("low", key, "high"))
+        if not (isinstance(low, int | float) and isinstance(value, int | float) and isinstance(high, int | float)):
+            continue
+        if not low - ROUNDING <= value <= high + ROUNDING:
+            what = f"{name or 'a result'}: the {key.replace('_', ' ')} {value} is outside its own interval"
+            remedy = "the file it comes from was changed; put it back, or remove it and make it again"
+            raise DamagedError(f"{what} [{low}, {high}]", remedy)
+    for key, value in found.items():
+        require_inside(value, f"{name} {key}".strip())
 
 
 def bootstrap_means(values: Sequence[float], resamples: int, seed: int) -> np.ndarray:

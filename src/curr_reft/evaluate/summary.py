@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curr_reft.evaluate.intervals import require_inside
+
 
 def stage_summary(record: Mapping[str, Any]) -> dict[str, Any]:
     """The entry of one stage from its manifest. Firsts and lasts are means over five updates."""
@@ -32,13 +34,15 @@ def summarise(
     evaluation: Mapping[str, Any],
     general: Mapping[str, Any],
     differences: Mapping[str, Any],
+    same_as: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The whole summary. ``stages`` are manifests.
+    """The whole summary. ``stages`` are manifests; ``same_as`` names the models that have the weights of another.
 
     A round of self-improvement is the manifest of the stage it began with (None: the first goes on from the curriculum)
     and its account; that of the first stands alone too. ``general``: the scores on the general pool by model, empty for
     data without one.
     """
+    require_inside({"evaluation": evaluation, "general": general, "differences": differences})
     chosen = ("queries", "candidates", "kept", "threshold")
     improved = [{key: account[key] for key in chosen} for _, account in rounds]
     return {
@@ -55,11 +59,14 @@ def summarise(
         "evaluation": dict(evaluation),
         "general": dict(general),
         "differences": dict(differences),
+        "same_as": dict(same_as),
     }
 
 
 def table(evaluation: Mapping[str, Any]) -> list[str]:
-    """The result table as lines of text: mean score and 95 % interval by suite, then the tasks."""
+    """The result table as lines of text: mean score and 95 % interval by suite, then the tasks. Raises DamagedError for
+    a mean outside its interval."""
+    require_inside(evaluation)
     suites = list(dict.fromkeys(suite for scores in evaluation.values() for suite in scores))
     columns = _columns(evaluation)
     width = 22 + sum(map(len, columns.values()))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curr_reft.errors import CurrReftError, UsageError
 from curr_reft.export.base import CARD, CONFIG
+from curr_reft.report.card import is_card_of_base
 
 TOKEN = "HF_TOKEN"
 SENT = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md")  # endings of the files of a model
@@ -26,6 +27,12 @@ def files_to_send(folder: Path) -> tuple[list[Path], list[str]]:
         raise UsageError(f"{folder} has no model card ({CARD}); curr-reft merge writes one, or write your own")
     sent = [path for path in sorted(folder.iterdir()) if _is_sent(path)]
     return sent, sorted(path.name for path in folder.iterdir() if path not in sent)
+
+
+def holds_base(folder: Path) -> bool:
+    """Whether the card that merge wrote says that the folder has the weights of its base."""
+    card = folder / CARD
+    return card.is_file() and is_card_of_base(card.read_text(encoding="utf-8", errors="replace"))
 
 
 def push(folder: Path, files: Sequence[Path], repo: str, private: bool) -> str:

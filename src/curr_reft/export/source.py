@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import rounds
-from curr_reft.errors import CheckpointError, UsageError
+from curr_reft.errors import CheckpointError, DamagedError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import load_recipe
-from curr_reft.run_record import RECIPE, STATE
-from curr_reft.train.publish import read_published
+from curr_reft.run_history import BASE, unchanged_models
+from curr_reft.run_record import FINAL_WEIGHTS, RECIPE, STATE, read_state, require_intact
+from curr_reft.train.publish import MODEL, read_published, weights_hash
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FINAL = "final"
@@ -27,6 +28,11 @@ class RunModel:
     base: str  # folder or hub name
     revision: str | None
     pixels: dict[str, int] = field(default_factory=dict)  # bounds that the recipe set on images
+
+    @property
+    def is_base(self) -> bool:
+        """Whether no training improved on the base, so that its weights are those of this model."""
+        return unchanged_models(self.run).same_as.get(self.name) == BASE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +65,24 @@ def find_source(
     )
 
 
+def require_published(model: Path) -> None:
+    """Verify a model folder that stands in a run: the final one (RUN/model), or that of a stage. Raises DamagedError,
+    CheckpointError. Other folders are nobody's promise."""
+    if model.name != MODEL or not model.is_dir():
+        return
+    read_published(model.parent)
+    if (model.parent / STATE).is_file():
+        expected = read_state(model.parent).get(FINAL_WEIGHTS)
+        if expected is not None and weights_hash(model) != expected:
+            remedy = f"remove {model} and repeat the run with --resume"
+            raise DamagedError(f"the weights in {model} are not those that the run put there", remedy)
+
+
 def _run_model(run: Path, model: str, base: str | None, flag: str) -> RunModel:
+    require_intact(run)
     published = _published(run)
     if model == FINAL:
-        if read_json(run / STATE).get("state") != "done":
+        if read_state(run)["state"] != "done":
             raise UsageError(
                 f"{run} is not finished, so it has no final model yet; go on with --resume, or name one with {flag} "
                 f"({', '.join(published) or 'none is published yet'})"

@@ -10,14 +10,16 @@ from typing import Any
 
 from curr_reft import processes, rounds
 from curr_reft.errors import UsageError
-from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
+from curr_reft.files import read_jsonl, write_jsonl
 from curr_reft.improve.config import JudgeConfig, SelfImprovementConfig
 from curr_reft.improve.findings import findings
-from curr_reft.improve.judges import Workplace, judge_all, require_verdicts
+from curr_reft.improve.judges import Judged, Workplace, judge_all, require_verdicts
 from curr_reft.improve.kept import KEPT, completion_of, write_kept
 from curr_reft.improve.records import Candidate, Verdict, candidate_of
+from curr_reft.improve.sample import ACCOUNT as SAMPLING
 from curr_reft.improve.sample import CANDIDATES, draw_queries, sample_candidates, sampling_account
 from curr_reft.improve.select import select, told_short
+from curr_reft.integrity import content_of, read_record, read_sealed, write_sealed
 from curr_reft.parquet import read_rows
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
@@ -54,8 +56,8 @@ def keep_best_answers(
     path = folder / ACCOUNT
 
     def is_kept() -> bool:
-        whole = path.is_file() and (folder / KEPT).is_file()
-        return whole and read_json(path).get("weights_sha256") == weights_sha256
+        account = read_record(path)
+        return account is not None and account["weights_sha256"] == weights_sha256
 
     if not processes.on_main(is_kept):
         queries = draw_queries(questions, config.pools, seed, turn)
@@ -64,13 +66,12 @@ def keep_best_answers(
         def judge_and_select() -> None:
             place = Workplace(cache=cache_of(config.judge, folder), say=say, before=judged_before(folder, questions))
             judged = judge_all(config.judge, candidates, place)
-            write_jsonl(folder / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
-            write_json(folder / JUDGE, judged.account)
+            write_verdicts(folder, judged)
             require_verdicts(judged)
             keep_selected(candidates, judged.verdicts, folder, config, seed, processor, weights_sha256, say)
 
         processes.on_main(judge_and_select)
-    account, rows = processes.on_main(lambda: (read_json(path), read_jsonl(folder / KEPT)))
+    account, rows = processes.on_main(lambda: (content_of(read_sealed(path)), read_jsonl(folder / KEPT)))
     by_id = {question.id: question for question in questions}
     return [SftExample(question=by_id[row["id"]], completion=completion_of(row)) for row in rows], account
 
@@ -107,19 +108,27 @@ def keep_selected(
         **selected.account,
         **findings(candidates, verdicts, selected),
         "sampling": sampling_account(folder),
-        "judging": read_json(folder / JUDGE),
+        "judging": content_of(read_sealed(folder / JUDGE)),
         "weights_sha256": weights_sha256,
     }
-    write_json(folder / ACCOUNT, account)
+    files = (folder / name for name in (KEPT, VERDICTS, JUDGE))
+    write_sealed(folder / ACCOUNT, account, (file for file in files if file.is_file()))
     for line in told_short(account):
         say(line)
     return account
 
 
+def write_verdicts(folder: Path, judged: Judged) -> None:
+    """Write the verdicts, and then the account of the judge, which says that they are whole."""
+    write_jsonl(folder / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
+    write_sealed(folder / JUDGE, judged.account, [folder / VERDICTS])
+
+
 def read_candidates(folder: Path, questions: Sequence[Question]) -> list[Candidate]:
-    """The candidates in ``folder`` with their questions. Raises UsageError when they are of other data."""
+    """The candidates in ``folder`` with their questions. Raises UsageError when they are of other data, DamagedError
+    when they are not as they were sampled."""
     path = folder / CANDIDATES
-    if not path.is_file():
+    if read_record(folder / SAMPLING) is None or not path.is_file():
         raise UsageError(f"{path} is not there; curr-reft sample writes it")
     by_id = {question.id: question for question in questions}
     rows = read_rows(path)
@@ -135,9 +144,10 @@ def read_candidates(folder: Path, questions: Sequence[Question]) -> list[Candida
 
 
 def read_verdicts(folder: Path, candidates: Sequence[Candidate]) -> list[Verdict]:
-    """The verdicts in ``folder``, in the order of the candidates. Raises UsageError when they are of others."""
+    """The verdicts in ``folder``, in the order of the candidates. Raises UsageError when they are of others,
+    DamagedError when they are not as they were judged."""
     path = folder / VERDICTS
-    if not path.is_file():
+    if read_record(folder / JUDGE) is None:
         raise UsageError(f"{path} is not there; curr-reft judge writes it")
     by_id = {row["candidate_id"]: Verdict(**row) for row in read_jsonl(path)}
     missing = [candidate.id for candidate in candidates if candidate.id not in by_id]

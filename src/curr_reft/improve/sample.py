@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import processes
-from curr_reft.errors import DataError
-from curr_reft.files import read_json, write_json
+from curr_reft.errors import DamagedError, DataError
+from curr_reft.files import write_atomic
 from curr_reft.improve.alike import Likeness
 from curr_reft.improve.config import PoolConfig, SelfImprovementConfig
 from curr_reft.improve.records import Candidate, candidate_of, candidate_row
-from curr_reft.parquet import read_rows, write_rows
+from curr_reft.integrity import AGAIN, bytes_entry, differing_file, read_record, read_sealed, write_sealed
+from curr_reft.parquet import encode_rows, read_rows, write_rows
 from curr_reft.policy.answers import Answered, among, answer_all
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
@@ -83,7 +84,8 @@ def sample_candidates(
     if not processes.on_main(partial(_begun, folder, settings)):
         starts = range(0, len(queries), config.save_every)
         files = {start: folder / PARTS / f"part-{start:06d}.parquet" for start in starts}
-        missing = processes.on_main(lambda: [start for start in starts if not files[start].is_file()])
+        known = processes.on_main(partial(_sampled, folder))
+        missing = [start for start in starts if files[start].name not in known]
         policy = load() if missing else None
         for start in missing:
             assert policy is not None
@@ -92,7 +94,7 @@ def sample_candidates(
             seeds = [among(derive_seed(seed, "candidates"), place, len(queries)) for place in places]
             groups = answer_all(policy, part, drawn, rewards, seed=seeds)
             rows = [candidate_row(each) for group in groups for each in different(group)]
-            processes.on_main(partial(write_rows, files[start], rows))
+            processes.on_main(partial(_write_part, files[start], rows))
             say(f"answers to {places[-1] + 1} of {len(queries)} queries sampled")
         processes.on_main(partial(_finish, folder, list(files.values()), settings, len(queries) * config.samples))
     rows = processes.on_main(partial(read_rows, folder / CANDIDATES))
@@ -123,24 +125,43 @@ def different(group: Sequence[Answered]) -> list[Candidate]:
 
 def sampling_account(folder: Path) -> dict[str, Any]:
     """What sampling came to: answers drawn, near-duplicates removed, tokens of what stayed."""
-    account: dict[str, Any] = read_json(folder / ACCOUNT)["came_to"]
+    account: dict[str, Any] = read_sealed(folder / ACCOUNT)["came_to"]
     return account
 
 
 def _begun(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether all is sampled. What other settings left behind is removed; then ``settings`` stand in the folder."""
     path = folder / ACCOUNT
-    before = read_json(path) if path.is_file() else {}
+    before = read_sealed(path) if path.is_file() else {}
     if before.get("settings") == settings:
-        done = "came_to" in before and (folder / CANDIDATES).is_file()
+        done = "came_to" in before and read_record(path) is not None
         if done:
             shutil.rmtree(folder / PARTS, ignore_errors=True)  # a kill may have come before it
         return done
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     (folder / CANDIDATES).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"settings": dict(settings)})
+    write_sealed(path, {"settings": dict(settings)})
     return False
+
+
+def _sampled(folder: Path) -> set[str]:
+    """Names of the parts that are there. Raises DamagedError for one that was changed since it was written."""
+    listed: dict[str, Any] = read_sealed(folder / ACCOUNT).get(PARTS, {})
+    problem = differing_file(folder / PARTS, listed)
+    if problem is not None:
+        raise DamagedError(problem, AGAIN)
+    return {name for name in listed if (folder / PARTS / name).is_file()}
+
+
+def _write_part(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a part. Its hash is noted first: a part that comes to its place is known from then on."""
+    content = encode_rows(rows)
+    account = read_sealed(path.parents[1] / ACCOUNT)
+    parts = {**account.get(PARTS, {}), path.name: bytes_entry(content)}
+    write_sealed(path.parents[1] / ACCOUNT, {**account, PARTS: parts})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content)
 
 
 def _finish(folder: Path, parts: Sequence[Path], settings: Mapping[str, Any], drawn: int) -> None:
@@ -154,7 +175,7 @@ def _finish(folder: Path, parts: Sequence[Path], settings: Mapping[str, Any], dr
         "candidates": len(rows),
         "tokens": None if None in tokens else sum(tokens),
     }
-    write_json(folder / ACCOUNT, {"settings": dict(settings), "came_to": came_to})
+    write_sealed(folder / ACCOUNT, {"settings": dict(settings), "came_to": came_to}, [folder / CANDIDATES])
     shutil.rmtree(folder / PARTS, ignore_errors=True)
 
 

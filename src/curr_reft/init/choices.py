@@ -1,5 +1,6 @@
 """What was chosen, why, and what else it could be: printed, and written into the recipe as comments."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -19,6 +20,30 @@ class Choice:
 
 TRIES = 3
 """Times that a person is asked for one thing."""
+
+_FLAGS = (
+    (r"options\.(\w+): ([\w-]+)", r"--option \1=\2"),
+    (r"needs options\.(\w+) on its entry of the recipe", r"needs --option \1=NAME"),
+    (r"options\.(split|style|encoding|delimiter|dataset)\b", r"--option \1=NAME"),
+    (r"options\.(\w+)", r'--option "\1=..."'),
+    (r"columns\.(\w+)", r"--column \1=NAME"),
+    (r"[Ss]et boxes: (\w+) on the entry of the recipe", r"give --boxes \1"),
+    (r"[Ss]et boxes on the entry of the recipe", "give --boxes"),
+    (r"[Ss]et box_format (\([^)]*\)) on the entry of the recipe", r"give --box-format \1"),
+    (r"[Ss]et task on the entry of the recipe to one of", "give --task, one of"),
+    (r"name the format or the columns on the entry of the recipe", "give --format or --column"),
+    (r"[Ss]et format on the entry of the recipe", "give --format"),
+    (r"image_prefix|image_root", "--image-root"),
+)
+"""Keys of an entry as messages of loaders name them, and the flags of init."""
+
+
+def as_flags(text: str) -> str:
+    """A message about an entry of a recipe in the words of somebody who has no recipe yet."""
+    for key, flag in _FLAGS:
+        text = re.sub(key, flag, text)
+    return text
+
 
 Ask: TypeAlias = Callable[[str], str]
 """Asks a person; empty when nothing was typed."""
@@ -57,6 +82,16 @@ class Choices:
                 return answer
             unclear = f"{answer!r} is none of them"
         raise UsageError(f"{unclear}; give {flag}, one of {', '.join(options)}")
+
+    def pick_or_type(self, flags: str, options: Sequence[str], question: str, *, unclear: str) -> tuple[str, bool]:
+        """(one of ``options``, True), or (any other text, False). A text of one word is asked for again: it may be an
+        option that was mistyped. Raises UsageError."""
+        for _ in range(TRIES):
+            answer = self.need(flags, None, f"{question} ({', '.join(options)})", unclear=unclear)
+            if answer in options or len(answer.split()) > 1 or not answer.isascii():
+                return answer, answer in options
+            unclear = f"{answer!r} is none of the columns; a question has more than one word"
+        raise UsageError(f"{unclear}; give {flags}")
 
     def _asked(self, question: str) -> str:
         """What a person types; empty where nobody is there, and once the input has ended (Ctrl-D)."""

@@ -11,15 +11,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curr_reft.checks import memory
-from curr_reft.checks.check import Report, examine
+from curr_reft.checks.check import Report, examine, remedies
 from curr_reft.checks.few import few_items
-from curr_reft.errors import UsageError
+from curr_reft.checks.model import describe_model
+from curr_reft.data.frame import BoxFormat
+from curr_reft.data.loaders import LOADERS, nearest
+from curr_reft.data.opening import refuse_address
+from curr_reft.errors import CheckpointError, UsageError
 from curr_reft.files import human_size, write_atomic
-from curr_reft.init import layout, rows
+from curr_reft.init import labels, layout, rows
 from curr_reft.init.choices import Choices
 from curr_reft.init.page import Draft, recipe_text
 from curr_reft.init.rows import Looked
-from curr_reft.init.settings import Settings, fit
+from curr_reft.init.settings import Settings, fit, ladder
 from curr_reft.policy.config import EMBEDDED, ModelConfig
 from curr_reft.policy.families import family_of
 from curr_reft.policy.load import load_config
@@ -44,6 +48,7 @@ class Wanted:
     options: Mapping[str, str] = field(default_factory=dict)
     image_root: Path | None = None
     boxes: str | None = None
+    box_format: BoxFormat | None = None
     model: str | None = None
     gpu_memory: str | None = None
     out: Path | None = None
@@ -51,7 +56,9 @@ class Wanted:
 
 def init(wanted: Wanted, choices: Choices) -> Path:
     """Writes the recipe and prints what was chosen. Returns its path. Raises UsageError."""
-    path = Path(choices.need("--data", wanted.data, "file or folder with rows")).expanduser()
+    data = choices.need("--data", wanted.data, "file or folder with rows")
+    refuse_address(data)
+    path = Path(data).expanduser()
     if not path.exists():
         raise UsageError(f"--data {path} does not exist")
     out = wanted.out or Path(f"{_name(path.stem)}.yaml")
@@ -68,17 +75,18 @@ def init(wanted: Wanted, choices: Choices) -> Path:
     model = choices.need("--model", wanted.model, f"model: a folder or hub name, as {LIKELY_MODEL}; or {EMBEDDED}")
     if Path(model).expanduser().is_dir():
         model = str(Path(model).expanduser().resolve())
+    room, where = _room(wanted, choices)
+    bounds_pixels, settings = _first_look(model, where)
     draft = Draft(
         name=_name(out.stem),
         file=shlex.quote(out.name),
         model=model,
-        settings=Settings(dtype="float32" if model == EMBEDDED else "bfloat16"),
+        settings=settings,
         train=rows.entry_of(seen, out.parent),
         test=None if test is None else rows.entry_of(test, out.parent),
         forms=tuple(FORMS),
-        bounds_pixels=_bounds_pixels(model),
+        bounds_pixels=bounds_pixels,
     )
-    room, where = _room(wanted, choices)
     draft, report = _fitted(draft, out, room, where, choices)
     write_atomic(out, recipe_text(replace(draft, choices=choices.made)))
     _tell(out, choices, report)
@@ -89,25 +97,43 @@ def look(path: Path, wanted: Wanted, choices: Choices) -> Looked:
     """What the rows of ``path`` are. Raises UsageError where it cannot be told and nobody is there to be asked."""
     if not path.exists():
         raise UsageError(f"{path} does not exist")
-    name = layout.find_format(path, wanted.format, choices)
-    columns = layout.find_columns(path, name, wanted.columns, wanted.options, choices)
-    seen = Looked(path=path, format=name, columns=columns, options=dict(wanted.options), task=wanted.task)
-    if name in rows.ASKED_OF and seen.task is None:
-        seen.task = choices.note("task", *rows.ASKED_OF[name])
+    given, path = path, labels.find_rows(path, wanted.format, choices)
+    name = layout.find_format(path, wanted.format, wanted.columns, choices)
+    for key in wanted.options:
+        if name != "auto" and key not in LOADERS[name].options:
+            hint = nearest(key, LOADERS[name].options)
+            raise UsageError(f"--option {key}: the format {name} has no option {key}; {hint}")
+    columns, options = layout.find_columns(path, name, wanted.columns, wanted.options, choices)
+    seen = Looked(path=path, format=name, columns=columns, options=options, task=wanted.task)
+    asked_of = rows.OBJECTS if "category" in columns else rows.ASKED_OF.get(name)
+    if asked_of is not None and seen.task is None:
+        seen.task = choices.note("task", *asked_of)
     rows.read_rows(seen)
+    if path != given and not any(fields.images for fields in seen.fields):
+        raise UsageError(
+            f"--data {path}: no column is known to hold the pictures of {given}; give --column image=NAME (file names "
+            "with their suffix, as a.jpg)"
+        )
     rows.find_pictures(seen, wanted.image_root, choices)
     if choices.of("task") is None:
         rows.find_task(seen, wanted.task, choices)
-    rows.find_boxes(seen, wanted.boxes, choices)
+    rows.find_boxes(seen, wanted.boxes, wanted.box_format, choices)
     return seen
 
 
-def _bounds_pixels(model: str) -> bool:
-    """Whether the model's family knows ``model.max_pixels``; of a model that cannot be read here its name must tell."""
+def _first_look(model: str, where: str) -> tuple[bool, Settings]:
+    """(whether the model's family knows ``model.max_pixels``, the settings that are tried first). Of a model that
+    cannot be read here its name must do. These settings decide the lengths that memory is estimated with."""
+    unknown = Settings(dtype="float32" if model == EMBEDDED else "bfloat16")
     try:
-        return family_of(load_config(ModelConfig(path=model))).bounds_pixels
+        bounds = family_of(load_config(ModelConfig(path=model))).bounds_pixels
     except UsageError:  # the check of the draft says so
-        return "qwen" in model.casefold()
+        return "qwen" in model.casefold(), unknown
+    try:
+        _, facts = describe_model(ModelConfig(path=model))
+    except (UsageError, CheckpointError):
+        return bounds, unknown
+    return bounds, ladder(model, facts, on_gpu=not where.endswith("(no GPU)"))[0]
 
 
 def _room(wanted: Wanted, choices: Choices) -> tuple[int, str]:
@@ -124,6 +150,9 @@ def _room(wanted: Wanted, choices: Choices) -> tuple[int, str]:
 def _fitted(draft: Draft, out: Path, room: int, where: str, choices: Choices) -> tuple[Draft, Report]:
     """The draft with settings that fit and stages that have questions, and what a check found."""
     report = _examined(draft, out, with_model=True)
+    if same := report.found.of("answers"):
+        reasons = "; ".join(problem.reason for problem in same)
+        raise UsageError(f"{draft.train['path']}: {reasons}. For init: --data FILE, --column answer=NAME, --task")
     unreadable = report.found.of("model")
     if unreadable:
         choices.note(
@@ -203,14 +232,16 @@ def _tell(out: Path, choices: Choices, report: Report) -> None:
         instead = f" (instead: {choice.instead})" if choice.instead else ""
         print(f"{choice.what}: {choice.value}: {choice.why}{instead}")
     # What a check of the final recipe would still say: forms without questions have no stage there.
-    wrong = [
+    report.found.problems[:] = [
         problem for problem in report.found.problems if problem.kind in ("rows", "files", "leaks", "truths", "tokens")
     ]
-    if wrong:
+    if wrong := report.found.problems:
         print(f"{len(wrong)} problems of the rows, which a run refuses:")
         for problem in wrong[:SHOWN]:
             print(f"  {problem.place}: {problem.reason}")
-        print(f"  {command} lists all; repair them, or set data.bad_rows: skip for rows")
+        for remedy in remedies(report.found):
+            print(f"  {remedy}")
+        print(f"  {command} lists all")
     print(f"recipe: {out}; next: {command}")
 
 

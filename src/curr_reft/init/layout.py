@@ -1,17 +1,30 @@
 """Which format a file or folder of rows is in, and what its columns mean. Nothing is decoded."""
 
-import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curr_reft.data.loaders import COLUMNS, LOADERS, LoaderEntry, auto, imagefolder, nearest, parquet, table
+from curr_reft.data.frame import box_columns, raw_boxes
+from curr_reft.data.loaders import (
+    COLUMNS,
+    LOADERS,
+    LoaderEntry,
+    arrow,
+    auto,
+    imagefolder,
+    nearest,
+    parquet,
+    table,
+    table_objects,
+)
 from curr_reft.data.loaders.by_keys import STYLES
+from curr_reft.data.opening import data_suffix
 from curr_reft.data.rows import Row, rows_of
 from curr_reft.data.styles import read_fields
 from curr_reft.errors import DataError, UsageError
-from curr_reft.init.choices import Choices
+from curr_reft.init.choices import Choices, as_flags
 
 LOOKED_AT = 50  # rows whose keys and cells are looked at
 
@@ -25,29 +38,46 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "task": ("task",),
     "domain": ("domain",),
     "distractors": ("distractors",),
+    "category": (
+        "category",
+        "class",
+        "label",
+        "class_name",
+        "category_name",
+        "label_name",
+        "name",
+        "object",
+        "species",
+    ),
 }
 """Names under which columns are found, the likeliest first. Cases do not matter."""
 
+NAMES_OF_ANSWERS = frozenset(("answer", "solution", "ground_truth", "truth", "response", "output"))
+"""Names of columns that hold the answer to a question, whatever boxes are beside it."""
 
-def find_format(path: Path, given: str | None, choices: Choices) -> str:
-    """A name of ``LOADERS``. Raises UsageError where it cannot be told."""
+
+def find_format(path: Path, given: str | None, columns: Mapping[str, str], choices: Choices) -> str:
+    """A name of ``LOADERS``; rows whose columns are given are a table. Raises UsageError where it cannot be told."""
     if given:
         if given not in LOADERS:
             raise UsageError(f"--format {given!r} is no format; {nearest(given, LOADERS)}")
         return choices.note("format", given, "--format says so")
-    if path.is_dir() and (path / "Annotations").is_dir() and (path / "ImageSets").is_dir():
-        return choices.note("format", "voc", "the folder holds Annotations and ImageSets")
-    if path.suffix.lower() == ".json" and _is_instances(path):
-        return choices.note(
-            "format", "coco", "the file holds images, annotations and categories", "refcoco, for expressions"
-        )
     try:
-        name = auto.layout(LoaderEntry(path=path, name=path.name))
+        name = auto.layout(LoaderEntry(path=path, name=path.name, columns=columns))
+    except auto.UnclearFormatError as error:
+        return _asked(choices, as_flags(error.reason))
     except DataError as error:
-        return _asked(choices, error.reason)
+        raise UsageError(f"--data {path}: {as_flags(error.reason)}") from error
     if name is not None:
-        why = {"table": "the suffix", "parquet": "the suffix, or what the folder holds"}
-        return choices.note("format", name, why.get(name, "the folder holds pictures"))
+        why = {
+            "table": "the suffix" if data_suffix(path) in table.SUFFIXES else "--column names its columns",
+            "imagefolder": "the folder holds pictures",
+            "voc": "the folder holds Annotations and ImageSets",
+        }
+        if path.is_file():
+            why["coco"] = "the file holds images, annotations and categories"
+        instead = "refcoco, for expressions" if name == "coco" else ""
+        return choices.note("format", name, why.get(name, f"what is there is {LOADERS[name].about}"), instead)
     return _by_keys(path, choices)
 
 
@@ -69,38 +99,37 @@ def _asked(choices: Choices, unclear: str) -> str:
     return choices.note("format", name, "asked")
 
 
-def _is_instances(path: Path) -> bool:
-    """Whether the file holds the three lists of a COCO file; they may stand anywhere in it."""
-    wanted = {b'"images"', b'"annotations"', b'"categories"'}
-    tail = b""
-    with path.open("rb") as file:
-        if file.read(1024).lstrip()[:1] != b"{":
-            return False
-        file.seek(0)
-        while wanted and (chunk := file.read(1 << 20)):
-            text = tail + chunk
-            wanted = {word for word in wanted if word not in text}
-            tail = chunk[-32:]
-    return not wanted
-
-
 def find_columns(
     path: Path, name: str, given: Mapping[str, str], options: Mapping[str, str], choices: Choices
-) -> dict[str, str]:
-    """Our name -> the column, for what is not called so already. Raises UsageError where answers or questions are not
-    found."""
-    stored = _stored(path, name, given)
+) -> tuple[dict[str, str], dict[str, str]]:
+    """(our name -> the column, for what is not called so already; the options, with a question that was typed). Raises
+    UsageError where answers or questions are not found."""
+    try:
+        stored = _stored(path, name, given, options)
+    except DataError as error:
+        raise UsageError(f"--data {path}: {as_flags(str(error))}") from error
     if stored is None:
-        return dict(given)
+        return dict(given), dict(options)
     cells = [row.fields for row in stored]
     header = list(dict.fromkeys(key for row in cells for key in row))
-    if name == "parquet" and not given and any(_read_by_its_keys(row, path) for row in stored):
-        return {}
-    found = dict(given)
+    if name in ("parquet", "arrow") and not given and any(_read_by_its_keys(row, path) for row in stored):
+        return {}, dict(options)
+    if any(Path(str(column)).suffix.lower() in imagefolder.SUFFIXES for column in header):
+        raise UsageError(
+            f"--data {path}: its first line names a picture, so it has no header ({', '.join(header)}); write a first "
+            "line with the names of the columns, as image, xmin, ymin, xmax, ymax, label"
+        )
+    chosen_options, found = dict(options), dict(given)
     why = dict.fromkeys(given, "--column says so")
     free = [column for column in header if column not in given.values()]
+    objects = {} if "answer" in given else _columns_of_objects(path, free, cells)
+    for ours, of_objects in objects.items():
+        if ours not in found:
+            found[ours] = of_objects
+            why[ours] = "what it holds: boxes" if ours == "answer" else _of_categories(of_objects, cells)
+            free = [each for each in free if each != of_objects and each not in table_objects.box_sides(of_objects)]
     for ours in COLUMNS:
-        if ours in found:
+        if ours in found or ours == "category":
             continue
         column = _named(ours, free)
         if column is None and ours == "image":
@@ -109,22 +138,75 @@ def find_columns(
             free.remove(column)
             found[ours] = column
     if "answer" not in found:
-        column = choices.pick("--column answer=NAME", free, "column with the answers", unclear=_no("answers", header))
+        column = choices.pick(
+            "--column answer=NAME", free, "column with the answers", unclear=_no("answers", header, path)
+        )
         found["answer"], why["answer"] = column, "asked"
         free.remove(column)
-    if "question" not in found and "question" not in options and name in ("table", "parquet"):
+    needed = name in ("table", "parquet", "arrow") and "category" not in found
+    if "question" not in found and "question" not in options and needed:
         flags = '--column question=NAME, or --option "question=..." for one question of all rows'
-        column = choices.pick(flags, free, "column with the questions", unclear=_no("questions", header))
-        found["question"], why["question"] = column, "asked"
-        free.remove(column)
+        typed, is_column = choices.pick_or_type(
+            flags,
+            free,
+            "column with the questions, or one question of all rows",
+            unclear=_no("questions", header, path),
+        )
+        if is_column:
+            found["question"], why["question"] = typed, "asked"
+            free.remove(typed)
+        else:
+            chosen_options["question"] = choices.note("question", typed, "asked; it is that of every row")
     for ours, column in found.items():
         others = " or ".join(each for each in free if each)
         chosen_by = why.get(ours, "its name, or what it holds")
         choices.note(f"column {ours}", column, chosen_by, f"{others} (--column {ours}=NAME)" if others else "")
-    kept = {ours: column for ours, column in found.items() if ours != column}
+    kept = {ours: column for ours, column in found.items() if ours != column or ours == "category"}
     if name == "imagefolder":
         kept.pop("image", None)  # the format knows it
-    return kept
+    return kept, chosen_options
+
+
+def _columns_of_objects(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """``answer`` and ``category`` of a table with one object a row: four columns or one that hold a box, and its name.
+    Empty for any other table. A table with a column of answers, or of questions that name the objects, has no
+    category."""
+    lower = {column.casefold() for column in columns}
+    if lower & NAMES_OF_ANSWERS and lower & set(NAMES["question"]):
+        return {}
+    sides = box_columns([column for column in columns if any(_is_number(row.get(column)) for row in rows)])
+    box = ", ".join(sides[0]) if sides else next((each for each in columns if _holds_boxes(each, rows)), None)
+    if box is None:
+        return {}
+    taken = {box, *table_objects.box_sides(box), _pictures(path, columns, rows)}
+    rest = [column for column in columns if column not in taken]
+    category = None if lower & set(NAMES["question"]) else _named("category", rest)
+    return {"answer": box} if category is None else {"category": category, "answer": box}
+
+
+def _of_categories(column: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why a column is taken for the names of objects, and a warning where these are numbers."""
+    why = "the names of what is in the boxes"
+    names = [row[column] for row in rows if row.get(column) not in (None, "")]
+    if names and all(_is_number(name) for name in names):
+        why += f"; they are numbers, so a question reads 'Where is the {names[0]} in the image?': write names if these "
+        why += "stand for names"
+    return why
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _holds_boxes(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the filled cells of a column are one box each."""
+    cells = [row[column] for row in rows if row.get(column) not in (None, "")]
+    found = [raw_boxes(cell) for cell in cells]
+    return bool(cells) and all(each is not None and not each[2] for each in found)
 
 
 def _read_by_its_keys(row: Row, path: Path) -> bool:
@@ -140,8 +222,8 @@ def _read_by_its_keys(row: Row, path: Path) -> bool:
     return False
 
 
-def _no(what: str, header: Sequence[str]) -> str:
-    return f"no column is known to hold the {what}; columns are {', '.join(header) or 'none'}"
+def _no(what: str, header: Sequence[str], path: Path) -> str:
+    return f"--data {path}: no column is known to hold the {what}; columns are {', '.join(header) or 'none'}"
 
 
 def _named(ours: str, columns: Sequence[str]) -> str | None:
@@ -158,28 +240,18 @@ def _pictures(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     return None
 
 
-def _stored(path: Path, name: str, given: Mapping[str, str]) -> list[Row] | None:
-    """The first rows as the file holds them; None for a format whose columns have fixed names."""
-    entry = LoaderEntry(path=path, name=path.name)
+def _stored(path: Path, name: str, given: Mapping[str, str], options: Mapping[str, str]) -> list[Row] | None:
+    """The first rows as the file holds them; None for a format whose columns have fixed names. Raises DataError."""
+    entry = LoaderEntry(path=path, name=path.name, columns=given, options=options)
     if name == "imagefolder":
         metadata = [path / each for each in imagefolder.METADATA if (path / each).is_file()]
         if len(metadata) != 1:
             return None
-        path = metadata[0]
-        entry = LoaderEntry(path=path, name=path.name)
-        name = "parquet" if path.suffix == ".parquet" else "table"
-    if name == "parquet":
-        return list(islice(parquet.stored_rows(entry), LOOKED_AT))
+        entry = LoaderEntry(path=metadata[0], name=metadata[0].name, options=options)
+        name = "parquet" if metadata[0].suffix == ".parquet" else "table"
+    if name in ("parquet", "arrow"):
+        reader = arrow if name == "arrow" else parquet
+        return list(islice(reader.stored_rows(replace(entry, columns={})), LOOKED_AT))
     if name != "table":
         return None
-    if path.suffix.lower() in table.SUFFIXES:
-        with path.open("r", encoding="utf-8-sig", errors="replace", newline="") as file:
-            first = file.readline()
-            delimiter = max(table.DELIMITERS.values(), key=first.count)
-            header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
-            body = islice(csv.reader(file, delimiter=delimiter), LOOKED_AT)
-            return [
-                Row(f"{path.name}:{line}", line, dict(zip(header, cells, strict=False)))
-                for line, cells in enumerate(body, start=2)
-            ]
-    return [row for row in islice(rows_of(path, path.name), LOOKED_AT) if isinstance(row, Row)]
+    return [row for row in islice(table.stored_rows(entry), LOOKED_AT) if isinstance(row, Row)]

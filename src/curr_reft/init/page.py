@@ -31,7 +31,7 @@ class Draft:
 
 def recipe_text(draft: Draft) -> str:
     """YAML that ``load_recipe`` takes."""
-    small = draft.settings.dtype == "float32"
+    small = draft.settings.small
     lora = draft.settings.lora
     blocks = [
         *_comment(f"Written by curr-reft init. Next: curr-reft check {draft.file}"),
@@ -59,7 +59,7 @@ def recipe_text(draft: Draft) -> str:
         "",
         "sampling:",
         f"  group_size: {draft.settings.group_size}                # answers to each question, which are compared",
-        f"  max_new_tokens: {64 if small else 256}",
+        f"  max_new_tokens: {draft.settings.max_new_tokens}",
         f"  rows_at_once: {draft.settings.rows_at_once}            # answers decoded together; fewer: less memory",
         "",
         "rl:",
@@ -95,7 +95,9 @@ def _entry(entry: Mapping[str, Any], choices: Sequence[Choice]) -> list[str]:
         lines.append(f"      {'-' if number == 0 else ' '} {key}: {_value(value)}")
     # What was chosen and is the default anyway has no key; it is said all the same.
     unsaid = [
-        choice for choice in choices if choice.what in ("task", "boxes", "image_root") and choice.what not in entry
+        choice
+        for choice in choices
+        if choice.what in ("task", "boxes", "box_format", "image_root") and choice.what not in entry
     ]
     for choice in unsaid:
         lines += _comment(f"{choice.what}: {_said(choice)}", "        ")

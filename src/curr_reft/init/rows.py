@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft.data.config import FileEntry
-from curr_reft.data.frame import boxes_of
+from curr_reft.data.frame import BOX_TASKS, BoxFormat, RawBox, boxes_of, corners, raw_boxes
 from curr_reft.data.images import FileImage, StoredImage
-from curr_reft.data.loaders import LOADERS, LoaderEntry
+from curr_reft.data.loaders import LOADERS, LoaderEntry, table_objects
 from curr_reft.data.rows import BadRow
 from curr_reft.data.styles import Fields, read_fields
 from curr_reft.errors import DataError, UsageError
-from curr_reft.init.choices import Choices
+from curr_reft.init import labels
+from curr_reft.init.choices import Choices, as_flags
 from curr_reft.tasks import TASKS
 
 LOOKED_AT = 1000  # rows that are read
 PICTURES = 200  # of them, whose pictures are looked for
-TABLES = (".csv", ".tsv", ".jsonl")  # what may lie beside the pictures of a folder and say what they are
 
 _NUMBER = re.compile(r"[-+]?\$?\s*\d[\d,. /:%°]*\s*[a-zA-Z°%]{0,12}")
 _LETTER = re.compile(r"[A-H]")
@@ -30,11 +30,27 @@ _OBJECTS = (
     "its boxes of objects can be asked for in several ways; asked is where the one object of a category is",
     "classification (which categories are shown), or dense_detection (where all are) (--task)",
 )
-ASKED_OF = {"coco": _OBJECTS, "voc": _OBJECTS, "refcoco": ("detection", "its expressions name one object", ""),
-            "refgta": ("detection", "its expressions name one object", "")}  # fmt: skip
+ASKED_OF = {
+    **{name: _OBJECTS for name, loader in LOADERS.items() if loader.objects},
+    "refcoco": ("detection", "its expressions name one object", ""),
+    "refgta": ("detection", "its expressions name one object", ""),
+}
 """Format -> the task, why, and what else it could be, for formats that do not say what is asked."""
+OBJECTS = (
+    "detection",
+    "each row is one object with its box; asked is where the one object of a category is",
+    "dense_detection (where all are), classification (which categories are shown) (--task)",
+)
+"""The same for a table with one object a row."""
+
+FORMATS: Mapping[BoxFormat, str] = {
+    "xyxy": "two corners",
+    "xywh": "x, y, width, height",
+    "cxcywh": "centre, width, height",
+}
 
 LONGEST_NAME = 60  # characters of a category's name
+UNIT_EDGE = 0.01  # that a box from 0 to 1 may be over the edge, by rounding
 FEW_OUTSIDE = 10  # times as many boxes inside: then those outside of their pictures do not tell the unit of all
 
 
@@ -50,6 +66,7 @@ class Looked:
     image_root: Path | None = None
     image_prefix: str = ""
     boxes: str = "pixels"
+    box_format: BoxFormat = "xyxy"
     fields: Sequence[Fields] = ()
     told_boxes: bool = False  # whether the format itself says what boxes are given in
     bad: Sequence[BadRow] = ()
@@ -78,11 +95,13 @@ def read_rows(looked: Looked) -> None:
             except ValueError as error:
                 bad.append(BadRow(row.source, str(error)))
     except DataError as error:
-        raise UsageError(f"--data {looked.path} as {looked.format}: {error}") from error
+        instead = labels.hint(looked.path) if looked.format == "imagefolder" else ""
+        raise UsageError(f"--data {looked.path} as {looked.format}: {as_flags(str(error))}{instead}") from error
     if not good:
-        first = f": {bad[0].source}: {bad[0].reason}" if bad else ""
-        tables = sorted(each for each in looked.path.glob("*") if each.suffix.lower() in TABLES)
-        instead = f"; or are the rows in {tables[0]}? Then --data {tables[0]}" if tables else ""
+        first = f": {bad[0].source}: {as_flags(bad[0].reason)}" if bad else ""
+        if not bad and table_objects.asked(entry) and looked.task == "detection":
+            first = ": no category has exactly one object in a picture; give --task dense_detection"
+        instead = labels.hint(looked.path) if looked.format == "imagefolder" else ""
         raise UsageError(f"--data {looked.path} as {looked.format}: none of its rows can be read{first}{instead}")
     looked.fields, looked.bad, looked.told_boxes = good, bad, told
 
@@ -114,6 +133,7 @@ def find_pictures(looked: Looked, given: Path | None, choices: Choices) -> None:
         raise UsageError(
             f"--data {looked.path}: its pictures ({paths[0]!r}, ...) are not under {home}, a folder in it, or "
             f"{home.parent}; give --image-root"
+            + ("" if Path(paths[0]).suffix else ". They have no suffix: write the names of the files in full, as a.jpg")
         )
     if root != home:
         looked.image_root = root
@@ -159,7 +179,10 @@ def find_task(looked: Looked, given: str | None, choices: Choices) -> None:
 
 def kind_of(answer: Any) -> str:
     """The task that an answer looks like, one of four."""
-    for task in ("detection", "dense_detection"):
+    found = raw_boxes(answer)  # whatever the format: as corners, most of another one are no boxes
+    if found is not None:
+        return "dense_detection" if len(found[0]) > 1 else "detection"
+    for task in BOX_TASKS:
         try:
             if boxes_of(TASKS[task].read_truth(answer)):
                 return task
@@ -173,19 +196,26 @@ def kind_of(answer: Any) -> str:
     return "classification"
 
 
-def find_boxes(looked: Looked, given: str | None, choices: Choices) -> None:
-    """Fills in ``boxes``: what the numbers of the file's boxes are. Raises UsageError."""
-    boxes = [(box, each) for each in looked.fields for box in _boxes(each, looked.task)]
-    if not boxes:
-        return
+def find_boxes(looked: Looked, given: str | None, given_format: BoxFormat | None, choices: Choices) -> None:
+    """Fills in ``boxes`` and ``box_format``: what the numbers of the file's boxes are. Raises UsageError."""
     if looked.told_boxes:
-        choices.note("boxes", "pixels", f"the format {looked.format} says what its boxes are given in")
+        if given_format is not None:
+            raise UsageError(f"--box-format: the format {looked.format} says what its boxes are; leave the flag out")
+        if any((fields.task or looked.task) in BOX_TASKS for fields in looked.fields):
+            choices.note("boxes", "pixels", f"the format {looked.format} says what its boxes are given in")
         return
+    raw = [(box, named, fields) for fields in looked.fields for box, named in _raw(fields, looked.task)]
+    if not raw:
+        if given_format is not None:
+            raise UsageError("--box-format: no answer of these rows is a box of four numbers; leave the flag out")
+        return
+    looked.box_format = _find_box_format(looked, raw, given_format, choices)
+    boxes = [(box, fields) for numbers, _, fields in raw if _is_box(box := corners(numbers, looked.box_format))]
     if given is not None:
         looked.boxes = choices.note("boxes", given, "--boxes says so")
         return
-    largest = max(max(box) for box, _ in boxes)
-    if largest <= 1.0:
+    largest = max((max(box) for box, _ in boxes), default=0.0)
+    if largest <= 1.0 + UNIT_EDGE:
         looked.boxes = choices.note("boxes", "unit", f"no number of {len(boxes)} boxes is above 1", "pixels (--boxes)")
         return
     outside, inside, small = _against_pictures(looked, boxes)
@@ -207,14 +237,82 @@ def find_boxes(looked: Looked, given: str | None, choices: Choices) -> None:
         looked.boxes = choices.note("boxes", "pixels", told, doubt and f"{doubt} (--boxes)")
 
 
-def _boxes(fields: Fields, task: str | None) -> tuple[tuple[float, ...], ...]:
-    name = fields.task or task
-    if name not in ("detection", "dense_detection"):
-        return ()
+def _raw(fields: Fields, task: str | None) -> list[tuple[RawBox, BoxFormat | None]]:
+    """The boxes of a row as it writes them, and the format that the names of the numbers say."""
+    if (fields.task or task) not in BOX_TASKS:
+        return []
+    found = raw_boxes(fields.answer)
+    if found is not None:
+        return [(box, found[1]) for box in found[0]]
     try:
-        return boxes_of(TASKS[name].read_truth(fields.answer))
+        read = boxes_of(TASKS[fields.task or task or ""].read_truth(fields.answer))
     except ValueError:
-        return ()
+        return []
+    return [(box, None) for box in read]
+
+
+def _is_box(box: RawBox) -> bool:
+    return box[0] < box[2] and box[1] < box[3]
+
+
+def _find_box_format(
+    looked: Looked,
+    raw: Sequence[tuple[RawBox, BoxFormat | None, Fields]],
+    given: BoxFormat | None,
+    choices: Choices,
+) -> BoxFormat:
+    """The format in which most boxes have an area and are inside their picture; what names say first, then corners."""
+    if given is not None:
+        choices.note("box_format", given, "--box-format says so")
+        return given
+    unit = max(max(box) for box, _, _ in raw) <= 1.0
+    sizes: dict[int, tuple[float, float] | None] = {}
+    seen = raw[:PICTURES]
+    for _, _, fields in seen:
+        if id(fields) not in sizes:
+            sizes[id(fields)] = (1.0, 1.0) if unit else _size(looked, fields)
+
+    def count(box_format: BoxFormat, thousand: bool = False) -> int:
+        total = 0
+        for box, _, fields in seen:
+            size = (1000.0, 1000.0) if thousand else sizes[id(fields)]
+            total += _lies_inside(corners(box, box_format), size, UNIT_EDGE if unit else 1.0)
+        return total
+
+    fits = {box_format: count(box_format) for box_format in FORMATS}
+    if 2 * max(fits.values()) < len(seen) and not unit and all(max(box) <= 1000 for box, _, _ in seen):
+        fits = {box_format: count(box_format, thousand=True) for box_format in FORMATS}
+    named = next((name for _, name, _ in raw if name is not None), None)
+    best = max(FORMATS, key=fits.__getitem__)
+    chosen = named if named is not None and 10 * fits[named] >= 9 * fits[best] else best
+    have_areas = sum(_is_box(box) for box, _, _ in seen)
+    if 2 * fits[chosen] < len(seen):
+        if 10 * have_areas >= 9 * len(seen):
+            return "xyxy"  # they leave their pictures, which is a question of the unit
+        counts = ", ".join(f"{number} as {name} ({FORMATS[name]})" for name, number in fits.items())
+        unclear = f"{looked.path.name}: of {len(seen)} boxes have an area inside their picture: {counts}"
+        picked = choices.pick("--box-format", list(FORMATS), "what are the four numbers of a box", unclear=unclear)
+        choices.note("box_format", picked, "asked")
+        return next(name for name in FORMATS if name == picked)
+    why = f"of {len(seen)} boxes {fits[chosen]} have an area and lie inside their picture as {FORMATS[chosen]}"
+    if chosen != "xyxy":
+        why += f", and {fits['xyxy']} as two corners"
+    if named is not None:
+        columns = looked.columns.get("answer") or "the numbers"
+        why = f"the names of {columns} say {FORMATS[named]}; {why}"
+    rivals = [name for name in FORMATS if name != chosen and 50 * fits[name] >= 49 * fits[chosen]]
+    doubt = ""
+    if rivals and named != "xyxy":
+        others = " or ".join(f"{name} ({FORMATS[name]})" for name in rivals)
+        doubt = f"{others} fits them as well: look at the boxes with curr-reft data show (--box-format)"
+    choices.note("box_format", chosen, why, doubt)
+    return chosen
+
+
+def _lies_inside(box: RawBox, size: tuple[float, float] | None, edge: float) -> bool:
+    if not _is_box(box):
+        return False
+    return size is None or (min(box[:2]) >= -edge and box[2] <= size[0] + edge and box[3] <= size[1] + edge)
 
 
 def _against_pictures(looked: Looked, boxes: Sequence[tuple[Any, Fields]]) -> tuple[int, int, bool]:
@@ -263,6 +361,8 @@ def entry_of(looked: Looked, folder: Path) -> dict[str, Any]:
         entry["image_prefix"] = looked.image_prefix
     if looked.boxes != "pixels":
         entry["boxes"] = looked.boxes
+    if looked.box_format != "xyxy":
+        entry["box_format"] = looked.box_format
     FileEntry.model_validate(entry)
     return entry
 

@@ -30,6 +30,15 @@ class Settings:
     group_size: int = 8
     rows_at_once: int = 256  # decoded together
 
+    @property
+    def small(self) -> bool:
+        """Whether these are the settings of a tiny model."""
+        return self.dtype == "float32"
+
+    @property
+    def max_new_tokens(self) -> int:
+        return 64 if self.small else 256
+
     def told(self) -> str:
         parts = [
             "an adapter (LoRA)" if self.lora else "all weights are trained",
@@ -74,7 +83,11 @@ def with_settings(recipe: Recipe, settings: Settings) -> Recipe:
         update={
             "model": recipe.model.model_copy(update=model),
             "sampling": recipe.sampling.model_copy(
-                update={"group_size": settings.group_size, "rows_at_once": settings.rows_at_once}
+                update={
+                    "group_size": settings.group_size,
+                    "rows_at_once": settings.rows_at_once,
+                    "max_new_tokens": settings.max_new_tokens,
+                }
             ),
         }
     )

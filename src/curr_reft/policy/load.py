@@ -5,6 +5,7 @@ What is saved is a plain folder that ``AutoModelForImageTextToText.from_pretrain
 """
 
 from copy import deepcopy
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,9 @@ from curr_reft.policy.config import EMBEDDED, ModelConfig
 from curr_reft.policy.families import Family, family_of
 from curr_reft.policy.image_text import load_any_processor
 from curr_reft.policy.policy import Policy, find_device, limit_pixels, wrap_model
-from curr_reft.policy.processor import ChatProcessor
+from curr_reft.policy.processor import ChatProcessor, chat_text
 from curr_reft.policy.sharing import check_shared_prefix
+from curr_reft.policy.template_check import check_template
 from curr_reft.policy.user_family import use_family
 
 __all__ = [
@@ -93,7 +95,7 @@ def _no_folder(path: str) -> str:
     """What is wrong with a path that can only be a folder's and is none; empty for all others."""
     if not path.startswith(("/", "./", "../", "~")) or Path(path).is_dir():
         return ""
-    return "there is no such folder" + ("; ~ is not replaced here, write the whole path" if path[0] == "~" else "")
+    return "there is no such folder"
 
 
 def _refuse_remote_code(path: str, settings: dict[str, Any], *_: Any) -> None:
@@ -165,11 +167,13 @@ def _options(config: ModelConfig) -> dict[str, Any]:
 
 
 def load_processor(path: str, model_type: str, **options: Any) -> Any:
-    """The processor that a folder or hub name holds. Raises UsageError."""
+    """Load the processor of a folder or hub name, its chat template tried under limits. Raises UsageError."""
     try:
-        return load_any_processor(path, model_type, **options)
+        processor = load_any_processor(path, model_type, **options)
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"model.path: the processor of {path} cannot be loaded: {error}") from error
+    check_template(partial(chat_text, processor, "What is in the image?", 1), path)
+    return processor
 
 
 def save_policy(policy: Policy, folder: Path | str) -> None:

@@ -56,6 +56,18 @@ def _bytes(pixels: _Pixels) -> int:
     return sum(tensor.nbytes for tensor in pixels.inputs.values())
 
 
+def chat_text(processor: Any, prompt_text: str, image_count: int) -> str:
+    """Return the chat of one user turn by the template of ``processor``, up to where the answer starts."""
+    content = [*({"type": "image"} for _ in range(image_count)), {"type": "text", "text": prompt_text}]
+    text: str = processor.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}],
+        chat_template=processor.chat_template or processor.tokenizer.chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    return text
+
+
 class ChatProcessor:
     """Wraps a processor of transformers (``.processor``) for one model family.
 
@@ -174,14 +186,11 @@ class ChatProcessor:
     def _prompt(self, prompt_text: str, replacements: Sequence[str], source: str) -> tuple[str, str]:
         """The chat up to where the answer starts: with a placeholder for each image, and with what replaces it."""
         image_count = len(replacements)
-        content = [*({"type": "image"} for _ in range(image_count)), {"type": "text", "text": prompt_text}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=self.processor.chat_template or self.tokenizer.chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        text = _OPENED.sub("", text)
+        try:
+            text = _OPENED.sub("", chat_text(self.processor, prompt_text, image_count))
+        except Exception as error:  # a template is a program of the model's folder: it may raise anything
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+            raise DataError(source, f"the model's chat template fails on this question: {reason}") from error
         parts = text.split(self.processor.image_token)
         if len(parts) != image_count + 1:
             raise DataError(

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from curr_reft.files import write_atomic
 from curr_reft.questions.gallery import CONTENT_POLICY
 from curr_reft.report import views, words
+from curr_reft.report.card import public_name
 from curr_reft.report.differences import difference_view, not_shown
 from curr_reft.report.examples import gallery
 from curr_reft.report.history import happenings, unfinished
@@ -62,6 +63,7 @@ def render(files: RunFiles) -> str:
         results=views.result_rows(files),
         headlines=views.headlines(files),
         unfinished=unfinished(files),
+        unchanged=[] if unfinished(files) else files.unchanged.lines(),
         happenings=happenings(files),
         intervals=views.intervals_view(files),
         not_shown=not_shown(files),
@@ -98,7 +100,7 @@ def _facts(files: RunFiles) -> list[tuple[str, str]]:
     if isinstance(model, dict):
         model = model.get("name") or model.get("path") or model.get("kind")
     facts = [
-        ("Model", model),
+        ("Model", public_name(str(model)) if model else None),
         ("Seed", run.get("seed", summary.get("seed"))),
         ("Time", words.duration(summary.get("seconds")) if "seconds" in summary else None),
         ("Made by", f"curr-reft {alone['command']}, one step by itself" if "command" in alone else None),

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import rounds
-from curr_reft.files import write_atomic
+from curr_reft.files import read_json, write_atomic
 from curr_reft.report import views, words
 from curr_reft.report.read import RunFiles, as_dict, label_of, read_run
+from curr_reft.run_history import BASE
 
 CARD = "README.md"
+UNCHANGED_TAG = "base-weights-unchanged"
+PROCESSOR_PACKAGES = {  # what the official processors import beside transformers, by model_type; others need nothing
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl", "llava_onevision"), ("torchvision",)),
+    "smolvlm": ("torchvision", "num2words"),
+}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -27,36 +33,34 @@ def write_card(run_dir: Path) -> Path:
 
 def card_text(files: RunFiles) -> str:
     """The card as Markdown with the front matter of model hubs."""
-    name = plain(files.name)
+    final = files.unchanged.final
     parts = [
-        _front_matter(),
-        f"# {name}",
-        f"A vision-language model post-trained by Curriculum Reinforcement Finetuning with curr-reft, from "
-        f"{plain(model_name(files)) or 'a base model that the run does not name'}.",
+        _front_matter(unchanged=files.unchanged.final_is_base),
+        f"# {plain(files.name)}",
+        _origin(files, final, public_name(model_name(files))),
         _embedded_note(files),
-        _use("model") if (files.path / "model").is_dir() else "",
+        _use("model", model_type(files.path / "model")) if (files.path / "model").is_dir() else "",
         *_facts(files),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def export_card(files: RunFiles, model: str) -> str:
-    """The card of a folder that holds one ``model`` of the run. It names no path of the machine it was made on."""
+def export_card(files: RunFiles, model: str, kind: str) -> str:
+    """The card of a folder that holds one ``model`` of the run, of the model type ``kind``."""
     base = public_name(model_name(files))
     parts = [
-        _front_matter(base),
+        _front_matter(base, unchanged=files.unchanged.same_as.get(model) == BASE),
         f"# {plain(files.name)}, {plain(label_of(model))}",
-        f"A vision-language model post-trained by Curriculum Reinforcement Finetuning with curr-reft, from "
-        f"{plain(base) or 'a base model that the run does not name'}. The weights in this folder are those of "
-        f"{plain(label_of(model))} in the tables.",
+        f"{_origin(files, model, base)} The weights in this folder are those of {plain(label_of(model))} in the "
+        "tables.",
         _embedded_note(files),
-        _use("."),
+        _use(".", kind),
         *_facts(files),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def adapter_card(base: str, settings: Mapping[str, Any]) -> str:
+def adapter_card(base: str, settings: Mapping[str, Any], kind: str) -> str:
     """The card of a folder that holds a base with an adapter merged in, of which only its settings are known."""
     base = public_name(base)
     named = settings.get("target_modules")
@@ -73,7 +77,7 @@ def adapter_card(base: str, settings: Mapping[str, Any]) -> str:
         f"# {plain(base)} with an adapter merged in",
         "Merged by curr-reft: added in float32, rounded once to the number type of the base. How the adapter was "
         "trained, and how well it does, its files do not say.",
-        _use("."),
+        _use(".", kind),
         "## How it was made\n\n" + "\n".join(f"- {name}: {plain(value)}" for name, value in facts.items() if value),
     ]
     return "\n\n".join(parts) + "\n"
@@ -84,12 +88,30 @@ def public_name(model: str) -> str:
     return model if _HUB_NAME.fullmatch(model) and not Path(model).exists() else Path(model).name
 
 
-def _front_matter(base: str = "") -> str:
+def is_card_of_base(text: str) -> bool:
+    """Whether the card says that its weights are those of the base."""
+    return UNCHANGED_TAG in text.partition("---")[2].partition("---")[0]
+
+
+def _front_matter(base: str = "", unchanged: bool = False) -> str:
     named = f"base_model: {base}\n" if _HUB_NAME.fullmatch(base) else ""
+    tags = UNCHANGED_TAG if unchanged else "grpo, curriculum, reinforcement-learning"
     return (
-        f"---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n{named}"
-        "tags: [curr-reft, grpo, curriculum, reinforcement-learning]\n---"
+        f"---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n{named}tags: [curr-reft, {tags}]\n---"
     )
+
+
+def _origin(files: RunFiles, model: str, base: str) -> str:
+    """How ``model`` of the run came about: trained, or another model that no training improved on."""
+    named = plain(base) or "a base model that the run does not name"
+    same = files.unchanged.same_as.get(model)
+    if same == BASE:
+        return (
+            f"**The weights are those of {named}.** Curriculum Reinforcement Finetuning with curr-reft was tried on "
+            "it, and no checkpoint was better on the validation split."
+        )
+    text = f"A vision-language model post-trained by Curriculum Reinforcement Finetuning with curr-reft, from {named}."
+    return text if same is None else f"{text} {plain(label_of(model))} has the weights of {plain(label_of(same))}."
 
 
 def _facts(files: RunFiles) -> list[str]:
@@ -135,11 +157,30 @@ def _embedded_note(files: RunFiles) -> str:
     )
 
 
-def _use(folder: str) -> str:
+def model_type(folder: Path) -> str:
+    """The ``model_type`` of a model folder; empty where its configuration cannot be read."""
+    try:
+        return str(as_dict(read_json(folder / "config.json")).get("model_type", ""))
+    except (OSError, ValueError):
+        return ""
+
+
+def _use(folder: str, kind: str) -> str:
+    """How to load the folder: with transformers alone, and without the packages that its processor asks for."""
+    code = (
+        "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
+        f'model = AutoModelForImageTextToText.from_pretrained("{folder}", dtype="auto")\n'
+        f'processor = AutoProcessor.from_pretrained("{folder}")'
+    )
+    needed = PROCESSOR_PACKAGES.get(kind, ())
+    if not needed:
+        return f"## Use\n\n```python\n{code}\n```"
     return (
-        "## Use\n\n```python\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
-        f'model = AutoModelForImageTextToText.from_pretrained("{folder}")\n'
-        f'processor = AutoProcessor.from_pretrained("{folder}")\n```'
+        f"## Use\n\n```python\n# pip install {' '.join(needed)}\n{code}\n```\n\n"
+        f"`AutoProcessor` of this model needs {' and '.join(needed)}, in the builds that fit your torch "
+        "(`pip install 'curr-reft[infer]'`). For pictures curr-reft opens the same folder without:\n\n"
+        "```python\nfrom curr_reft.policy.load import load_processor\n\n"
+        f'processor = load_processor("{folder}", "{kind}")\n```'
     )
 
 

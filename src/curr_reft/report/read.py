@@ -1,18 +1,27 @@
 """The files of a run directory as the report needs them. A missing or damaged file is noted, never fatal.
 
+The page and the card are shown to others, so paths of the disk they were made on are shortened here: to a path from the
+run directory, or to the name of the file.
+
 Nothing here knows how a file was made; its keys are described in docs/architecture.md.
 """
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from curr_reft import rounds
-from curr_reft.errors import DataError, UsageError
+from curr_reft import recipe_source, rounds
+from curr_reft.errors import DataError, RecipeError, UsageError
+from curr_reft.evaluate.intervals import require_inside
 from curr_reft.files import read_json, read_jsonl
+from curr_reft.run_history import Unchanged, unchanged_models
+from curr_reft.run_record import METRICS_ENTRY
 
 MODELS = {  # in the order of the table; the names are those of summary.json
     "base": "Base",
@@ -51,6 +60,7 @@ class RunFiles:
     rounds: list[Improvement] = field(default_factory=list)  # of self-improvement
     predictions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by model, in the order of MODELS
     missing: list[str] = field(default_factory=list)
+    unchanged: Unchanged = field(default_factory=lambda: Unchanged(final="curr_rl"))
 
     @property
     def evaluation(self) -> dict[str, dict[str, Any]]:
@@ -99,7 +109,7 @@ def label_of(model: str) -> str:
 
 
 def read_run(path: Path) -> RunFiles:
-    """Raises UsageError when ``path`` is no run directory."""
+    """Raises UsageError when ``path`` is no run directory, DamagedError for a mean outside its interval."""
     path = Path(path)
     if not path.is_dir() or not any((path / name).is_file() for name in ("summary.json", "run.json", "metrics.jsonl")):
         raise UsageError(f"{path} is not a run directory: it has no summary.json, run.json or metrics.jsonl")
@@ -121,10 +131,14 @@ def read_run(path: Path) -> RunFiles:
 
     no_keys: dict[str, Any] = {}
     rows_of: Callable[[Path], list[Any]] = read_jsonl
+    files.unchanged = unchanged_models(path)
     files.summary = optional("summary.json", read_json, {}, dict)
+    require_inside(files.summary, str(path / "summary.json"))
     files.run = optional("run.json", read_json, {}, dict)
     files.recipe = optional("recipe.yaml", lambda file: file.read_text(encoding="utf-8"), "", str)
-    rows = _dicts(optional("metrics.jsonl", rows_of, [], list))
+    # Rows after the last save have no hash yet.
+    saved: Callable[[Path], list[Any]] = partial(read_jsonl, size=as_dict(files.run.get(METRICS_ENTRY)).get("size"))
+    rows = _dicts(optional("metrics.jsonl", saved, [], list))
     files.train = _last_of_each_step(row for row in rows if row.get("kind") == "train")
     files.validation = _last_of_each_step(row for row in rows if row.get("kind") == "validation")
     files.card = optional("data/card.json", read_json, {}, dict)
@@ -155,7 +169,51 @@ def read_run(path: Path) -> RunFiles:
         files.missing.append("eval/*.predictions.jsonl are not there")
     for name in in_order(names):
         files.predictions[name] = _dicts(optional(f"eval/{name}.predictions.jsonl", rows_of, [], list))
+    return _without_places(files)
+
+
+_NAME = r"[^\s/'\"`,;:(){}\[\]<>]"
+ABSOLUTE = re.compile(rf"(?<![\w.:/<~-])/(?:{_NAME}+/)+{_NAME}*|\b[A-Za-z]:\\{_NAME}+")
+"""A path from the root of a disk, in the text of a message."""
+
+
+def _without_places(files: RunFiles) -> RunFiles:
+    """``files`` with every absolute path in what the run's own programs wrote shortened: recipe, state, summary, and
+    notes on damaged files. Answers and questions stay as they are."""
+    folder = files.path.resolve()
+    project = folder.parents[min(1, max(0, len(folder.parts) - 4))]  # never the root, nor a folder of all users
+    here = re.compile("|".join(re.escape(str(each)) + r"(?![\w.-])" for each in {folder, files.path.absolute()}))
+
+    def shorten(path: str) -> str:
+        inside = Path(path).is_relative_to(project)
+        return os.path.relpath(path, folder) if inside else re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            text = here.sub(lambda _: folder.name, value)
+            return shorten(text) if _is_absolute(text) else ABSOLUTE.sub(lambda found: shorten(found[0]), text)
+        if isinstance(value, dict):
+            return {key: clean(each) for key, each in value.items()}
+        return [clean(each) for each in value] if isinstance(value, list) else value
+
+    files.summary, files.run = clean(files.summary), clean(files.run)
+    files.missing = [clean(line) for line in files.missing]
+    try:
+        recipe = recipe_source.parse(files.recipe, "recipe")
+        output = str(as_dict(recipe).get("output", ""))
+        if _is_absolute(output):  # of a run that was moved it is another place than this one
+            recipe = {**recipe, "output": Path(output).name}
+            files.recipe = recipe_source.write(recipe)
+    except RecipeError:
+        files.recipe = clean(files.recipe)
+    else:
+        files.recipe = files.recipe if clean(recipe) == recipe else recipe_source.write(clean(recipe))
     return files
+
+
+def _is_absolute(text: str) -> bool:
+    """Whether the whole text is one path, which may hold spaces."""
+    return not re.search(r"\n|: ", text) and bool(re.match(r"/[^/\s]|[A-Za-z]:[\\/](?!/)", text))
 
 
 def _summarised(files: RunFiles, number: int) -> dict[str, Any]:

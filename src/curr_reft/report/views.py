@@ -75,7 +75,9 @@ def result_rows(files: RunFiles) -> list[ResultRow]:
                 )
                 for column in columns
             ]
-        rows.append(ResultRow(model=model, label=label_of(model), explanation=_explanation(model), cells=cells))
+        same = files.unchanged.same_as.get(model)
+        explanation = _explanation(model) if same is None else f"the weights of {label_of(same)}"
+        rows.append(ResultRow(model=model, label=label_of(model), explanation=explanation, cells=cells))
     return rows
 
 
@@ -88,6 +90,8 @@ def headlines(files: RunFiles) -> list[Headline]:
     """First and last model's mean score of each split."""
     models = list(files.evaluation)
     found = []
+    if files.unchanged.final_is_base:
+        return []  # an arrow from the base to itself would say that something was trained
     for split, label in SPLITS.items():
         have = [model for model in models if score(files.evaluation[model], split, "mean", "score") is not None]
         if len(have) >= 2:
@@ -182,6 +186,7 @@ def stage_rows(files: RunFiles) -> list[dict[str, Any]]:
                 "steps": whole(manifest.get("steps")),
                 "ended_by": _ended_by(manifest),
                 "chosen_step": whole(manifest.get("chosen_step")),
+                "kept_start": manifest.get("chosen_step") == 0,
                 "validation": percent(chosen.get("accuracy", summary.get("validation_accuracy"))),
                 "accuracy": _from_to(*(_accuracy(summary, manifest, when) for when in ("first", "last"))),
                 "start": short_hash(start),

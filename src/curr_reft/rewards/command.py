@@ -40,6 +40,7 @@ def grade_lines(
     completed: list[Completed] = []
     problems: list[tuple[str, str]] = []
     for number, line in enumerate(lines, start=1):
+        line = line.removeprefix("\ufeff")  # a byte order mark, as Windows tools write it
         if not line.strip():
             continue
         try:

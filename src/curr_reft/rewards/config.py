@@ -13,12 +13,16 @@ from curr_reft.user_code import split_call
 OUTCOME = ("format", "accuracy")  # the parts that every completion has
 SHAPING = ("length", "repetition", "agreement")  # sections of this name; what they do stands in rewards/parts.py
 Unit = Literal["words", "tokens"]
+LARGEST_WEIGHT = 1e6
+"""Times the largest reward (``scoring.LARGEST``), sums over a step stay finite."""
 
 
 class LengthConfig(Config):
     """A charge in [-1, 0] for completions that are too short or too long (DAPO, arXiv 2503.14476, equation 13)."""
 
-    weight: float = Field(0.1, ge=0, allow_inf_nan=False, description="weight of the charge; 0: only logged")
+    weight: float = Field(
+        0.1, ge=0, le=LARGEST_WEIGHT, allow_inf_nan=False, description="weight of the charge; 0: only logged"
+    )
     low: int = Field(0, ge=0, description="from this length on nothing is charged")
     high: int = Field(ge=1, description="up to this length nothing is charged")
     margin: int = Field(ge=1, description="the charge grows linearly over this many beyond low or high, then stays -1")
@@ -34,7 +38,9 @@ class LengthConfig(Config):
 class RepetitionConfig(Config):
     """A charge in [-1, 0]: the share of word runs that repeat an earlier one (arXiv 2502.03373, appendix C.2)."""
 
-    weight: float = Field(0.1, ge=0, allow_inf_nan=False, description="weight of the charge; 0: only logged")
+    weight: float = Field(
+        0.1, ge=0, le=LARGEST_WEIGHT, allow_inf_nan=False, description="weight of the charge; 0: only logged"
+    )
     ngram: int = Field(3, ge=1, description="words, or tokens, of a run")
     unit: Unit = Field("words", description="what is counted; tokens are known in training, not to every row of grade")
 
@@ -42,7 +48,9 @@ class RepetitionConfig(Config):
 class AgreementConfig(Config):
     """1 where a right answer is the one that the thinking arrives at (Embodied-R, arXiv 2504.12680), else 0."""
 
-    weight: float = Field(0.1, ge=0, allow_inf_nan=False, description="paid for agreement; 0: only logged")
+    weight: float = Field(
+        0.1, ge=0, le=LARGEST_WEIGHT, allow_inf_nan=False, description="paid for agreement; 0: only logged"
+    )
     min_words: int = Field(
         5, ge=0, description="different words of its own, not of the prompt, that reasoning has before its conclusion"
     )
@@ -53,7 +61,13 @@ class CustomRewardConfig(Config):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the part in metrics, rollouts and grades")
     call: str = Field(description="path/to/file.py:function (from the recipe's folder) or package.module:function")
-    weight: float = Field(1.0, allow_inf_nan=False, description="weight of the part; 0: only logged")
+    weight: float = Field(
+        1.0,
+        ge=-LARGEST_WEIGHT,
+        le=LARGEST_WEIGHT,
+        allow_inf_nan=False,
+        description="weight of the part; 0: only logged",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
     conversational: bool = Field(
         True, description="prompts and completions are lists of messages, as TRL has them for chats; false: plain texts"
@@ -80,8 +94,10 @@ class CustomRewardConfig(Config):
 class RewardsConfig(TasksConfig):
     """Weights of the parts, and a section for the options of each task. Defaults: Curr-ReFT section 3."""
 
-    format_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="paid for the form of the completion")
-    accuracy_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="paid for the answer")
+    format_weight: float = Field(
+        1.0, ge=0, le=LARGEST_WEIGHT, allow_inf_nan=False, description="paid for the form of the completion"
+    )
+    accuracy_weight: float = Field(1.0, ge=0, le=LARGEST_WEIGHT, allow_inf_nan=False, description="paid for the answer")
     length: LengthConfig | None = Field(None, description="a charge on too short or too long completions; null: off")
     repetition: RepetitionConfig | None = Field(None, description="a charge on repeated words; null: off")
     agreement: AgreementConfig | None = Field(

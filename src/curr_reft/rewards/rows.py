@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from curr_reft.data.styles import TASK_ALIASES
+from curr_reft.data.styles import TASK_ALIASES, require_text
 from curr_reft.questions.forms import FORMS
 from curr_reft.questions.question import Question
 from curr_reft.tasks import TASKS
@@ -13,7 +13,7 @@ MOST_OPTIONS = 26  # letters
 def read_question(
     task: Any, form: Any, truth: Any, options: Any = None, *, source: str = "", prompt: str = ""
 ) -> Question:
-    """Raises ValueError with field, value, rule and way out.
+    """Return the question. Raises ValueError with field, value, rule and remedy.
 
     ``truth``: yes or no (binary), letters (choice), or what the task reads (open). The reference data's names of tasks
     are understood.
@@ -28,6 +28,7 @@ def read_question(
     if len(options) > MOST_OPTIONS:
         raise ValueError(f"options has {len(options)} entries; {MOST_OPTIONS} letters are all there are")
     try:
+        require_text(truth, "it")
         read = FORMS[form].read_truth(task, truth, tuple(options))
     except ValueError as error:
         raise ValueError(f"truth {truth!r} for {task}, {form}: {error}") from error

@@ -25,6 +25,9 @@ from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import Completed
 from curr_reft.time_limit import TimeLimitReached, limited
 
+LARGEST = 1e9
+"""A reward beyond it, of either sign, is no score: the means of a group, and of a step, would lose the others or
+overflow."""
 CUT_OFF = 5.0  # seconds for an async function that is past its limit to be gone
 
 
@@ -250,4 +253,8 @@ def _number(value: Any) -> tuple[float | None, str]:
         number = float(value)
     except Exception:  # whatever the object does: a tensor of several numbers, a class of the user's
         return None, f"returned no number: {_told(value)}"[:120]
-    return (number, "") if math.isfinite(number) else (None, f"returned a number that is not finite: {number}")
+    if not math.isfinite(number):
+        return None, f"returned a number that is not finite: {number}"
+    if abs(number) > LARGEST:
+        return None, f"returned a number beyond {LARGEST:g}: {number:g}; scale the reward to about -1 to 1"
+    return number, ""

@@ -168,6 +168,13 @@ class TaskDefaults:
     def well_formed(self, answer: str) -> bool:
         return True
 
+    def as_answer(self, raw: Any) -> str | None:
+        """Return the raw truth of a row as a model that follows the prompt writes it; None where ``write`` says it.
+
+        Loading grades it, so that a truth that no plain answer equals is refused. Not asked of a user's own task, which
+        may read truths from other text than answers."""
+        return raw if isinstance(raw, str) else None
+
     def copied(self, parsed: Any, truth: Truth, prompt: str) -> bool:
         return False
 

@@ -2,8 +2,9 @@
 
 What is read: a JSON list or object (Qwen2.5-VL's ``[{"bbox_2d": [...], "label": "..."}]``, InternVL's
 ``<box>[[...]]</box>``), with code fences, single quotes, trailing commas and words around it forgiven; four numbers
-bare or in parentheses; and Qwen-VL's two corners ``(x1,y1),(x2,y2)``. A text that names a second box, or takes the box
-back, holds none. Nothing is ever evaluated.
+bare or in parentheses; and Qwen-VL's two corners ``(x1,y1),(x2,y2)``. Beside a box an object may hold texts, lists of
+texts, and points or scores under their own keys. A text that names a second box, or takes the box back,
+holds none. Nothing is ever evaluated.
 """
 
 import json
@@ -27,6 +28,11 @@ CORNER_KEYS = (
 LONGEST_PROSE = 400  # characters on either side of a box that are read for doubt
 LONGEST_ANSWER = 4000  # characters; a box needs fewer than 100
 LARGEST_COORDINATE = 1e7  # keeps areas finite and exact enough
+
+POINT_KEYS = frozenset(
+    {"point_2d", "point", "points", "keypoints", "center", "score", "scores", "confidence", "confidences"}
+)
+LONGEST_POINT = 3  # numbers
 
 _DEEPEST = 20  # lists and objects in one another; more is an attack on the reader
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
@@ -52,6 +58,7 @@ _DOUBTED = re.compile(
 )
 _OPENING = re.compile(r"[\[{]")
 _SINGLE_QUOTED = re.compile(r"'([^'\"\\]*)'")
+_MORE_PUNCTUATION = str.maketrans("【】〔〕、،", "[][],,")
 _TRAILING_COMMA = re.compile(r",(\s*[\]}])")
 
 
@@ -115,7 +122,7 @@ def read_boxes(answer: str, longest: int = LONGEST_ANSWER) -> list[Box] | None:
 
 
 def _bare_box(answer: str) -> list[Box] | None:
-    text = punctuated(unwrapped(answer)) if len(answer) <= LONGEST_ANSWER else ""
+    text = _punctuated(unwrapped(answer)) if len(answer) <= LONGEST_ANSWER else ""
     found = _BARE.fullmatch(text)
     if found is None or _doubted(found["before"], found["after"]):
         return None
@@ -141,9 +148,9 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs)
 def _read_json(text: str) -> Any | None:
     """The single JSON list or object of the text, words around it ignored."""
     for candidate in (text, _forgiven(text)):
-        opening = _OPENING.search(candidate)  # forgiving may move it
+        opening = _OPENING.search(candidate)  # forgiving may move it, or make one
         if opening is None:
-            return None
+            continue
         start = opening.start()
         try:
             value, end = _DECODER.raw_decode(candidate, start)
@@ -168,7 +175,11 @@ def _doubted(before: str, after: str) -> bool:
 
 def _forgiven(text: str) -> str:
     """JSON of what Python prints: single quotes, a comma before the closing bracket. Lengths before it are kept."""
-    return _TRAILING_COMMA.sub(r"\1", _SINGLE_QUOTED.sub(r'"\1"', punctuated(text)))
+    return _TRAILING_COMMA.sub(r"\1", _SINGLE_QUOTED.sub(r'"\1"', _punctuated(text)))
+
+
+def _punctuated(text: str) -> str:
+    return punctuated(text).translate(_MORE_PUNCTUATION)
 
 
 def _collect(value: Any, found: list[Box], named: bool, depth: int) -> bool:
@@ -199,8 +210,21 @@ def _collect_object(pairs: _Pairs, found: list[Box], depth: int) -> bool:
             return False
         found.append(box)
     return all(
-        _collect(inner, found, key in BOX_KEYS, depth + 1) for key, inner in keyed if isinstance(inner, _Pairs | list)
+        _collect(inner, found, key in BOX_KEYS, depth + 1)
+        for key, inner in keyed
+        if isinstance(inner, _Pairs | list) and (key in BOX_KEYS or not _is_beside(key, inner))
     )
+
+
+def _is_beside(key: str, value: Any) -> bool:
+    """Whether a list under a key that names no box says something else about the object: ``"label": ["dog", "pet"]``,
+    ``"attributes": ["brown", 2]``, ``"point_2d": [215, 162]``, ``"keypoints": [[1, 2], [3, 4]]``."""
+    if isinstance(value, _Pairs) or any(isinstance(inner, _Pairs) for inner in value):
+        return False
+    if key in POINT_KEYS:
+        points = value if any(isinstance(inner, list) for inner in value) else [value]
+        return all(_is_numbers(point) and len(point) <= LONGEST_POINT for point in points)
+    return not _is_numbers(value) and not any(isinstance(inner, list) for inner in value)
 
 
 def _is_numbers(value: Any) -> bool:

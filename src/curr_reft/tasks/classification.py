@@ -9,9 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from curr_reft.data.item import Item, Truth
+from curr_reft.data.item import Item, Name, Truth
 from curr_reft.tasks.base import Pool, TaskDefaults, TaskOptions
-from curr_reft.tasks.names import normalise_name, read_names, resolve
+from curr_reft.tasks.names import (
+    NameList,
+    normalise_name,
+    read_names,
+    read_spellings,
+    resolve,
+    spelling_key,
+)
 
 
 class Classification(TaskDefaults):
@@ -27,20 +34,27 @@ class Classification(TaskDefaults):
             wrong = [value for value in raw if not isinstance(value, str)]
             if wrong:
                 raise ValueError(f"{wrong[0]!r} is no category name; write a list of texts")
-            names = tuple(dict.fromkeys(name for name in map(normalise_name, raw) if name)) or None
+            spellings = list(raw)
         elif isinstance(raw, str):
-            names = read_names(raw)
+            spellings = read_spellings(raw)
         else:
             raise ValueError(f"{raw!r} is no list of category names")
-        if not names:
+        names = (Name(normalise_name(each), each, spelling_key(each)) for each in spellings)
+        read = tuple(dict.fromkeys(name for name in names if name))
+        if not read:
             raise ValueError(f"{raw!r} holds no category name; at least one is needed")
-        return names
+        return read
 
-    def parse(self, answer: str) -> tuple[str, ...] | None:
+    def parse(self, answer: str) -> NameList | None:
         return read_names(answer)
 
+    def as_answer(self, raw: Any) -> str | None:
+        """The list as the prompt asks for it: the names of the row, separated by commas."""
+        return ", ".join(raw) if isinstance(raw, list | tuple) else super().as_answer(raw)
+
     def canonical(self, truth: Truth, options: TaskOptions) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_counted(_names(truth), options)))
+        assert isinstance(truth, tuple), truth
+        return tuple(dict.fromkeys(_counted(map(_text, truth), options)))
 
     def score(self, parsed: tuple[str, ...], truth: Truth, options: TaskOptions) -> float:
         """By ``rewards.classification.score``; Jaccard is that of Curr-ReFT section 3."""
@@ -120,6 +134,10 @@ def _kin(item: Item, pool: Pool) -> frozenset[str]:
 def _beside(item: Item, pool: Pool) -> Counter[str]:
     """Category -> how often it stands in an item together with one that is in this image."""
     return sum((Counter(pool.together.get(name, {})) for name in _names(item.truth)), Counter())
+
+
+def _text(name: Any) -> str:
+    return name if isinstance(name, str) else str(name)  # a Name stays one
 
 
 def _names(truth: Truth) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from curr_reft.data.item import Item, Truth
 from curr_reft.tasks.base import Pool, TaskDefaults, TaskOptions
-from curr_reft.tasks.expression import Equality, clean, is_copied, normalised_text, too_costly
+from curr_reft.tasks.expression import Equality, clean, final_answer, is_copied, labelled_words, too_costly
+from curr_reft.tasks.literals import normalised_text
 from curr_reft.tasks.quantities import plain_number
 from curr_reft.tasks.status import GradingTimeoutError, VerificationError
 from curr_reft.tasks.symbolic import verify
@@ -21,6 +22,10 @@ from curr_reft.tasks.symbolic import verify
 CLAIM_TIMEOUT = 5.0  # seconds to verify that a false claim is false
 _LETTER = re.compile(r"[A-Z]")
 _INTEGER = re.compile(r"(?<![\d.,])\d{1,6}(?![\d.,]*\d)")
+_OTHER_SIGNS = {"∥": "⊥", "⊥": "∥", "≤": "≥", "≥": "≤", "<": ">", ">": "<", "∪": "∩", "∩": "∪", "∈": "∉", "∉": "∈"} | {
+    "\\parallel": "\\perp", "\\perp": "\\parallel", "\\cup": "\\cap", "\\cap": "\\cup", "→": "←", "≅": "∼", "∼": "≅",
+    "=": "≠", "≠": "=",
+}  # fmt: skip
 _OPPOSITES = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 
@@ -41,7 +46,7 @@ class Math(TaskDefaults):
             raise ValueError(f"{raw!r} is no mathematical answer; write it as text or as a number")
         if isinstance(raw, float) and not math.isfinite(raw):
             raise ValueError(f"{raw!r} is not finite")
-        text = clean(_write_float(raw) if isinstance(raw, float) else str(raw))
+        text = clean(_write_float(raw) if isinstance(raw, float) else final_answer(str(raw)))
         odd = next((each for each in text if unicodedata.category(each) == "Cf" or _is_foreign_digit(each)), None)
         if odd is not None:
             name = unicodedata.name(odd, "a character without a name")
@@ -49,8 +54,14 @@ class Math(TaskDefaults):
                 f"{raw!r} holds U+{ord(odd):04X} ({name.lower()}): answers are compared as they stand, so that no "
                 "plain answer could equal it; write it without, and digits as 0 to 9"
             )
-        if not any(character.isalnum() or character == "∞" for character in text):
+        if not any(character.isalnum() or character in "∞∅" for character in text) and normalised_text(text) != "∅":
             raise ValueError(f"{raw!r} holds no value; a truth is a number, an expression, a word or an option letter")
+        label = labelled_words(text)
+        if label:
+            raise ValueError(
+                f"{raw!r} is the letter of an option with its text, or a name with an initial, and an answer could be "
+                f"either; write the letter alone ({label!r}) where the problem lists the options, else the text alone"
+            )
         cost = too_costly(text)
         if cost:
             raise ValueError(f"{text[:60]!r} cannot be verified: {cost}")
@@ -176,9 +187,13 @@ def _like(truth: str, text: str) -> str:
 
 
 def _near_expressions(truth: str, rng: random.Random) -> list[str]:
-    """The expression with one of its whole numbers off by a little; without a number, its multiples."""
+    """The expression with one of its whole numbers off by a little; without a number, another relation or multiples."""
     found = list(_INTEGER.finditer(truth))
     if not found:
+        turned = [truth.replace(sign, other, 1) for sign, other in _OTHER_SIGNS.items() if sign in truth]
+        if turned:
+            rng.shuffle(turned)
+            return turned
         factors = [2, 3, 4, 5]
         rng.shuffle(factors)
         body = truth if re.fullmatch(r"\\?[A-Za-z]+|[π√]\S*", truth) else f"({truth})"

@@ -35,15 +35,25 @@ EXTENSIONS = 4  # times that the limit of a pair is granted again for that reaso
 WORKER_LIFE = 1000  # pairs after which a worker is replaced: the caches of the parser and of sympy grow
 
 
+def _import_path() -> list[str]:
+    """Return where the server looks for modules: this process's path without the working directory and the folder of
+    the script, because a ``math.py`` or ``sympy.py`` there would replace the real one."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    left_out = {os.path.realpath(os.curdir)} | ({os.path.realpath(os.path.dirname(main))} if main else set())
+    package = str(Path(__file__).resolve().parents[2])
+    kept = [path for path in sys.path if path and os.path.realpath(path) not in left_out]
+    return kept if package in map(os.path.realpath, kept) else [*kept, package]
+
+
 class _Server:
     """The process that forks workers. Every request is answered before the next one is made."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())}
         self._control, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the server)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "curr_reft.tasks.symbolic_worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "curr_reft.tasks.symbolic_worker", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
             stderr=self._errors,

@@ -4,7 +4,6 @@ A checkpoint is written into a folder beside its place, every file synced, the m
 then renamed. Pickle is neither written nor read. What a finished stage hands on is in ``publish.py``.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -19,16 +18,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from curr_reft.errors import CheckpointError
+from curr_reft.errors import CheckpointError, DamagedError
 from curr_reft.files import (
     read_json,
     reporting_full_disk,
     require_space,
-    sha256_file,
     sync_file,
     sync_folder,
     write_json,
 )
+from curr_reft.integrity import damaged_file, read_sealed, table_of, write_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -183,24 +182,7 @@ def steps(folder: Path) -> list[int]:
 
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
     """Relative name -> size and SHA-256 of every file below ``folder`` but the manifest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    return {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256_file(path)}
-        for path in files
-    }
-
-
-def damaged_file(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The first file that is not as ``files`` (a ``file_table``) says, with what is wrong; None when all are."""
-    for name, entry in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{path} is missing"
-        if path.stat().st_size != entry["size"]:
-            return f"{path} has {path.stat().st_size} bytes, its manifest says {entry['size']}"
-        if sha256_file(path) != entry["sha256"]:
-            return f"{path} does not have the hash its manifest says"
-    return None
+    return table_of(folder, (path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST))
 
 
 def damage(path: Path) -> str | None:
@@ -222,26 +204,16 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the checkpoint in ``path``, its own hash verified: else a wrong hash in it would be told as a
     damaged file of weights. Raises CheckpointError."""
     try:
-        manifest: dict[str, Any] = read_json(path / MANIFEST)
-        # Those of version 0.1 have no hash of their own.
-        whole = "sha256" not in manifest or manifest["sha256"] == _hash_of(manifest)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return read_sealed(path / MANIFEST)
+    except OSError as error:
         raise CheckpointError(f"{path / MANIFEST} is missing or not readable ({type(error).__name__})") from error
-    if not whole:
-        raise CheckpointError(f"{path / MANIFEST} does not have the hash it says")
-    return manifest
+    except DamagedError as error:
+        raise CheckpointError(error.problem) from error
 
 
 def write_manifest(folder: Path, step: int, files: Mapping[str, Any], **more: Any) -> None:
     """Say that the checkpoint of ``step`` in ``folder`` is whole with ``files`` (a ``file_table``)."""
-    manifest = {"format": 1, "step": step, "files": files, **more}
-    write_json(folder / MANIFEST, {**manifest, "sha256": _hash_of(manifest)})
-
-
-def _hash_of(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest's content but for this hash, whatever the order and spacing it is written in."""
-    content = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    write_sealed(folder / MANIFEST, {"format": 1, "step": step, "files": files, **more})
 
 
 def move_into_place(aside: Path, target: Path) -> None:

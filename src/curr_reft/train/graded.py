@@ -1,6 +1,7 @@
 """What the rollouts of a step earned: groups with their grades, the metrics of the step, and the rows that are kept."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,12 @@ def _means_of(logged: Logged | None) -> dict[str, dict[str, float]]:
     """What custom rewards logged; no key when they logged nothing."""
     if logged is None or not logged.metrics:
         return {}
-    return {"logged": {name: sum(values) / len(values) for name, values in sorted(logged.metrics.items())}}
+    return {"logged": {name: _mean(values) for name, values in sorted(logged.metrics.items())}}
+
+
+def _mean(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return mean if math.isfinite(mean) else sum(value / len(values) for value in values)  # the sum is past the floats
 
 
 def rollout_records(step: int, graded: Sequence[GradedGroup], logged: Logged | None = None) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 
 from curr_reft import launch, processes, stopping
 from curr_reft.errors import CheckpointError, TrainingError, UsageError
+from curr_reft.integrity import Entry, differing_file
 from curr_reft.policy.policy import Policy
 from curr_reft.policy.sharding import is_shard, shard, whole
 from curr_reft.train import checkpoint as checkpoints
@@ -73,7 +74,7 @@ class Plan:
     seed: int  # of this loop: derived from the run's seed and the loop's name
     validate: Callable[[Policy], Validation]
     journal: Journal
-    save_records: Callable[[Path, Iterable[Mapping[str, Any]]], None] | None = None
+    save_records: Callable[[Path, Iterable[Mapping[str, Any]]], Entry] | None = None
     gate: Gate | None = None
     start_sha256: str | None = None  # of the weights the policy comes with; a checkpoint from others is refused
 
@@ -89,12 +90,14 @@ class Progress:
     first: dict[str, float] = field(default_factory=dict)  # reward and accuracy of the first updates
     last: dict[str, float] = field(default_factory=dict)
     window: list[dict[str, Any]] = field(default_factory=list)
+    rollouts: dict[str, Entry] = field(default_factory=dict)  # rollout file -> size and hash, as it was written
 
     def is_validated(self) -> bool:
         """Whether the weights of ``step`` were scored: not where a run was asked to stop between two save points."""
         return bool(self.validations) and self.validations[-1]["step"] == self.step
 
 
+ROLLOUTS = "rollouts"
 WINDOW = 5  # updates whose mean is reported as the first and the last reward of a loop
 
 
@@ -150,6 +153,7 @@ def _train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
         weights.restore(loaded.tensors["model"])
         restore_optimizer(optimizer, parameters.items(), loaded.tensors.get("optimizer", {}))
         progress = Progress(**loaded.state["progress"])
+        processes.on_main(partial(_require_rollouts, plan.folder, progress))
         objective.load_state_dict(loaded.state["objective"])
         if plan.gate is not None:
             plan.gate.load_state_dict(loaded.state["gate"])
@@ -175,6 +179,14 @@ def _train_loop(policy: Policy, objective: Objective, plan: Plan) -> Progress:
     if policy.sharding is None:
         restore_best(weights, plan.folder, progress)
     return progress
+
+
+def _require_rollouts(folder: Path, progress: Progress) -> None:
+    """Raise CheckpointError where a rollout file was changed since it was written. One that was removed is no fault:
+    nothing is computed from it again."""
+    problem = differing_file(folder / ROLLOUTS, progress.rollouts)
+    if problem is not None:
+        raise CheckpointError(f"{problem}; put it back, or remove it or {folder}, and go on with --resume")
 
 
 def _step(
@@ -302,8 +314,8 @@ def _save_point(
 ) -> None:
     """Write the rollouts, score the weights on the validation split, remember the best, save."""
     if plan.save_records is not None and records:
-        rollouts = plan.folder / "rollouts" / f"until-{progress.step:06d}.parquet"
-        processes.on_main(partial(plan.save_records, rollouts, records))
+        rollouts = plan.folder / ROLLOUTS / f"until-{progress.step:06d}.parquet"
+        progress.rollouts[rollouts.name] = processes.on_main(partial(plan.save_records, rollouts, records))
     with stopping.released():
         validation = plan.validate(policy)
     progress.validations.append({"step": progress.step, **asdict(validation)})

@@ -7,24 +7,27 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_reft.errors import CheckpointError
+import torch
+from safetensors import safe_open
+
+from curr_reft.errors import CheckpointError, DamagedError
 from curr_reft.files import (
-    read_json,
     remove_leftovers,
     reporting_full_disk,
     require_space,
     sha256_file,
     sync_tree,
-    write_json,
 )
-from curr_reft.train.checkpoint import MANIFEST, damaged_file, file_table, move_into_place
+from curr_reft.integrity import damaged_file, read_sealed, write_sealed
+from curr_reft.train.checkpoint import MANIFEST, file_table, move_into_place
 
 MODEL = "model"
-_OURS = ("format", "weights_sha256", "files")
+_OURS = ("format", "weights_sha256", "files", "sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,23 @@ def weights_hash(model: Path) -> str:
     if not files:
         raise CheckpointError(f"{model} holds no safetensors file")
     return _hash_of_hashes({name: sha256_file(model / name) for name in files})
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether two model folders hold equal tensors under equal names, compared in float32: a base in bfloat16 and its
+    copy in float32 are equal. A tensor that only one of them holds (a tied output layer) is passed over."""
+    with ExitStack() as stack:
+        one, other = _open_tensors(first, stack), _open_tensors(second, stack)
+        shared = one.keys() & other.keys()
+        return bool(shared) and all(
+            torch.equal(one[name].get_tensor(name).float(), other[name].get_tensor(name).float()) for name in shared
+        )
+
+
+def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:
+    """Tensor name -> the open file that holds it."""
+    files = [stack.enter_context(safe_open(path, "pt")) for path in sorted(folder.glob("*.safetensors"))]
+    return {name: file for file in files for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
 
 
 def publish(
@@ -74,7 +94,7 @@ def publish(
         raise
     (folder / MANIFEST).unlink(missing_ok=True)
     move_into_place(aside, folder / MODEL)
-    write_json(folder / MANIFEST, {"format": 1, **record, "weights_sha256": sha256, "files": files})
+    write_sealed(folder / MANIFEST, {"format": 1, **record, "weights_sha256": sha256, "files": files})
     return Published(model=folder / MODEL, weights_sha256=sha256, record=dict(record))
 
 
@@ -84,10 +104,12 @@ def read_published(folder: Path) -> Published | None:
     if not manifest_path.is_file():
         return None
     try:
-        manifest = read_json(manifest_path)
+        manifest = read_sealed(manifest_path)
         files, sha256 = manifest["files"], manifest["weights_sha256"]
         problem = damaged_file(folder / MODEL, files)
         weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
+    except DamagedError as error:
+        raise CheckpointError(f"{error.problem}; remove {folder} and resume") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{manifest_path} is not readable ({error}); remove {folder} and resume") from error
     if problem is None and _hash_of_hashes(weights) != sha256:

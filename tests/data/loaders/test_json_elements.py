@@ -54,7 +54,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         (b"[1\n2]", 2, "expected , and found 2"),
         (b'{"a" 1}', 1, "expected : and found 1"),
         (b"{1: 2}", 1, "expected a key in quotes"),
-        (b"", 1, "expected a list or an object"),
+        (b" ", 1, "expected a list or an object"),
         (b"17", 1, "expected a list or an object"),
         (b"[1]\n[2]", 2, "something follows the end"),
         (b'["\xff"]', 1, "not UTF-8"),

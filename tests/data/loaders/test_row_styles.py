@@ -202,6 +202,53 @@ def test_swift_refused(folder: Path, change: dict[str, Any], reason: str) -> Non
     assert reason in refused(folder, grounding() | change, format="swift", task="detection")
 
 
+def test_swift_truths_beside_the_question(folder: Path) -> None:
+    """Rows for reward functions that read ``bbox`` or ``count``, and objects that nothing in the answer names."""
+    rows = [
+        {"query": "<image>Where is the sheep?", "images": ["a.png"], "bbox": [6, 4, 30, 20]},
+        {"query": "Where is the sheep?", "image": "a.png", "bbox": [[6, 4, 30, 20]]},
+        {"query": "Where are all?", "images": ["a.png"], "bbox": [[6, 4, 30, 20], [30, 20, 60, 40]]},
+        {"query": "How many?", "images": ["a.png"], "count": 3},
+        {"query": "None?", "images": ["a.png"], "count": 0},
+        {"query": "How many?", "images": ["a.png"], "count": 3, "solution": "4", "task": "math"},
+        {
+            "messages": [said("user", "<image>Find the <ref-object>")],
+            "images": ["a.png"],
+            "objects": {"ref": ["sheep"], "bbox": [[0.1, 0.1, 0.5, 0.5]], "bbox_type": "norm1"},
+        },
+    ]
+    found = read(folder, rows)
+    box, other = (6.0, 4.0, 30.0, 20.0), (30.0, 20.0, 60.0, 40.0)
+    assert [(item.task, item.truth) for item in found[:6]] == [
+        ("detection", box),
+        ("detection", box),
+        ("dense_detection", (box, other)),
+        ("math", "3"),
+        ("math", "0"),
+        ("math", "4"),
+    ]
+    assert (found[6].question, found[6].truth) == ("Find the sheep", pytest.approx(box))
+    assert read(folder, [rows[0] | {"bbox": [0.1, 0.1, 0.5, 0.5]}], boxes="unit")[0].truth == pytest.approx(box)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"query": "x", "bbox": [1, 2, 3, 4], "count": 1}, "has bbox and count"),
+        ({"query": "x", "bbox": []}, "truth of detection"),
+        ({"query": "x", "bbox": [1, 2, 3]}, "truth of detection"),
+        ({"query": "x", "bbox": [30, 4, 6, 20]}, "inverted"),
+        ({"query": "x"}, "has no truth"),
+        (
+            {"messages": [said("user", "x")], "objects": {"ref": ["a", "b"], "bbox": [[1, 2, 3, 4]] * 2}},
+            "boxes of 2 obj",
+        ),
+    ],
+)
+def test_swift_truths_that_are_none(folder: Path, row: dict[str, Any], reason: str) -> None:
+    assert reason in refused(folder, row | {"images": ["a.png"]}, format="swift", task=None)
+
+
 # --- LLaMA-Factory --------------------------------------------------------------------------------------------------
 
 ALPACA = {"instruction": "How many?", "input": "Count the dots.", "output": "4", "images": ["a.png"], "history": []}

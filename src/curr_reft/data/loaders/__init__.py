@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from curr_reft.data.rows import RowOrBad
 
-COLUMNS = ("question", "answer", "image", "task", "domain", "distractors")
+COLUMNS = ("question", "answer", "image", "task", "domain", "distractors", "category")
 """What a recipe may name the columns of, where the format leaves their names to the user."""
 
 
@@ -29,7 +29,13 @@ class LoaderEntry:
     task: str | None = None  # task of rows that name none
     columns: Mapping[str, str] = field(default_factory=dict)  # one of COLUMNS -> the name it has in the file
     options: Mapping[str, str] = field(default_factory=dict)  # of the format, checked against ``Loader.options``
+    image_root: Path | None = None  # folder that paths of pictures are relative to; None: that of the file
     seed: int = 0  # for what a loader draws; a row must be the same at every pass
+
+    @property
+    def pictures(self) -> Path:
+        """The folder that paths of pictures are relative to."""
+        return self.image_root or (self.path if self.path.is_dir() else self.path.parent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,7 @@ class Loader:
     about: str  # one line, for docs and messages
     options: Mapping[str, str] = field(default_factory=dict)  # key -> what it says
     columns: bool = False  # whether the recipe may name columns
+    objects: bool = False  # boxes of named objects, of which several questions can be asked: the entry names the task
 
     def rows(self, entry: LoaderEntry) -> Iterator["RowOrBad"]:
         read = importlib.import_module(f"{__name__}.{self.module}").rows
@@ -82,7 +89,8 @@ LOADERS: dict[str, Loader] = {
         options={
             "question": "the question of every row, where no column holds one",
             "delimiter": "comma, semicolon, tab or bar; empty: the one that occurs most in the header",
-            "encoding": "of a CSV file, as Python names it (utf-8, cp1252)",
+            "encoding": "of a CSV file, as Python names it (cp1252, gb18030); empty: utf-8, or utf-16 by its mark",
+            "categories": _LISTED,
         },
         columns=True,
     ),
@@ -96,11 +104,66 @@ LOADERS: dict[str, Loader] = {
         },
         columns=True,
     ),
+    "arrow": Loader(
+        module="arrow",
+        about="a folder that datasets.save_to_disk wrote, pictures inside",
+        options={
+            "split": "of a folder of several: train, test, ...",
+            "style": "reference, trl, easyr1, swift or llamafactory, where the columns could be several",
+            "question": "the question of every row, where no column holds one",
+        },
+        columns=True,
+    ),
     "imagefolder": Loader(
         module="imagefolder",
         about="a folder of pictures in folders of their classes, or with metadata.csv or metadata.jsonl",
         options={"question": "asked of every picture that no metadata describes"},
         columns=True,
+    ),
+    # What label tools export.
+    "yolo": Loader(
+        module="yolo",
+        about="YOLO: images, labels and data.yaml (Ultralytics, Roboflow, Label Studio, CVAT)",
+        options={
+            "split": "train, val or test, where the folder holds several",
+            "classes": "the class names with commas between, where neither data.yaml nor classes.txt has them",
+            "categories": _LISTED,
+        },
+        objects=True,
+    ),
+    "label_studio": Loader(
+        module="label_studio",
+        about="Label Studio: its JSON or JSON-MIN export",
+        options={
+            "annotations": "of a task with several: one (default: refused), first or last",
+            "image": "the key of a task's data that holds the picture, where there are several",
+            "categories": _LISTED,
+        },
+        objects=True,
+    ),
+    "cvat": Loader(
+        module="cvat", about="CVAT for images 1.1: annotations.xml", options={"categories": _LISTED}, objects=True
+    ),
+    "labelme": Loader(
+        module="labelme",
+        about="labelme: a JSON file beside each picture",
+        options={"categories": _LISTED},
+        objects=True,
+    ),
+    "labelimg": Loader(
+        module="labelimg",
+        about="XML files of Pascal VOC beside the pictures or apart from them (labelImg, Roboflow)",
+        options={
+            "difficult": "skip (default) or keep objects that are marked as difficult",
+            "categories": _LISTED,
+        },
+        objects=True,
+    ),
+    "roboflow_csv": Loader(
+        module="roboflow_csv",
+        about="a row a box: filename, width, height, class, xmin, ymin, xmax, ymax (Roboflow, TensorFlow)",
+        options={"categories": _LISTED},
+        objects=True,
     ),
     # Published data sets; where to get each, its licence and its tree: docs/datasets.md.
     "coco": Loader(
@@ -110,6 +173,7 @@ LOADERS: dict[str, Loader] = {
             "min_area": "smallest area in pixels of an object that is asked for; 0: any",
             "categories": _LISTED,
         },
+        objects=True,
     ),
     "refcoco": Loader(
         module="refcoco", about="RefCOCO, RefCOCO+, RefCOCOg: REFER, MDETR, JSON lines, tables", options=_REFER
@@ -124,6 +188,7 @@ LOADERS: dict[str, Loader] = {
             "categories": _LISTED,
             "classes": "your own class names with commas between, for other data in this layout",
         },
+        objects=True,
     ),
     "clevr": Loader(module="clevr", about="CLEVR: questions or scenes", options=_CLEVR),
     "super_clevr": Loader(

@@ -6,14 +6,17 @@ Dense detection: all objects of a category without a crowd. Classification: ever
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
-from curr_reft.data.loaders import LoaderEntry
-from curr_reft.data.loaders.instances import Instances, Picture, Thing, read_instances
+from curr_reft.data.loaders import LoaderEntry, objects
+from curr_reft.data.loaders.instances import Instances, Thing, read_instances
+from curr_reft.data.loaders.objects import LISTED, AnnotatedPicture, PictureFiles
 from curr_reft.data.loaders.published import MOST_DISTRACTORS, option, task_of, whole_number
-from curr_reft.data.rows import Row, RowOrBad
+from curr_reft.data.rows import BadRow, RowOrBad
+from curr_reft.errors import DataError
 
-LISTED = ("listed", "open")
+FILES = ("_annotations.coco.json", "result.json", "annotations/instances_*.json")
+"""Instances files by the names that Roboflow, Label Studio and CVAT (and COCO) give them."""
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
@@ -21,42 +24,62 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     task = task_of(entry, "detection", "classification", "dense_detection")
     smallest = whole_number(entry, "min_area", 0)
     listed = option(entry, "categories", LISTED, "listed") == "listed"
-    found = read_instances(entry.path, entry.name)
+    path = instances_file(entry.path, entry.name) if entry.path.is_dir() else entry.path
+    files = PictureFiles(entry.pictures) if entry.path.is_dir() else None
+    name = entry.name if path == entry.path else f"{entry.name}/{path.relative_to(entry.path).as_posix()}"
+    found = read_instances(path, name)
     yield from found.bad
     for number, picture in found.pictures.items():
         if number in found.doubtful:
             continue
+        file = picture.file_name
+        if files is not None:
+            try:
+                file = files.find(file)
+            except ValueError as error:
+                yield BadRow(f"{name}:images[{picture.place}]", str(error))
+                continue
         if task == "classification":
-            yield from shown_categories(found, number, f"{entry.name}:images[{picture.place}]", listed)
+            yield from shown_categories(found, number, f"{name}:images[{picture.place}]", listed, file)
         else:
-            yield from _located(found, number, picture, entry.name, task, smallest)
+            yield from _located(found, number, file, name, task, smallest)
 
 
-def _located(
-    found: Instances, number: int, picture: Picture, name: str, task: str, smallest: int
-) -> Iterator[RowOrBad]:
-    things = found.things(number)
-    by_category: dict[int, list[Thing]] = {}
-    for thing in things:
-        by_category.setdefault(thing.category, []).append(thing)
-    for category, own in by_category.items():
-        if any(thing.crowd or thing.area < smallest for thing in own):
-            continue
-        label = found.categories[category].name
-        fields: dict[str, Any] = {"task": task, "image": picture.file_name, "image_size": list(picture.size)}
-        # A file may be read for several tasks, and ids are unique over all of them: the source says what is asked.
-        source = f"{name}:annotations[{own[0].place}]"
+def instances_file(folder: Path, name: str) -> Path:
+    """The one instances file of a folder: Roboflow's beside the pictures, Label Studio's, CVAT's. Raises DataError."""
+    found = [path for pattern in FILES for path in sorted(folder.glob(pattern))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in found)
+        raise DataError(name, f"holds {names}; give the one that is meant")
+    inner = sorted(path.parent.name for path in folder.glob(f"*/{FILES[0]}"))
+    if inner:
+        raise DataError(name, f"holds the splits {', '.join(inner)}; name one: {folder.name}/{inner[0]}")
+    raise DataError(name, f"is a folder without an instances file ({', '.join(FILES)}); give the JSON file")
+
+
+def _located(found: Instances, number: int, file: str, name: str, task: str, smallest: int) -> Iterator[RowOrBad]:
+    picture = found.pictures[number]
+    things = [
+        objects.Thing(
+            name=found.categories[thing.category].name,
+            box=thing.box,
+            id=str(thing.place),
+            area=thing.area,
+            asked=thing.area >= smallest,
+            crowd=thing.crowd,
+        )
+        for thing in found.things(number)
+    ]
+
+    def place(thing: objects.Thing) -> str:
         if task == "dense_detection":
-            source = f"{name}:images[{picture.place}].{label}"
-            fields["problem"] = f"Where are all objects of the category {label} in the image?"
-            fields["solution"] = [list(thing.box) for thing in own]
-        elif len(own) == 1:
-            fields["problem"] = f"Where is the {label} in the image?"
-            fields["solution"] = list(own[0].box)
-            fields["distractors"] = other_boxes([each for each in things if each is not own[0] and not each.crowd])
-        else:
-            continue
-        yield Row(source, picture.line, fields, boxes="pixels")
+            return f"{name}:images[{picture.place}].{thing.name}"
+        return f"{name}:annotations[{thing.id}]"
+
+    annotated = AnnotatedPicture(source=name, line=picture.line, image=file, size=picture.size, things=things)
+    yield from objects.located(annotated, task, place)
 
 
 def other_boxes(others: Sequence[Thing], category: int | None = None) -> list[list[float]]:
@@ -66,30 +89,22 @@ def other_boxes(others: Sequence[Thing], category: int | None = None) -> list[li
     return [list(thing.box) for thing in ranked[:MOST_DISTRACTORS]]
 
 
-def shown_categories(found: Instances, picture: int, source: str, listed: bool) -> Iterator[RowOrBad]:
+def shown_categories(
+    found: Instances, picture: int, source: str, listed: bool, file: str | None = None
+) -> Iterator[RowOrBad]:
     """The categories in a picture, with absent ones of the same families as wrong answers; no row where none is."""
     shown = list(dict.fromkeys(thing.category for thing in found.things(picture)))
     if not shown:
         return
-    names = [category.name for category in found.categories.values()]
+    unused = found.unused_families
+    names = [category.name for number, category in found.categories.items() if number not in unused]
     families = {found.categories[each].family for each in shown} - {""}
     absent = [
         category.name
         for number, category in found.categories.items()
-        if number not in shown and category.family in families
+        if number not in shown and number not in unused and category.family in families
     ]
-    fields: dict[str, Any] = {
-        "problem": which_categories(names if listed else []),
-        "solution": [found.categories[each].name for each in shown],
-        "task": "classification",
-        "image": found.pictures[picture].file_name,
-        "distractors": [[name] for name in absent],
-    }
-    yield Row(source, found.pictures[picture].line, fields)
-
-
-def which_categories(names: Sequence[str]) -> str:
-    """The question; a list says by which of its names a thing is to be called (tv, not television)."""
-    if names:
-        return f"Which of these categories are in the image: {', '.join(names)}?"
-    return "Which categories of objects are in the image?"
+    kept = found.pictures[picture]
+    annotated = AnnotatedPicture(source=source, line=kept.line, image=file or kept.file_name)
+    right = [found.categories[each].name for each in shown]
+    yield objects.classes_row(annotated, right, names if listed else (), absent)

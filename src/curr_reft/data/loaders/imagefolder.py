@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from curr_reft.data.loaders import LoaderEntry, parquet, table
+from curr_reft.data.loaders import LoaderEntry, parquet, table, table_objects
 from curr_reft.data.loaders.json_rows import converted_rows
 from curr_reft.data.rows import BadRow, Row, RowOrBad
 from curr_reft.errors import DataError
@@ -19,6 +19,27 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 QUESTION = "What is shown in the image?"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"))
+NO_CLASSES = (
+    SPLITS
+    | frozenset(
+        (
+            "image",
+            "images",
+            "img",
+            "imgs",
+            "pic",
+            "pics",
+            "picture",
+            "pictures",
+            "photo",
+            "photos",
+            "jpegimages",
+            "frames",
+        )
+    )
+    | frozenset(("bilder", "fotos", "data", "raw", "files", "jpg", "jpeg", "png"))
+)
+"""Names of folders that say that pictures are in them, and not which."""
 _OF_THE_SYSTEM = frozenset(("Thumbs.db", "desktop.ini"))  # beside names with a leading dot
 
 
@@ -32,10 +53,10 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     if not metadata:
         return _class_rows(entry)
     inner = replace(entry, path=entry.path / metadata[0], name=f"{entry.name}/{metadata[0]}")
-    if metadata[0].endswith(".jsonl"):
+    if metadata[0].endswith(".jsonl") and not table_objects.asked(entry):
         return converted_rows(inner, _convert)
     inner = replace(inner, columns={"image": "file_name", **entry.columns})
-    return table.rows(inner) if metadata[0].endswith(".csv") else parquet.rows(inner)
+    return parquet.rows(inner) if metadata[0].endswith(".parquet") else table.rows(inner)
 
 
 def _convert(row: Row, entry: LoaderEntry) -> Row:
@@ -48,12 +69,29 @@ def _class_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     folders = sorted(each.name for each in os.scandir(entry.path) if each.is_dir() and not each.name.startswith("."))
     if folders and SPLITS.issuperset(folders):
         raise DataError(entry.name, f"holds the splits {', '.join(folders)}; name one: {entry.path.name}/{folders[0]}")
+    classes = _folders_of_pictures(entry.path)
+    if classes and {name.casefold() for name in classes} <= NO_CLASSES:
+        raise DataError(
+            entry.name,
+            f"its pictures are in folders called {', '.join(sorted(classes))}, which name no classes; give the file "
+            "with their labels, or put each picture into a folder of its class",
+        )
     for parent, inner, files in os.walk(entry.path):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(files):
             if name.startswith(".") or name in _OF_THE_SYSTEM:
                 continue
             yield _class_row(Path(parent, name).relative_to(entry.path), entry)
+
+
+def _folders_of_pictures(path: Path) -> set[str]:
+    """The names of the folders below ``path`` that hold pictures."""
+    found = set()
+    for parent, inner, files in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        if Path(parent) != path and any(Path(name).suffix.lower() in SUFFIXES for name in files):
+            found.add(Path(parent).name)
+    return found
 
 
 def _class_row(path: Path, entry: LoaderEntry) -> RowOrBad:

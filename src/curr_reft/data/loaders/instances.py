@@ -9,7 +9,7 @@ left corner, ``area`` of the mask, ``iscrowd``) and ``categories`` (``id``, ``na
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,15 @@ class Instances:
         start, end = np.searchsorted(self._sorted, [picture, picture + 1])
         return [self._at(int(number)) for number in self._order[start:end]]
 
+    @cached_property
+    def unused_families(self) -> set[int]:
+        """Ids of categories that only name the family of others, as the first one of Roboflow's files does."""
+        used = set(self._of_category)
+        families = {category.family for number, category in self.categories.items() if category.family != category.name}
+        return {
+            number for number, category in self.categories.items() if number not in used and category.name in families
+        }
+
     def thing_ids(self) -> Iterator[tuple[int, int]]:
         """(id of the annotation, id of its picture) of every thing."""
         return zip(self._ids, self._of_picture, strict=True)
@@ -112,7 +121,7 @@ class Instances:
         self.pictures[number] = Picture(place, line, text(fields, "file_name"), size, caption)
 
     def _category(self, fields: Mapping[str, Any], place: int, line: int) -> None:
-        self.categories[get(fields, "id", int)] = Category(text(fields, "name"), str(fields.get("supercategory", "")))
+        self.categories[get(fields, "id", int)] = Category(text(fields, "name"), str(fields.get("supercategory") or ""))
 
     def _thing(self, fields: Mapping[str, Any], place: int, line: int) -> None:
         number, picture, category = (get(fields, key, int) for key in ("id", "image_id", "category_id"))

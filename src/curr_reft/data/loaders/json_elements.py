@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
+from curr_reft.data.opening import conversion_hint, open_data
 from curr_reft.errors import DataError
 
 Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
@@ -42,11 +43,8 @@ def elements(path: Path, name: str, pairs: Pairs | None = None) -> Iterator[Elem
 
     Raises DataError(file:line) where the JSON is broken, and for a file that cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            yield from _elements(_Reader(file, name, pairs))
-    except OSError as error:
-        raise DataError(name, f"cannot be read: {error.strerror} ({path})") from error
+    with open_data(path, name) as file:
+        yield from _elements(_Reader(file, name, pairs))
 
 
 def _elements(reader: "_Reader") -> Iterator[Element]:
@@ -93,7 +91,7 @@ class _Reader:
         self.line = 1  # of the place, from 1
         self._file = file
         self._name = name
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._json = json.JSONDecoder(object_pairs_hook=pairs)
         self._text = ""
         self._at = 0
@@ -153,7 +151,8 @@ class _Reader:
         try:
             new = self._decode(data, final=self._ended)
         except UnicodeDecodeError as error:
-            raise self.broken(f"not UTF-8: {error.reason}") from error
+            around = data[max(0, error.start - 20) :][:200].rpartition(b"\n")[0] or data[error.start :][:200]
+            raise self.broken(f"not UTF-8: {error.reason}{conversion_hint(around)}") from error
         self._text = self._text[self._at :] + new
         self._at = 0
         return not self._ended

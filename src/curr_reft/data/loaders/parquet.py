@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curr_reft.data.loaders import LoaderEntry, by_keys, nearest, table
+from curr_reft.data.loaders import LoaderEntry, by_keys, nearest, table, table_objects
 from curr_reft.data.loaders.json_rows import Convert, converted
+from curr_reft.data.opening import foreign_file
 from curr_reft.data.parquet_image import ParquetImage
 from curr_reft.data.rows import Row, RowOrBad
 from curr_reft.errors import DataError
@@ -27,7 +28,11 @@ ROWS_WITH_BYTES = 16  # of a batch that must read them, as nothing else tells ho
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that is no parquet, and for a column the recipe names that is not there."""
-    convert = _convert(entry)
+    if table_objects.asked(entry):
+        made = (converted(row, entry, table_objects.convert) for row in stored_rows(entry))
+        yield from table_objects.rows(made, entry)
+        return
+    convert = convert_of(entry)
     for row in stored_rows(entry):
         yield converted(row, entry, convert)
 
@@ -69,7 +74,8 @@ def _split(path: Path, root: Path) -> str:
     return path.stem if path.stem in ("train", "validation", "test") else ""
 
 
-def _convert(entry: LoaderEntry) -> Convert:
+def convert_of(entry: LoaderEntry) -> Convert:
+    """How rows with the columns of the entry become rows in the reference style. Raises DataError."""
     style = entry.options.get("style")
     if style is not None and style not in by_keys.STYLES:
         raise DataError(entry.name, f"option style: {style!r} is not known; {nearest(style, by_keys.STYLES)}")
@@ -97,14 +103,14 @@ def _shard_rows(shard: Path, name: str, entry: LoaderEntry) -> Iterator[Row]:
     except OSError as error:
         raise DataError(name, f"cannot be read: {error.strerror or error} ({shard})") from error
     except pyarrow.ArrowInvalid as error:
-        raise DataError(name, f"is no parquet file: {error}") from error
+        raise DataError(name, foreign_file(shard) or f"is no parquet file: {error}") from error
     with file:
         schema = file.schema_arrow
-        for ours, column in entry.columns.items():
+        for ours, column in table_objects.named_columns(entry, schema.names):
             if column not in schema.names:
                 raise DataError(name, f"has no column {column!r} (columns.{ours}); {nearest(column, schema.names)}")
         pictures = {field.name: found for field in schema if (found := _picture(field, file.schema))}
-        labels = _labels(schema.metadata or {})
+        labels = labels_of(schema.metadata or {})
         before = 0
         for group in range(file.num_row_groups):
             metadata = file.metadata.row_group(group)
@@ -118,7 +124,7 @@ def _shard_rows(shard: Path, name: str, entry: LoaderEntry) -> Iterator[Row]:
                         if inside[each.name]:
                             fields[each.name] = _places(fields[each.name], each, shard, group, row)
                     for column, names in labels.items():
-                        fields[column] = _label(fields[column], names)
+                        fields[column] = label_of(fields[column], names)
                     number = before + row + 1
                     yield Row(f"{name}:{number}", number, fields)
                     row += 1
@@ -175,7 +181,7 @@ def _places(cell: Any, picture: _Picture, shard: Path, group: int, row: int) -> 
     return [ParquetImage(shard, group, row, picture.name, index) for index in range(len(cell))]
 
 
-def _labels(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+def labels_of(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """Columns of numbered classes and their names, from the features that ``datasets`` keeps in the schema."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
@@ -188,5 +194,6 @@ def _labels(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     }
 
 
-def _label(value: Any, names: list[str]) -> Any:
+def label_of(value: Any, names: list[str]) -> Any:
+    """The name of a numbered class; other values as they are."""
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value

@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
+from xml.etree.ElementTree import Element
 
 from curr_reft.data.loaders import LoaderEntry, nearest
+from curr_reft.data.opening import foreign_file, open_data, without_base64
 from curr_reft.data.rows import BadRow, Row, RowOrBad
 from curr_reft.errors import DataError
 
@@ -129,9 +131,10 @@ def lettered(question: str, choices: Sequence[Any], right: int) -> tuple[str, st
 def read_object(path: Path, name: str) -> dict[str, Any]:
     """A small JSON file that holds an object. Raises ValueError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{name} cannot be read: {error.strerror}") from error
+        with open_data(path, name) as file:
+            value = json.loads(file.read())
+    except DataError as error:
+        raise ValueError(f"{error.source} {error.reason}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is not usable JSON: {error}") from error
     if not isinstance(value, dict):
@@ -142,10 +145,34 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
 def require_folder(entry: LoaderEntry, *inside: str) -> None:
     """The entry must be a folder that holds what is named. Raises DataError."""
     if not entry.path.is_dir():
+        if reason := foreign_file(entry.path):
+            raise DataError(entry.name, reason)
         raise DataError(entry.name, f"{entry.path} is not a folder; path must be the folder that holds {inside[0]}")
     for each in inside:
         if not (entry.path / each).exists():
             raise DataError(entry.name, f"{entry.path} holds no {each}; docs/datasets.md shows the expected tree")
+
+
+def refuse_entities(file: BinaryIO) -> None:
+    """Raises ValueError for XML with a document type, before it is parsed: entities, which can grow without bound or
+    read other files, are declared nowhere else."""
+    before = b""
+    while chunk := file.read(1 << 20):
+        text = before + chunk
+        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+            raise ValueError("declares a document type or entities, which are not read; remove the declaration")
+        before = chunk[-16:]
+
+
+def xml_number(found: Element, key: str) -> float:
+    """An attribute that must be a finite number. Raises ValueError."""
+    try:
+        value = float(found.get(key) or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{key} of {found.tag} must be a finite number, not {found.get(key)!r}")
+    return value
 
 
 def _is_number(value: Any) -> bool:
@@ -153,5 +180,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _short(value: Any, limit: int = 80) -> str:
-    shown = repr(value)
+    shown = without_base64(repr(value))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curr_reft.data.loaders import LoaderEntry
-from curr_reft.data.loaders.coco import LISTED, other_boxes, shown_categories
+from curr_reft.data.loaders.coco import other_boxes, shown_categories
 from curr_reft.data.loaders.instances import Instances, Thing, read_instances
 from curr_reft.data.loaders.json_elements import elements
+from curr_reft.data.loaders.objects import LISTED
 from curr_reft.data.loaders.plain_pickle import read_plain
 from curr_reft.data.loaders.published import get, mapping, option, task_of, text
 from curr_reft.data.rows import BadRow, Row, RowOrBad

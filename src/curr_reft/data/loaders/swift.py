@@ -3,7 +3,8 @@ for grounding, whose ``ref`` and ``bbox`` fill the ``<ref-object>`` and ``<bbox>
 
 From its documentation, "Custom Dataset", sections PPO/GRPO, Multimodal and Grounding. ``bbox_type`` is ``real`` (pixels
 of the image, the default) or ``norm1`` (0 to 1); ``image_id`` says which image a box belongs to. The truth is
-``solution``, which ms-swift hands to reward functions, or else the answer of the conversation.
+``solution``, which ms-swift hands to reward functions, or else the answer of the conversation, or else the boxes of
+``objects``, or else a key ``bbox`` or ``count`` beside the question.
 """
 
 import re
@@ -35,15 +36,43 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
     truth = fields["solution"] if fields.get("solution") is not None else asked.answer
     objects = fields.get("objects") or {}
     boxes, unit = _boxes(objects)
-    question = _named(asked.question, objects.get("ref") or [])
+    names = objects.get("ref") or []
+    question = _named(asked.question, names)
+    task = None
     if isinstance(truth, str) and _BOX in truth:
         truth = _true_boxes(truth, boxes)
-    return replace(row, fields=reference_fields(row, question, truth, images_of(fields)), boxes=unit)
+    elif truth is None and boxes:
+        if len(set(map(str, names))) > 1:
+            raise ValueError(f"has boxes of {len(names)} objects and no answer that says which are asked for")
+        truth, task = _boxes_as_truth(boxes)
+    elif truth is None:
+        truth, task = _truth_beside(fields)
+    made = reference_fields(row, question, truth, images_of(fields))
+    if task is not None and entry.task is None:
+        made.setdefault("task", task)
+    return replace(row, fields=made, boxes=unit)
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that cannot be read."""
     return converted_rows(entry, convert)
+
+
+def _truth_beside(fields: dict[str, Any]) -> tuple[Any, str | None]:
+    """The truth and its task where a row has neither answer nor solution: a key ``bbox`` or ``count``, as rows for
+    reward functions that read these have them. Raises ValueError for both at once."""
+    box, count = fields.get("bbox"), fields.get("count")
+    if box is not None and count is not None:
+        raise ValueError("has bbox and count, and may ask for either; put the truth into solution")
+    if count is not None:
+        return count, "math"
+    if isinstance(box, list) and box and all(isinstance(each, list) for each in box):
+        return _boxes_as_truth(box)
+    return box, None if box is None else "detection"
+
+
+def _boxes_as_truth(boxes: list[Any]) -> tuple[Any, str]:
+    return (boxes[0], "detection") if len(boxes) == 1 else (boxes, "dense_detection")
 
 
 def _exchange(fields: dict[str, Any]) -> Exchange:

@@ -6,7 +6,11 @@ wins over a column that happens to have that name.
 
 CSV is read as RFC 4180 has it: quotes, doubled quotes inside them, line breaks inside quotes; a byte order mark is
 dropped. The delimiter is the one of comma, semicolon, tab and bar that occurs most in the header, unless the option
-``delimiter`` names it. An image or distractors that begin with ``[`` are a JSON list.
+``delimiter`` names it, or Excel's first line ``sep=;``. An image or distractors that begin with ``[`` are a JSON list.
+A file with the byte order mark of UTF-16 is read so; any other encoding is named by the option ``encoding``.
+
+``columns.answer`` may name the four columns of a box, with commas between: ``xmin, ymin, xmax, ymax``. With
+``columns.category`` a row is one object of a picture (``table_objects.py``).
 """
 
 import codecs
@@ -18,29 +22,41 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from curr_reft.data.loaders import COLUMNS, LoaderEntry, nearest
-from curr_reft.data.loaders.json_rows import converted, converted_rows
-from curr_reft.data.rows import BadRow, Row, RowOrBad
+from curr_reft.data.encodings import encoding_hint
+from curr_reft.data.loaders import COLUMNS, LoaderEntry, nearest, table_objects
+from curr_reft.data.loaders.json_rows import Convert, converted, converted_rows
+from curr_reft.data.opening import data_suffix, excel_delimiter, is_wide, open_data
+from curr_reft.data.rows import BadRow, Row, RowOrBad, rows_of
 from curr_reft.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 _LISTS = ("image", "distractors")  # what a cell may hold a JSON list of; answers are read by their task
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTED = re.compile(r'"[^"]*"?')
 
 
 def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a file that cannot be read, a column it does not have and broken quoting."""
-    if entry.path.suffix.lower() not in SUFFIXES:
-        return converted_rows(entry, convert)
-    return _csv_rows(entry)
+    is_csv = data_suffix(entry.path) in SUFFIXES
+    if table_objects.asked(entry):
+        own = _csv_rows(entry, table_objects.convert) if is_csv else converted_rows(entry, table_objects.convert)
+        return table_objects.rows(own, entry)
+    return _csv_rows(entry, convert) if is_csv else converted_rows(entry, convert)
+
+
+def stored_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
+    """The rows as the file holds them, whatever their columns mean. Raises DataError as ``rows`` does."""
+    if data_suffix(entry.path) not in SUFFIXES:
+        return rows_of(entry.path, entry.name)
+    return _csv_rows(entry, lambda row, entry: row)
 
 
 def convert(row: Row, entry: LoaderEntry) -> Row:
     """A row by column names as one in the reference style. Raises ValueError for a column it lacks."""
     found: dict[str, Any] = {}
     for name in COLUMNS:
+        if name == "category":
+            continue
         column = entry.columns.get(name, name)
         if name in entry.columns and column not in row.fields:
             raise ValueError(f"has no column {column} ({name}); its columns are {', '.join(map(str, row.fields))}")
@@ -56,49 +72,55 @@ def convert(row: Row, entry: LoaderEntry) -> Row:
     return Row(row.source, row.line, {"problem": question, "solution": found.pop("answer"), **found})
 
 
-def _csv_rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
+def _csv_rows(entry: LoaderEntry, make: Convert) -> Iterator[RowOrBad]:
     name, start = entry.name, 1
+    encoding = entry.options.get("encoding")
     try:
-        with entry.path.open("rb") as file:
+        codecs.lookup(encoding or "utf-8")
+    except LookupError as error:
+        raise DataError(name, f"option encoding: {encoding!r} is not known; utf-8, cp1252, ...") from error
+    try:
+        with open_data(entry.path, name, encoding) as file:
             lines = _lines(file, entry)
-            first = next(lines, "")
-            reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(first, entry), strict=True)
+            first, before = next(lines, ""), 0
+            separator = excel_delimiter(first)
+            if separator is not None:
+                first, before = next(lines, ""), 1
+            delimiter = _delimiter(first, entry, separator)
+            reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = _header(reader, entry)
-            start = reader.line_num + 1
+            start = before + reader.line_num + 1
             for cells in reader:
                 if cells:  # an empty line is no row
-                    yield _row(header, cells, start, entry)
-                start = reader.line_num + 1
-    except OSError as error:
-        raise DataError(name, f"cannot be read: {error.strerror} ({entry.path})") from error
+                    yield _row(header, cells, start, entry, make)
+                start = before + reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{name}:{start}", f"the row that begins here is broken: {error}; check its quotes") from error
 
 
 def _lines(file: BinaryIO, entry: LoaderEntry) -> Iterator[str]:
     """The lines as text, one at a time, so that a wrong byte is found in its line."""
-    encoding = entry.options.get("encoding", "utf-8")
-    try:
-        codecs.lookup(encoding)
-    except LookupError as error:
-        raise DataError(entry.name, f"option encoding: {encoding!r} is not known; utf-8, cp1252, ...") from error
-    for number, line in enumerate(file, start=1):
+    encoding = entry.options.get("encoding") or "utf-8"
+    if is_wide(encoding):
+        encoding = "utf-8"  # which it is opened as
+    for number, data in enumerate(file, start=1):
         try:
-            yield (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).decode(encoding)
+            yield data.decode(encoding)
         except UnicodeDecodeError as error:
-            raise DataError(
-                f"{entry.name}:{number}",
-                f"not {encoding}: {error.reason} at byte {error.start}; name the option encoding (cp1252, ...)",
-            ) from error
+            hint = encoding_hint(entry.path) or "name another one (options.encoding: cp1252, gb18030, utf-16, ...)"
+            reason = f"not {encoding}: {error.reason} at byte {error.start}; {hint}"
+            raise DataError(f"{entry.name}:{number}", reason) from error
 
 
-def _delimiter(header: str, entry: LoaderEntry) -> str:
+def _delimiter(header: str, entry: LoaderEntry, separator: str | None = None) -> str:
     name = entry.options.get("delimiter")
     if name is not None:
         if name not in DELIMITERS:
             raise DataError(entry.name, f"option delimiter: {name!r} is not known; {nearest(name, DELIMITERS)}")
         return DELIMITERS[name]
-    if entry.path.suffix.lower() == ".tsv":
+    if separator is not None:
+        return separator
+    if data_suffix(entry.path) == ".tsv":
         return DELIMITERS["tab"]
     bare = _QUOTED.sub("", header)
     return max(DELIMITERS.values(), key=bare.count)  # of equal ones the first: a table of one column needs none
@@ -110,13 +132,13 @@ def _header(reader: Iterator[list[str]], entry: LoaderEntry) -> list[str]:
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise DataError(f"{entry.name}:1", f"the column {twice[0]!r} stands twice in the header")
-    for name, column in entry.columns.items():
+    for name, column in table_objects.named_columns(entry, header):
         if column not in header:
             raise DataError(f"{entry.name}:1", f"has no column {column!r} (columns.{name}); {nearest(column, header)}")
     return header
 
 
-def _row(header: list[str], cells: list[str], line: int, entry: LoaderEntry) -> RowOrBad:
+def _row(header: list[str], cells: list[str], line: int, entry: LoaderEntry, make: Convert) -> RowOrBad:
     source = f"{entry.name}:{line}"
     if len(cells) != len(header):
         return BadRow(
@@ -133,4 +155,4 @@ def _row(header: list[str], cells: list[str], line: int, entry: LoaderEntry) -> 
                 fields[column] = json.loads(text)
             except ValueError as error:
                 return BadRow(source, f"{column} begins like a JSON list and is none: {error}")
-    return converted(Row(source, line, fields), entry, convert)
+    return converted(Row(source, line, fields), entry, make)

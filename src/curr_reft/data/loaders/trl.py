@@ -11,6 +11,7 @@ from typing import Any
 
 from curr_reft.data.loaders import LoaderEntry
 from curr_reft.data.loaders.json_rows import converted_rows, images_of, reference_fields
+from curr_reft.data.opening import without_base64
 from curr_reft.data.rows import Row, RowOrBad
 
 TRUTHS = ("solution", "answer", "ground_truth")
@@ -51,4 +52,4 @@ def _part(part: Any) -> str:
         return "<image>"
     if kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise ValueError(f"content holds a part that is neither text nor image: {str(part)[:80]!r}")
+    raise ValueError(f"content holds a part that is neither text nor image: {without_base64(str(part))[:80]!r}")

@@ -3,21 +3,23 @@ are all the X.
 
 Layout of ``VOCdevkit/VOC2007`` and of every other year: ``ImageSets/Main/SPLIT.txt`` names the pictures of a split,
 ``Annotations/NAME.xml`` holds their objects, ``JPEGImages/NAME.jpg`` is the picture. Boxes count pixels from 1 and hold
-their last pixel, so ``xmin 1, xmax 500`` is the whole of a picture of 500 pixels; ours is ``[0, 500)``.
+their last pixel, so ``xmin 1, xmax 500`` is the whole of a picture of 500 pixels; ours is ``[0, 500)``. CVAT writes
+this layout with ``labelmap.txt`` and counts from 0.
 """
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from curr_reft.data.item import Box
-from curr_reft.data.loaders import LoaderEntry
-from curr_reft.data.loaders.coco import LISTED, which_categories
-from curr_reft.data.loaders.published import MOST_DISTRACTORS, option, require_folder, task_of
-from curr_reft.data.rows import BadRow, Row, RowOrBad
+from curr_reft.data.loaders import LoaderEntry, objects
+from curr_reft.data.loaders.objects import LISTED, SUFFIXES, AnnotatedPicture
+from curr_reft.data.loaders.published import option, refuse_entities, require_folder, task_of
+from curr_reft.data.opening import foreign
+from curr_reft.data.rows import BadRow, RowOrBad
 from curr_reft.errors import DataError
 
 # The classes by the groups that the challenge's own tables give.
@@ -29,6 +31,9 @@ FAMILIES = (
 )
 SPOKEN = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 """Names that the files write in one word: a model writes two, and names are compared word by word."""
+
+LABELS = "labelmap.txt"
+"""The labels of a project of CVAT, ``name:colour:parts:actions``. Its boxes count pixels from 0."""
 
 LARGEST = 1_000_000  # bytes of an annotation; the published ones have a few thousand
 
@@ -50,47 +55,71 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     keep = option(entry, "difficult", ("skip", "keep"), "skip") == "keep"
     listed = option(entry, "categories", LISTED, "listed") == "listed"
     families = _families(entry)
+    first = 0 if (entry.path / LABELS).is_file() else 1
     for line, name in enumerate(_names(entry, split), start=1):
         source = f"{entry.name}/Annotations/{name}.xml"
         try:
-            things, size = read_annotation(entry.path / "Annotations" / f"{name}.xml")
-            _check_classes(things, families)
+            annotation = read_annotation(entry.path / "Annotations" / f"{name}.xml", first)
+            _check_classes(annotation.things, families)
         except ValueError as error:
             yield BadRow(source, str(error))
             continue
-        shown = {"task": task, "image": f"JPEGImages/{name}.jpg", "image_size": list(size)}
+        picture = AnnotatedPicture(
+            source=source,
+            line=line,
+            image=_image(entry.path, name),
+            size=annotation.size,
+            things=[
+                objects.Thing(name=_spoken(thing.name), box=thing.box, id=thing.name, asked=keep or not thing.difficult)
+                for thing in annotation.things
+            ],
+        )
         if task == "classification":
-            yield from _classes(things, keep, families, listed, shown, source, line)
+            yield from _classes(annotation.things, keep, families, listed, picture)
         else:
-            yield from _located(things, keep, shown, source, line)
+            # A class with a difficult object is not asked: whether that one counts, the picture does not say.
+            yield from objects.located(picture, task)
 
 
-def read_annotation(path: Path) -> tuple[list[Thing], tuple[int, int]]:
-    """The objects of an annotation and the size of its picture. Raises ValueError.
+def _image(folder: Path, name: str) -> str:
+    """The picture of a name: other data in this layout than the challenge's has pictures of other kinds."""
+    names = [f"JPEGImages/{name}{suffix}" for suffix in (".jpg", *SUFFIXES)]
+    return next((each for each in names if (folder / each).is_file()), names[0])
 
-    A file with a document type is refused before it is parsed: entities, which can grow without bound or read other
-    files, are declared nowhere else.
-    """
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one XML file says."""
+
+    things: list[Thing]
+    size: tuple[int, int]  # of the picture
+    filename: str
+
+
+def read_annotation(path: Path, first: int = 1) -> Annotation:
+    """The objects of an annotation; ``first``: the number of the first pixel. Raises ValueError."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     if len(data) > LARGEST:
         raise ValueError(f"has {len(data)} bytes; an annotation has at most {LARGEST}")
+    if reason := foreign(data[:4096]):
+        raise ValueError(reason)
     try:
         content = data.decode("utf-8-sig")
-        if "<!DOCTYPE" in content or "<!ENTITY" in content:
-            raise ValueError("declares a document type or entities, which are not read; remove the declaration")
+        refuse_entities(io.BytesIO(data))
         root = ElementTree.fromstring(content)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except ElementTree.ParseError as error:
         raise ValueError(f"not XML: {error}") from error
     size = (round(_number(root, "size/width")), round(_number(root, "size/height")))
-    return [_thing(each) for each in root.findall("object")], size
+    things = [_thing(each, first) for each in root.findall("object")]
+    return Annotation(things, size, (root.findtext("filename") or "").strip())
 
 
-def _thing(found: ElementTree.Element) -> Thing:
+def _thing(found: ElementTree.Element, first: int) -> Thing:
     name = (found.findtext("name") or "").strip()
     if not name:
         raise ValueError("an object has no name")
@@ -99,7 +128,7 @@ def _thing(found: ElementTree.Element) -> Thing:
     if x1 > x2 or y1 > y2:
         box = [x1, y1, x2, y2]
         raise ValueError(f"the box of {name}, {box}, is inverted: xmin <= xmax and ymin <= ymax are needed")
-    return Thing(name, (x1 - 1, y1 - 1, x2, y2), (found.findtext("difficult") or "0").strip() == "1")
+    return Thing(name, (x1 - first, y1 - first, x2, y2), (found.findtext("difficult") or "0").strip() == "1")
 
 
 def _number(found: ElementTree.Element, path: str) -> float:
@@ -127,7 +156,13 @@ def _names(entry: LoaderEntry, split: str) -> list[str]:
 
 def _families(entry: LoaderEntry) -> tuple[tuple[str, ...], ...]:
     given = entry.options.get("classes")
-    return FAMILIES if given is None else (tuple(name.strip() for name in given.split(",")),)
+    if given is not None:
+        return (tuple(name.strip() for name in given.split(",")),)
+    labels = entry.path / LABELS
+    if labels.is_file():
+        names = [line.split(":")[0].strip() for line in labels.read_text(encoding="utf-8-sig").splitlines()]
+        return (tuple(name for name in names if name and not name.startswith("#") and name != "background"),)
+    return FAMILIES
 
 
 def _check_classes(things: list[Thing], families: tuple[tuple[str, ...], ...]) -> None:
@@ -141,9 +176,7 @@ def _classes(
     keep: bool,
     families: tuple[tuple[str, ...], ...],
     listed: bool,
-    shown: dict[str, Any],
-    source: str,
-    line: int,
+    picture: AnnotatedPicture,
 ) -> Iterator[RowOrBad]:
     """The classes of a picture; a class of which all objects are difficult is neither right nor wrong."""
     right = {thing.name for thing in things if keep or not thing.difficult}
@@ -151,33 +184,8 @@ def _classes(
         return
     near = [name for family in families if right.intersection(family) for name in family if name not in right]
     every = [_spoken(name) for family in families for name in family]
-    fields = {
-        **shown,
-        "problem": which_categories(every if listed else []),
-        "solution": [_spoken(name) for name in dict.fromkeys(thing.name for thing in things)],
-        "distractors": [[_spoken(name)] for name in near],
-    }
-    yield Row(source, line, fields, boxes="pixels")
-
-
-def _located(things: list[Thing], keep: bool, shown: dict[str, Any], source: str, line: int) -> Iterator[RowOrBad]:
-    """A class with a difficult object is not asked: whether that one counts, the picture does not say."""
-    for name in dict.fromkeys(thing.name for thing in things):
-        own = [thing for thing in things if thing.name == name]
-        if any(thing.difficult for thing in own) and not keep:
-            continue
-        fields, asked = dict(shown), name
-        if shown["task"] == "dense_detection":
-            asked = f"every {name}"  # ids are unique over the tasks a folder is read for
-            fields["problem"] = f"Where are all objects of the category {_spoken(name)} in the image?"
-            fields["solution"] = [list(thing.box) for thing in own]
-        elif len(own) == 1:
-            fields["problem"] = f"Where is the {_spoken(name)} in the image?"
-            fields["solution"] = list(own[0].box)
-            fields["distractors"] = [list(thing.box) for thing in things if thing is not own[0]][:MOST_DISTRACTORS]
-        else:
-            continue
-        yield Row(f"{source}:{asked}", line, fields, boxes="pixels")
+    spoken = [_spoken(name) for name in dict.fromkeys(thing.name for thing in things)]
+    yield objects.classes_row(picture, spoken, every if listed else (), map(_spoken, near))
 
 
 def _spoken(name: str) -> str:
