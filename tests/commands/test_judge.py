@@ -233,3 +233,28 @@ def test_wrong_use_is_refused(
     names = {"ROWS": str(rows(tmp_path / "rows.jsonl", 12, correct=True)), "RECIPE": str(recipe)}
     assert main([names.get(word, word) for word in words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_judge_that_cannot_be_read_fails_the_command(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, and where all is known to have failed: exit code 1, what it wrote, and how it is asked again."""
+    source, out = rows(tmp_path / "rows.jsonl", 9), tmp_path / "out"
+    words = ["judge", str(source), "--recipe", str(recipe), "--out", str(out)]
+    bad = Answer(body=completion(json.dumps({"accuracy": 90, "why": "\x1b[31mred"})))
+    with judge_server(lambda *_: bad) as server:
+        for known in (3, 6, 9):
+            assert main([*words, *endpoint(server.url)]) == 1
+            assert len(server.requests) == 2 * known
+            error = capsys.readouterr().err
+            assert "missing score: logic" in error
+            assert "--retry-failed" in error
+            assert "\x1b" not in error
+            assert "red" in error
+        assert main([*words, *endpoint(server.url)]) == 1  # nothing is left to ask
+        assert "none of 9 answers got a verdict" in capsys.readouterr().err
+        assert len(server.requests) == 18
+        assert all("why" in row["reply"] for row in read_jsonl(out / "verdicts.jsonl"))
+        server.rule = lambda *_: Answer()
+        assert main([*words, "--retry-failed", *endpoint(server.url)]) == 0
+    assert read_json(out / "judge.json")["verdicts"] == 9

@@ -57,3 +57,27 @@ def test_a_run_with_a_judge_behind_a_server(tmp_path: Path, monkeypatch: pytest.
     found = [str(path) for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert found == []
     assert SECRET not in done.stdout + done.stderr + again.stdout + again.stderr
+
+
+@pytest.mark.slow
+def test_a_run_whose_judge_cannot_be_read_stops_and_is_put_right(tmp_path: Path) -> None:
+    """It is not taken for a run that kept nothing: exit code 1 in phase 2, and the way that its message names works."""
+    run, unreadable = tmp_path / "run", Answer(body=completion("I like it."))
+    with judge_server(lambda *_: unreadable) as server:
+        section = {"kind": "endpoint", "endpoint": {"base_url": server.url, "model": "m", "api_key_env": None}}
+        flags = ("--self_improvement.judge", json.dumps(section))
+        stopped = tiny_run.curr_reft("run", tiny_run.RECIPE, "--output", run, *flags)
+        assert stopped.returncode == 1, stopped.stdout + stopped.stderr
+        assert "hold no verdict" in stopped.stderr
+        assert "I like it." in stopped.stderr
+        assert "--retry-failed" in stopped.stderr
+        assert len(server.requests) == 6
+        assert read_json(run / "run.json")["state"] == "failed"
+        server.rule = lambda *_: Answer()
+        judged = tiny_run.curr_reft("judge", run, "--retry-failed")
+        assert judged.returncode == 0, judged.stdout + judged.stderr
+        asked = len(server.requests)
+        resumed = tiny_run.curr_reft("run", tiny_run.RECIPE, "--output", run, *flags, "--resume")
+        assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+        assert len(server.requests) == asked
+    assert read_json(run / "self-improve" / "judge.json")["failures"] == {}

@@ -26,16 +26,19 @@ FINE, FINE_AT_LEAST = 85, 50  # every criterion above the first: the total may n
 
 _NAMES = r"(?:think|thinking|thought|thoughts|reasoning|reason|reflection|analysis|scratchpad)"
 _TAG = re.compile(
-    rf"""(?P<open> <\s*(?:[a-z]+:)?{_NAMES}(?:\s[^<>/]*)?> | ◁\s*{_NAMES}\s*▷ | (?-i:\[THINK\])
-        | <\|(?:begin_of_thought|start_thinking)\|> | <\|channel>\s*thought\b )
-    | (?P<close> <\s*/\s*(?:[a-z]+:)?{_NAMES}\s*> | ◁\s*/\s*{_NAMES}\s*▷ | (?-i:\[/THINK\])
-        | <\|(?:end_of_thought|end_thinking)\|> | <channel\|> )
+    rf"""(?P<open> (?:<|&lt;|＜)\s*(?:[a-z]+:)?{_NAMES}(?:\s[^<>/]*)?(?:>|&gt;|＞) | ◁\s*{_NAMES}\s*▷ | (?-i:\[THINK\])
+        | <\|(?:begin_of_thought|start_thinking)\|> | <\|channel>\s*thought\b
+            | <unused94>\s*thought\b )
+    | (?P<close> (?:<|&lt;|＜)\s*/\s*(?:[a-z]+:)?{_NAMES}\s*(?:>|&gt;|＞) | ◁\s*/\s*{_NAMES}\s*▷ | (?-i:\[/THINK\])
+        | <\|(?:end_of_thought|end_thinking)\|> | <channel\|> | <unused95> )
     | (?P<channel> <\|channel\|>\s*(?P<marked>\w+)(?:\s*<\|constrain\|>\s*\w+)?(?:\s*<\|message\|>)?
         | (?-i:\A\s*(?P<first>analysis)(?=[A-Z{{<"'“]))
         | (?-i:assistant(?P<plain>analysis|commentary|final)) )
     | (?P<object> \{{(?=\s*["}}]) )""",
     re.VERBOSE | re.IGNORECASE,
 )
+# What a verdict has in whatever form it is written: as YAML, as a Python dictionary, as a sentence.
+_SCORE = re.compile(rf"\b(?:{'|'.join(SCORES)})\b[\\\"'`*_ ]*[:=][\\\"'`*_\s]*-?\d", re.IGNORECASE)
 _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
 _MOST_DIGITS = 4000  # of a whole number; Python converts no more
 
@@ -60,6 +63,7 @@ class _Found:
     value: dict[str, Any] | None  # None: it cannot be read
     length: int  # characters; of a broken one those that could be read
     broken: bool = False  # JSON that cannot be read, or that holds its scores one level deeper
+    end: int = 0  # its place in the reply
     twice: str | None = None  # a key that it holds twice, at any depth
 
 
@@ -78,7 +82,9 @@ def read_reply(text: str, redact: Callable[[str], str] = str) -> Scores:
     if last is None:
         raise UnusableReplyError(f"no JSON verdict: the reply is {_short(answer, redact)}")
     if last.broken or last.value is None:
-        raise UnusableReplyError(f"no JSON verdict: its last object is broken or nested: {_short(answer, redact)}")
+        raise UnusableReplyError(
+            f"no JSON verdict: its last scores are broken, nested or in another form: {_short(answer, redact)}"
+        )
     if last.twice is not None:
         raise UnusableReplyError(f"ambiguous: the key {_short(last.twice, redact)} stands twice")
     numbers = {name: _number(last.value, name, redact) for name in SCORES}
@@ -148,7 +154,7 @@ def _split(text: str) -> tuple[str, _Found | None]:
     for mark, found in _marks(text):
         if found is not None:
             if _is_meant(found, mark.start() < scores_until):
-                last = found
+                last = replace(found, end=mark.start() + found.length)
             continue
         if mark["open"]:
             depth += 1
@@ -160,6 +166,8 @@ def _split(text: str) -> tuple[str, _Found | None]:
             last, begin = None, mark.end()  # all before was thought, whether or not its beginning was marked
     if depth or in_channel:
         raise UnusableReplyError("unfinished thought: the reply ends inside its reasoning")
+    if last is not None and not last.broken and _SCORE.search(text, last.end):
+        last = replace(last, broken=True)  # scores in another form stand behind it
     return text[begin:], last
 
 
@@ -213,9 +221,7 @@ def _decode(decoder: json.JSONDecoder, text: str) -> _Found:
         return _Found(value=None, length=max(1, error.pos), broken=True)
     except RecursionError as error:
         raise UnusableReplyError("no JSON verdict: its brackets are nested too deeply") from error
-    nested = not value.keys() & set(SCORES) and any(
-        isinstance(inner, dict) and inner.keys() & set(SCORES) for inner in value.values()
-    )
+    nested = any(isinstance(inner, dict) and inner.keys() & set(SCORES) for inner in value.values())
     return _Found(value=value, length=length, broken=nested)
 
 

@@ -256,7 +256,7 @@ class Client:
         )
         return Reply(
             text=text,
-            finish=str(finish),
+            finish=finish if isinstance(finish, str) else "",
             refusal=refusal if isinstance(refusal, str) and refusal else None,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,

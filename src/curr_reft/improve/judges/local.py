@@ -67,7 +67,7 @@ class LocalJudge:
     def _require_verdict(self, asking: Asking) -> None:
         """Raise JudgeError where many replies, and all so far, hold no verdict."""
         entries = list(asking.entries.values())
-        unreadable = [entry for entry in entries if entry.reply]
+        unreadable = [entry for entry in entries if entry.failure is not None and entry.completion_tokens]
         if len(unreadable) < NO_VERDICT or any(entry.failure is None for entry in (*entries, *asking.known.values())):
             return
         raise JudgeError(
