@@ -75,6 +75,32 @@ def test_help_lists_every_command_once(capsys: pytest.CaptureFixture[str]) -> No
     assert "judge calibrate  measure how far" in capsys.readouterr().out  # which argparse takes for another command
 
 
+def test_verbose_and_quiet_stand_before_the_command_or_behind_it(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["-v", "check", str(recipe)], ["check", str(recipe), "--verbose"]):
+        assert main([*words, "--no-model", "--seed", "3"]) == 0
+        assert "making questions: " in capsys.readouterr().err
+    assert main(["-q", "check", str(recipe), "--no-model"]) == 0
+    printed = capsys.readouterr()
+    assert "recipe tiny" in printed.out  # the result
+    assert printed.err == ""
+    assert main(["check", str(recipe), "--quiet", "--data.kind", "files"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(SystemExit):
+        main(["check", str(recipe), "-q", "-v"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_verbose_error_says_where_it_comes_from_and_quotes_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path / "none.yaml"), "-v"]) == 2
+    printed = capsys.readouterr().err
+    assert "raised at:\n  File " in printed
+    assert printed.splitlines()[-1].startswith("error: ")
+
+
 def test_the_keys_of_the_recipe_are_listed_all_or_those_below_one(capsys: pytest.CaptureFixture[str]) -> None:
     seconds, done = best_of(3, "run", "--keys")
     assert done.returncode == 0

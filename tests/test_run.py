@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def read(path: Path) -> Any:
 
 
 def test_the_run_directory_is_that_of_the_architecture_page(finished: Any) -> None:
-    expected = {"recipe.yaml", "run.json", "metrics.jsonl", "summary.json", "report.html", "README.md"}
+    expected = {"recipe.yaml", "run.json", "run.log", "metrics.jsonl", "summary.json", "report.html", "README.md"}
     expected |= {"data/card.json", "eval/profile.json", "model/model.safetensors", "model/config.json"}
     expected |= {f"self-improve/{name}" for name in ("candidates.parquet", "verdicts.jsonl", "kept.jsonl")}
     expected |= {"self-improve/account.json"}
@@ -49,6 +50,16 @@ def test_the_run_directory_is_that_of_the_architecture_page(finished: Any) -> No
     assert any(name.startswith("eval/images/") and name.endswith(".png") for name in found)
     assert not [name for name in found if ".tmp" in name or ".old" in name or Path(name).name.startswith(".model")]
     assert read(finished.path / "run.json")["state"] == "done"
+
+
+def test_the_log_holds_what_the_run_said_with_times(finished: Any) -> None:
+    lines = [line.split(" ", 1) for line in (finished.path / "run.log").read_text().splitlines()]
+    assert all(datetime.fromisoformat(time).tzinfo is not None for time, _ in lines)
+    texts = [text for _, text in lines]
+    assert "evaluating base" in texts
+    steps = [row for row in tiny_run.rows(finished.path) if row["kind"] == "train"]
+    assert sum(" step " in text and "validation" not in text for text in texts) == len(steps)
+    assert texts[-1] == f"report: {finished.path / 'report.html'}"
 
 
 def test_the_summary_has_the_promised_shape(finished: Any) -> None:

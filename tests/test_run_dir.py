@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from curr_reft.console import Console
 from curr_reft.errors import DataError, DiskFullError, LostLockError, TrainingError, UsageError
 from curr_reft.files import read_json
 from curr_reft.recipe import Recipe, load_recipe
@@ -124,6 +125,38 @@ def test_resume_starts_what_never_began(tmp_path: Path, recipe: Recipe) -> None:
     (path / ".run.json.99.tmp").write_text("{")
     with RunDir.open(path, recipe, resume=True):
         assert sorted(os.listdir(path)) == [".lock", "recipe.yaml", "run.json"]
+
+
+def test_the_log_of_a_run_is_appended_to_and_ends_with_it(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(TrainingError), RunDir.open(path, recipe) as run:  # noqa: PT012
+        Console().say("stage 1")
+        run.mark_done("stage", {})
+        raise TrainingError("the loss is NaN")
+    with RunDir.open(path, recipe, resume=True):
+        Console().say("stage 2")
+        (path / ".lock").unlink()  # another process may write here now
+        Console().say("lost")
+    Console().say("after it")
+    lines = [line.split(" ", 1)[1] for line in (path / "run.log").read_text().splitlines()]
+    assert lines == ["stage 1", "ended by TrainingError: the loss is NaN", "stage 2"]
+
+
+def test_the_log_quotes_no_error_of_others(tmp_path: Path, recipe: Recipe) -> None:
+    """A message of another library may hold a key."""
+    with pytest.raises(ValueError, match="sk-secret"), RunDir.open(tmp_path / "run", recipe) as run:  # noqa: PT012
+        run.mark_done("stage", {})
+        raise ValueError("no access with sk-secret")
+    assert (tmp_path / "run" / "run.log").read_text().endswith(" ended by ValueError\n")
+
+
+def test_a_run_that_was_refused_leaves_no_log(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(UsageError), RunDir.open(path, recipe):  # noqa: PT012
+        Console().say("reading rows")
+        raise UsageError("a wrong flag")
+    assert os.listdir(path) == [".lock"]
+    RunDir.open(path, recipe).close()
 
 
 def test_another_recipe_is_refused_with_the_difference(tmp_path: Path, recipe: Recipe) -> None:

@@ -23,7 +23,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 LIMIT = 240.0  # seconds any one process may take; a busy machine needs a tenth of it
 
 # Files that hold times, the path of the run, or plots of times. Everything else must be equal byte for byte.
-TIMED = {"metrics.jsonl", "summary.json", "run.json", "recipe.yaml", "report.html", "README.md", ".lock"}
+TIMED = {"metrics.jsonl", "summary.json", "run.json", "recipe.yaml", "report.html", "README.md", "run.log", ".lock"}
 
 
 def curr_reft(*words: str | Path, timeout: float = LIMIT) -> subprocess.CompletedProcess[str]:

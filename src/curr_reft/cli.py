@@ -11,22 +11,27 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from itertools import takewhile
 
-from curr_reft import __version__, stopping
-from curr_reft.commands.help_text import EXIT_CODES, KEYS, HelpText, ListKeys
+from curr_reft import __version__, console, stopping
+from curr_reft.commands.help_text import EXIT_CODES, KEYS, OUTPUT, HelpText, ListKeys
 from curr_reft.commands.table import COMMANDS, Command
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError, UsageError
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
 
+log = logging.getLogger(__name__)
+
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 OTHER_PROBLEMS_SHOWN = 9
+OUTPUT_FLAGS = ("-v", "--verbose", "-q", "--quiet")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 130 interrupted."""
-    _log_to_stderr()
+    console.configure()
     # A pool of workers is forked after tokenizers were used; without this every fork prints a warning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -34,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ElsewhereError as error:
         return error.exit_code
     except CurrReftError as error:
+        # Frames without the messages of other libraries, which may quote a key.
+        log.debug("raised at:\n%s", "".join(traceback.format_tb(error.__traceback__)))
         print(f"error: {_message(error)}", file=sys.stderr)
         return error.exit_code
     except Stopped as stopped:
@@ -68,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         prog="curr-reft",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
-        epilog=f"commands:\n{_table(COMMANDS)}\n\n{EXIT_CODES}",
+        epilog=f"commands:\n{_table(COMMANDS)}\n\n{OUTPUT}\n\n{EXIT_CODES}",
         formatter_class=HelpText,
         allow_abbrev=False,
     )
@@ -94,6 +101,9 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(one)
+        shown = one.add_mutually_exclusive_group()
+        shown.add_argument("-v", "--verbose", action="store_true", help="print details too, and tracebacks of errors")
+        shown.add_argument("-q", "--quiet", action="store_true", help="print errors and the final result only")
         if command.recipe_flags:
             one.add_argument("--keys", action=ListKeys, nargs="?", metavar="PART", help="list the keys of the recipe")
         one.set_defaults(execute=module.execute, overrides=[], parser=one)
@@ -121,6 +131,8 @@ def _table(commands: Sequence[Command]) -> str:
 
 def _dispatch(words: list[str]) -> int:
     top = parser()
+    leading = list(takewhile(lambda word: word in OUTPUT_FLAGS, words))  # before the command as well as behind it
+    words = words[len(leading) :]
     named = [each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words]
     command = max(named, key=lambda each: len(each.words), default=None)
     if command is None and words:
@@ -132,9 +144,10 @@ def _dispatch(words: list[str]) -> int:
         own = words[len(command.words) :]
         if command.recipe_flags:
             own, overrides = _split(own, _options(top, command))
-        words = [*_spoken(command), *own]
+        words = [*_spoken(command), *leading, *own]
     arguments = top.parse_args(words)
     arguments.overrides = overrides
+    console.configure(verbose=arguments.verbose, quiet=arguments.quiet)
     return int(arguments.execute(arguments) or 0)
 
 
@@ -180,21 +193,6 @@ def _message(error: CurrReftError) -> str:
         more = len(others) - len(lines)
         text = "\n".join([text, *lines, *([f"... and {more} more"] if more > 0 else [])])
     return text
-
-
-def _log_to_stderr() -> None:
-    logger = logging.getLogger("curr_reft")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Format())
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-
-
-class _Format(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ def measure_recipe(recipe: Recipe, model: str, asked: Asked, out: Path, cache: P
     console = Console()
     _, result = _measured(recipe, config, lambda: load_policy(config), questions, asked, out, cache, console.say)
     for line in table(result):
-        console.terminal.print(line, markup=False, soft_wrap=True)
-    console.terminal.print(f"written to {out}", markup=False, soft_wrap=True)
+        console.result(line)
+    console.result(f"written to {out}")
 
 
 def training_questions(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from curr_reft.console import progress, track
 from curr_reft.data.frame import BoxFrame, boxes_of
 from curr_reft.data.item import Truth, UnverifiedTruthError
 from curr_reft.data.load import LoadedData, load_data
@@ -33,6 +34,8 @@ from curr_reft.tasks.status import PATIENCE
 from curr_reft.train.learnable import TOO_LONG, refuse_examples
 from curr_reft.train.sft import SftExample
 from curr_reft.user_code import digest
+
+AT_ONCE = 2048  # truths that are graded together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +214,7 @@ def count_prompts(prepared: Prepared, processor: ChatProcessor) -> PromptTokens:
     refused: dict[str, list[tuple[int, str, str]]] = {}
     for forms in prepared.questions.values():
         for form, asked in forms.items():
-            for question, count in zip(asked, counter.count(asked), strict=True):
+            for question, count in zip(track(asked, f"counting tokens ({form})"), counter.count(asked), strict=True):
                 by_form.setdefault(form, []).append(count)
                 if count.problem is not None:
                     refused.setdefault(question.source or question.id, []).append((count.tokens, form, count.problem))
@@ -283,7 +286,12 @@ def check_truths(recipe: Recipe, prepared: Prepared) -> None:
     """
     all_questions = (question for forms in prepared.questions.values() for own in forms.values() for question in own)
     asked = [question for question in all_questions if question.task != JUDGED]  # which have no truth to grade
-    first = grade_all([(question, _well_written(question), False) for question in asked], recipe.rewards)
+    first: list[Grade] = []
+    with progress("grading truths", len(asked)) as advance:
+        for start in range(0, len(asked), AT_ONCE):
+            part = asked[start : start + AT_ONCE]
+            first += grade_all([(question, _well_written(question), False) for question in part], recipe.rewards)
+            advance(len(part))
     grades = [_patiently(question, graded, recipe) for question, graded in zip(asked, first, strict=True)]
     _refuse(
         [

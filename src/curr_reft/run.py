@@ -73,7 +73,7 @@ def run(recipe: Recipe, resume: bool = False) -> Path:
     """
     with RunDir.open(recipe.output, recipe, resume) as directory:
         if directory.finished:
-            Console(quiet=not processes.is_main()).say(
+            Console(quiet=not processes.is_main()).result(
                 f"this run is finished, nothing is left to do; report: {directory.path / 'report.html'}"
             )
             return directory.path / "report.html"
@@ -378,8 +378,8 @@ class Run:
         self.note(LAST_PHASE, {})
         lines = table(summary["evaluation"]) + (general_table(summary["general"]) if summary["general"] else [])
         for line in lines:
-            self.console.terminal.print(line, markup=False, soft_wrap=True)
-        self.console.say(f"report: {report}")
+            self.console.result(line)
+        self.console.result(f"report: {report}")
         return report
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from curr_reft import processes, recipe_source
+from curr_reft import console, processes, recipe_source
 from curr_reft.errors import CurrReftError, RecipeError, UsageError
 from curr_reft.files import (
     NO_SPACE,
@@ -29,6 +29,7 @@ from curr_reft.recipe import Recipe, dump_recipe
 from curr_reft.run_lock import Lock, living_owner
 from curr_reft.run_record import (
     LOCK,
+    LOG,
     METRICS,
     RECIPE,
     STATE,
@@ -88,10 +89,12 @@ class RunDir:
                 run["alone"] = asdict(alone)
             run["owner"] = lock.owner
             if not is_finished(run):
+                console.open_log(path / LOG, lock.is_held)
                 write_json(path / STATE, run)  # before the recipe: one that says "finished" would end an extended run
                 _store(path / RECIPE, recipe)
             return cls(path=path, run=run, _lock=lock)
         except BaseException:
+            console.close_log()
             lock.release()
             raise
 
@@ -195,6 +198,7 @@ class RunDir:
     def close(self) -> None:
         """Give the directory back."""
         if self._lock is not None:
+            console.close_log()
             self._lock.release()
 
     def __enter__(self) -> Self:
@@ -208,11 +212,13 @@ class RunDir:
         Input that was refused before anything was done leaves the directory free for the next try.
         """
         if kind is not None and self._writes:
+            console.record(f"ended by {reason_of(error)}")
             with contextlib.suppress(OSError, CurrReftError):  # a full disk or a lost lock, which the error is about
                 self.require_held()
                 if issubclass(kind, UsageError) and self._untouched():
                     (self.path / STATE).unlink()
                     (self.path / RECIPE).unlink()
+                    (self.path / LOG).unlink(missing_ok=True)
                 else:
                     self.run = {**self.run, "ended_by": reason_of(error)}
                     self.set_state("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
@@ -220,7 +226,7 @@ class RunDir:
 
     def _untouched(self) -> bool:
         entries = {each.name for each in self.path.iterdir()}
-        return not self.run["phases"] and not self.run["resumed"] and entries <= {LOCK, RECIPE, STATE}
+        return not self.run["phases"] and not self.run["resumed"] and entries <= {LOCK, LOG, RECIPE, STATE}
 
     def _write(self, run: dict[str, Any]) -> None:
         self.require_held()

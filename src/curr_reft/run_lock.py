@@ -82,6 +82,10 @@ class Lock:
                 f"{self.path.parent}), then go on with --resume; the file is to be left alone while a run lives"
             )
 
+    def is_held(self) -> bool:
+        """Whether no other process may have taken the lock, as far as can be seen."""
+        return self._lost() is None
+
     def release(self) -> None:
         if self._descriptor in _held:
             if self._lost() is None:  # else the words are those of another process

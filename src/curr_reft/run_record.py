@@ -22,7 +22,7 @@ from curr_reft.recipe_changes import Change
 
 logger = logging.getLogger(__name__)
 
-LOCK, RECIPE, STATE, METRICS = ".lock", "recipe.yaml", "run.json", "metrics.jsonl"
+LOCK, RECIPE, STATE, METRICS, LOG = ".lock", "recipe.yaml", "run.json", "metrics.jsonl", "run.log"
 PACKAGES = (
     "torch",
     "transformers",

@@ -51,7 +51,7 @@ def sample(recipe: Recipe, model: str, out: Path) -> None:
         start.sha256,
         console.say,
     )
-    console.say(f"{len(candidates)} different answers to {len(queries)} queries: {out}")
+    console.result(f"{len(candidates)} different answers to {len(queries)} queries: {out}")
 
 
 def select(recipe: Recipe, folder: Path) -> None:
@@ -70,7 +70,7 @@ def select(recipe: Recipe, folder: Path) -> None:
     verdicts = read_verdicts(folder, candidates)
     weights = read_json(folder / SAMPLING)["settings"]["weights_sha256"]
     account = keep_selected(candidates, verdicts, folder, config, recipe.seed, processor, weights, console.say)
-    console.say(f"kept {account['kept']} of {account['candidates']} answers: {folder / 'kept.jsonl'}")
+    console.result(f"kept {account['kept']} of {account['candidates']} answers: {folder / 'kept.jsonl'}")
 
 
 def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path:
@@ -105,7 +105,7 @@ def sft(recipe: Recipe, model: str, rows: Path, out: Path, resume: bool) -> Path
         )
         done: Published = trainings.sft("sft", out / "sft", examples, config, start)
         processes.on_main(partial(directory.set_state, "done"))
-        console.say(f"handed on is the checkpoint of step {done.record['chosen_step']}: {done.model}")
+        console.result(f"handed on is the checkpoint of step {done.record['chosen_step']}: {done.model}")
         return done.model
 
 

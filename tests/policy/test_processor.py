@@ -1,5 +1,7 @@
 """Questions to tensors: template, placeholders, positions, checks, the cache, the frame."""
 
+import importlib.util
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -144,3 +146,19 @@ def test_a_reasoning_block_that_the_template_opens_is_left_to_the_model(opened):
     encoded = thinking.encode("list the objects", [Image.new("RGB", (56, 56))])
     assert encoded.text == expected.text
     assert "<think>" not in encoded.text
+
+
+def test_processors_load_without_names_that_transformers_removes(monkeypatch):
+    """transformers 5.24 warns at an import of Qwen2_5_VLProcessorKwargs, and 5.29 has no such name."""
+    from transformers.models.qwen2_5_vl import processing_qwen2_5_vl
+
+    from curr_reft.policy import image_text
+
+    monkeypatch.delitem(vars(processing_qwen2_5_vl), "Qwen2_5_VLProcessorKwargs", raising=False)
+    spec = importlib.util.spec_from_file_location("image_text_anew", image_text.__file__)
+    module = importlib.util.module_from_spec(spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        spec.loader.exec_module(module)
+    defaults = module.ImageTextProcessor.valid_processor_kwargs._defaults["text_kwargs"]
+    assert defaults["return_mm_token_type_ids"] is module.ImageTextProcessor.return_mm_token_type_ids is True

@@ -3,17 +3,23 @@
 import io
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from curr_reft.data import copies
 from curr_reft.data.cards import Card, draw_cards
+from curr_reft.data.fingerprint import LOOKS, Fingerprint, fingerprint, is_candidate, look
 from curr_reft.data.frame import BoxFrame
-from curr_reft.data.images import FileImage
+from curr_reft.data.images import FileImage, StoredImage
 from curr_reft.data.item import Item
 from curr_reft.data.shapes import DOMAINS, shapes_items
 from curr_reft.errors import DataError
@@ -264,3 +270,152 @@ def test_a_copy_under_other_bytes_may_be_left_out(tmp_path: Path) -> None:
     compiler = Compiler([*items, copy], FORMS, Asking(seed=0, frame=BoxFrame("pixels")), leave_out_leaks=True)
     compiler.look().refuse_leaks()
     assert [item.id for item, _ in compiler.ask()] == [*(item.id for item in items[:5]), "copy"]
+
+
+def camera_frames(folder: Path, count: int) -> list[Item]:
+    """Frames of one camera: one scene with noise, and a small white thing that is elsewhere in each."""
+    rng = random.Random(3)
+    scene = Image.effect_mandelbrot((160, 120), (-2, -1.2, 1, 1.2), 60).convert("RGB")
+    items = []
+    for number in range(count):
+        frame = Image.blend(scene, Image.effect_noise(scene.size, 20 + number % 5).convert("RGB"), 0.05)
+        place = (number * 37) % 140 + rng.randint(0, 2), (number * 53) % 100
+        frame.paste((255, 255, 255), (*place, place[0] + 16, place[1] + 16))
+        frame.save(folder / f"{number}.png")
+        split = "train" if number % 2 else "test"
+        image = FileImage(folder, f"{number}.png")
+        items.append(replace(with_images(f"{number}", "q", (), split), images=(image,)))
+    return items
+
+
+def test_frames_of_one_camera_are_decoded_once_and_their_copies_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = camera_frames(tmp_path, 60)
+    Image.open(tmp_path / "7.png").save(tmp_path / "copy.jpg", quality=70)
+    items.append(replace(items[0], id="copy", source="copy", images=(FileImage(tmp_path, "copy.jpg"),)))
+    opened: Counter[str] = Counter()
+    plain = StoredImage.open
+
+    def counting(image: StoredImage) -> Image.Image:
+        opened[image.place] += 1
+        return plain(image)
+
+    monkeypatch.setattr(StoredImage, "open", counting)
+    compiler = Compiler(items, FORMS, Asking(seed=0, frame=BoxFrame("pixels")))
+    found = compiler.look()
+    assert [(pair.first, pair.second) for pair in found.leaks] == [("7.json:1", "copy")]
+    assert found.cut_short == 0
+    assert set(opened.values()) == {1}
+    assert len(opened) == 61
+    assert not LOOKS._looks  # what was kept for the comparison is given back
+
+
+def test_looks_that_were_dropped_are_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is bounded: beyond it pictures are opened again, and the same is found."""
+    items = camera_frames(tmp_path, 12)
+    Image.open(tmp_path / "7.png").save(tmp_path / "copy.jpg", quality=70)
+    items.append(replace(items[0], id="copy", source="copy", images=(FileImage(tmp_path, "copy.jpg"),)))
+    monkeypatch.setattr(LOOKS, "limit", 30_000)
+    assert [pair.second for pair in repeats(items).leaks] == ["copy"]
+    assert LOOKS._bytes <= 30_000
+
+
+def test_a_search_that_is_cut_short_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(copies, "MOST", 0)
+    items = camera_frames(tmp_path, 2)
+    Image.open(tmp_path / "1.png").save(tmp_path / "copy.jpg", quality=70)
+    items.append(replace(items[0], id="copy", source="copy", images=(FileImage(tmp_path, "copy.jpg"),)))
+    compiler = Compiler(items, FORMS, Asking(seed=0, frame=BoxFrame("pixels")))
+    assert compiler.look().leaks == ()
+    assert "1 picture(s) resemble more than" in caplog.text
+    list(compiler.ask())
+    assert compiler.card().to_dict()["cut_short"] == 1
+
+
+@st.composite
+def alike_pictures(draw: st.DrawFn) -> list[Image.Image]:
+    """A few pictures made of each other: copies, copies of copies, edits, and other sizes."""
+    seed = draw(st.integers(0, 3))
+    side = draw(st.sampled_from([(5, 3), (40, 30), (90, 70), (300, 200)]))
+    rng = random.Random(seed)
+    first = Image.new("RGB", (8, 6))
+    first.putdata([(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(48)])
+    pictures = [first.resize(side, Image.Resampling.BICUBIC)]
+    for _ in range(draw(st.integers(1, 9))):
+        image = draw(st.sampled_from(pictures)).copy()
+        change = draw(st.sampled_from(["jpeg", "size", "brighter", "patch", "faint"]))
+        if change == "jpeg":
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=draw(st.sampled_from([30, 75, 95])))
+            image = Image.open(buffer).convert("RGB")
+        elif change == "size":
+            scale = draw(st.sampled_from([0.6, 0.9, 1.5]))
+            image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+        elif change == "brighter":
+            image = image.point(lambda level: min(255, level + 6))
+        else:
+            left, top = draw(st.integers(0, image.width - 1)), draw(st.integers(0, image.height - 1))
+            level = (255, 255, 255) if change == "patch" else image.resize((1, 1)).getpixel((0, 0))
+            image.paste(level, (left, top, left + max(1, image.width // 8), top + max(1, image.height // 8)))
+        pictures.append(image)
+    return pictures
+
+
+@given(alike_pictures())
+@settings(max_examples=60, deadline=None)
+def test_the_search_finds_the_groups_of_the_plain_definition(pictures: list[Image.Image]) -> None:
+    sources = [Shown(f"{number}", picture) for number, picture in enumerate(pictures)]
+    prints = [fingerprint(picture) for picture in pictures]
+    LOOKS.clear()
+    found = copies.verified_copies(range(len(prints)), prints, lambda: enumerate(sources))
+    plain = copies.plain_copies(prints, [look(picture) for picture in pictures])
+    assert groups(len(prints), found.pairs) == groups(len(prints), plain)
+    assert found.cut_short == 0
+    assert copies.candidates(prints) == [
+        (first, second)
+        for first, second in combinations(range(len(prints)), 2)
+        if is_candidate(prints[first], prints[second])
+    ]
+    LOOKS.clear()
+
+
+@given(
+    st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=6),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 63)), max_size=60),
+)
+@settings(max_examples=100, deadline=None)
+def test_candidates_are_those_of_the_definition_each_once(hashes: list[int], flips: list[tuple[int, int]]) -> None:
+    """Many hashes that differ in a few bits, by the bands as by all pairs (which is chosen by their number)."""
+    for place, bit in flips:
+        hashes.append(hashes[place % len(hashes)] ^ 1 << bit)
+    prints = [Fingerprint(bits, bytes([number % 20] * 48)) for number, bits in enumerate(hashes)]
+    assert copies.candidates(prints) == [
+        (first, second)
+        for first, second in combinations(range(len(prints)), 2)
+        if is_candidate(prints[first], prints[second])
+    ]
+
+
+@dataclass(frozen=True)
+class Shown:
+    key: str
+    picture: Image.Image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.picture.size
+
+    def open(self) -> Image.Image:
+        return self.picture
+
+
+def groups(count: int, pairs: list[tuple[int, int]]) -> set[frozenset[int]]:
+    """The sets that the pairs link."""
+    group = {number: {number} for number in range(count)}
+    for first, second in pairs:
+        both = group[first] | group[second]
+        group.update(dict.fromkeys(both, both))
+    return set(map(frozenset, group.values()))

@@ -9,6 +9,8 @@ from curr_reft.errors import UsageError
 EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space, 130 interrupted by Ctrl-C
 (SIGTERM ends a run with 0: no finished step is lost, --resume goes on)."""
 
+OUTPUT = """Every command takes -v (details) and -q (errors and the final result only). NO_COLOR is honoured."""
+
 KEYS = """Every key of the recipe is a flag too, with a YAML value: --rl.optimizer.lr 2e-6. --keys lists them, and
 --keys rl.optimizer those below one."""
 

@@ -58,15 +58,15 @@ def _judge(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{source.path} is a file: say with --out in which folder the verdicts belong")
     candidates, before = answers(source, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    say = Console().say
+    console = Console()
     cache = cache_of(config, out)
-    place = Workplace(cache=cache, say=say, before=before, retry_failed=arguments.retry_failed)
+    place = Workplace(cache=cache, say=console.say, before=before, retry_failed=arguments.retry_failed)
     judged = judge_all(config, candidates, place)
     write_jsonl(out / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
     write_json(out / JUDGE, judged.account)
     failed = len(judged.verdicts) - judged.account["verdicts"]
     reasons = ", ".join(f"{count} {reason}" for reason, count in judged.account["failures"].items())
-    say(
+    console.result(
         f"{judged.account['verdicts']} verdicts, {failed} without{f' ({reasons})' if reasons else ''}: {out / VERDICTS}"
     )
 

@@ -9,25 +9,23 @@ encoding and resizing leave small traces all over a picture, and an edit a large
 rates stand in docs/data.md.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
-
-from curr_reft.data.item import ImageSource
 
 BITS_APART = 14  # most differing bits of a candidate's hash; copies of tiny pictures reach 14, of photographs 2
 TINY_APART = 16  # most levels (of 255) a candidate's 4 x 4 copy may differ in
 BANDS = 8  # candidates share at least one byte of the hash
 SIDE = 42  # pixels of a thumbnail
-UNSEEN = 10.0  # levels: so small a difference at its worst place is nobody's edit
-WORST = 48.0  # levels at the worst place beyond which no encoder would be in use
+UNSEEN = 10  # levels: so small a difference at its worst place is nobody's edit
+WORST = 48  # levels at the worst place beyond which no encoder would be in use
 TRACES = (0.5, 8.0)  # levels that three quarters of a copy's pixels stay below: not nothing, as after an edit
 DETAIL = 224  # most pixels of the longer side at which pictures are compared in detail: a sign of 7 pixels is seen
-WORST_DETAIL = 36.0  # levels at the worst place: copies were measured to 24, another suit on a card from 48 on
-AT_ONCE = 4096  # pairs compared in detail with one pass over the pictures: at most 400 MB of grey
+WORST_DETAIL = 36  # levels at the worst place: copies were measured to 24, another suit on a card from 48 on
+PLACES = 9  # pixels of a smoothed level: sums of so many are compared, which are whole numbers
+KEPT_BYTES = 512 * 2**20  # of looks: some 13,000 frames of 320 x 216 pixels
 
 _ANGLES = np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64
 _COSINES = np.cos(_ANGLES)  # the first 8 rows of the discrete cosine transform of 32 samples
@@ -41,6 +39,46 @@ class Fingerprint:
     tiny: bytes  # 4 x 4 x 3 levels
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What two candidates are compared by, so that their pictures are not opened again."""
+
+    thumbnail: np.ndarray  # (SIDE, SIDE, 3) levels, whatever the picture's shape
+    detail: np.ndarray  # (height, width) levels of grey, at most DETAIL to a side
+
+    @property
+    def bytes(self) -> int:
+        return self.thumbnail.nbytes + self.detail.nbytes
+
+
+class LookStore:
+    """Looks by the key of their picture. Beyond ``limit`` bytes the oldest go, and their pictures are opened again."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit = limit
+        self._looks: OrderedDict[str, Look] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: str) -> Look | None:
+        return self._looks.get(key)
+
+    def keep(self, key: str, look: Look) -> Look:
+        if key not in self._looks:
+            self._looks[key] = look
+            self._bytes += look.bytes
+        while self._bytes > self.limit:
+            self._bytes -= self._looks.popitem(last=False)[1].bytes
+        return look
+
+    def clear(self) -> None:
+        self._looks.clear()
+        self._bytes = 0
+
+
+LOOKS = LookStore()
+"""The looks of the pictures that were decoded, from their first decoding to the end of the leak search."""
+
+
 def fingerprint(image: Image.Image) -> Fingerprint:
     """Of an RGB image."""
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
@@ -50,69 +88,27 @@ def fingerprint(image: Image.Image) -> Fingerprint:
     return Fingerprint(int.from_bytes(packed.tobytes(), "big"), tiny.tobytes())
 
 
-def candidates(prints: list[Fingerprint]) -> list[tuple[int, int]]:
-    """Pairs of places (first < second) whose fingerprints are close."""
-    if len(prints) < 2:
-        return []
-    bits_N = np.array([each.bits for each in prints], dtype=np.uint64)
-    tiny_NC = np.frombuffer(b"".join(each.tiny for each in prints), dtype=np.uint8).reshape(len(prints), -1)
-    found: set[tuple[int, int]] = set()
-    for band in range(BANDS):
-        byte_N = (bits_N >> np.uint64(8 * band)) & np.uint64(0xFF)
-        order = np.argsort(byte_N, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(byte_N[order])) + 1):
-            for start in range(0, len(members), 512):  # bounds the memory where one byte is very common
-                found.update(_close(members[start : start + 512], members[start:], bits_N, tiny_NC))
-    return sorted(found)
+def is_candidate(first: Fingerprint, second: Fingerprint) -> bool:
+    """Whether two pictures are to be compared by their looks."""
+    differing = first.bits ^ second.bits
+    shared = any(not differing >> 8 * band & 0xFF for band in range(BANDS))
+    levels = max(abs(one - other) for one, other in zip(first.tiny, second.tiny, strict=True))
+    return shared and differing.bit_count() <= BITS_APART and levels <= TINY_APART
 
 
-def _close(some: np.ndarray, others: np.ndarray, bits_N: np.ndarray, tiny_NC: np.ndarray) -> list[tuple[int, int]]:
-    apart = np.bitwise_count(bits_N[some][:, None] ^ bits_N[others][None, :])
-    row, column = np.nonzero((apart <= BITS_APART) & (some[:, None] < others[None, :]))
-    first, second = some[row], others[column]
-    levels = np.abs(tiny_NC[first].astype(np.int16) - tiny_NC[second].astype(np.int16)).max(axis=1, initial=0)
-    near = levels <= TINY_APART
-    return list(zip(first[near].tolist(), second[near].tolist(), strict=True))
-
-
-def verified_copies(
-    keys: Sequence[int], prints: list[Fingerprint], pictures: Callable[[], Iterable[tuple[int, ImageSource]]]
-) -> list[tuple[int, int]]:
-    """Pairs of keys whose pictures are copies of each other, the picture of each key having its fingerprint in
-    ``prints``. ``pictures`` begins a pass over (key, picture), taken only if there are candidates; only those are
-    opened."""
-    pairs = [(keys[first], keys[second]) for first, second in candidates(prints)]
-    pairs = _agreeing(pairs, pictures, thumbnail, same_thumbnail)
-    return [
-        pair
-        for start in range(0, len(pairs), AT_ONCE)
-        for pair in _agreeing(pairs[start : start + AT_ONCE], pictures, detail, same_detail)
-    ]
-
-
-_Pairs: TypeAlias = list[tuple[int, int]]
-_Look: TypeAlias = Callable[[Image.Image], np.ndarray]
-
-
-def _agreeing(
-    pairs: _Pairs,
-    pictures: Callable[[], Iterable[tuple[int, ImageSource]]],
-    look: _Look,
-    same: Callable[[np.ndarray, np.ndarray], bool],
-) -> _Pairs:
-    """The pairs that are the ``same`` by one ``look`` at each of their pictures."""
-    wanted = {key for pair in pairs for key in pair}
-    seen: dict[int, np.ndarray] = {}
-    if wanted:
-        for key, picture in pictures():
-            if key in wanted and key not in seen:
-                seen[key] = look(picture.open())
-    return [(first, second) for first, second in pairs if same(seen[first], seen[second])]
+def same_look(first: Look, second: Look) -> bool:
+    """Whether two candidates are copies of each other."""
+    return same_thumbnail(first.thumbnail, second.thumbnail) and same_detail(first.detail, second.detail)
 
 
 def same_picture(first: Image.Image, second: Image.Image) -> bool:
     """Whether two RGB images are copies of each other, given that they are candidates."""
-    return same_thumbnail(thumbnail(first), thumbnail(second)) and same_detail(detail(first), detail(second))
+    return same_look(look(first), look(second))
+
+
+def look(image: Image.Image) -> Look:
+    """Of an RGB image."""
+    return Look(thumbnail(image), detail(image))
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
@@ -122,10 +118,19 @@ def thumbnail(image: Image.Image) -> np.ndarray:
 
 def same_thumbnail(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether two thumbnails may show one picture."""
-    difference = _smooth(first.astype(np.float32) - second.astype(np.float32))
-    levels = np.abs(difference).max(axis=2)
-    worst, most = float(levels.max()), float(np.quantile(levels, 0.75))
-    return worst <= UNSEEN or (worst <= WORST and TRACES[0] <= most <= TRACES[1])
+    return bool(agree(smooth_sums(first)[None], smooth_sums(second)[None])[0])
+
+
+def agree(first_PHWC: np.ndarray, second_PHWC: np.ndarray) -> np.ndarray:
+    """Whether the two thumbnails of each pair may show one picture, by their ``smooth_sums``."""
+    levels_PN = np.abs(first_PHWC - second_PHWC).max(axis=3).reshape(len(first_PHWC), -1)
+    worst_P = levels_PN.max(axis=1)
+    alike_P = worst_P <= PLACES * UNSEEN
+    open_P = np.flatnonzero(~alike_P & (worst_P <= PLACES * WORST))
+    if len(open_P):
+        most = np.quantile(levels_PN[open_P], 0.75, axis=1) / PLACES
+        alike_P[open_P] = (most >= TRACES[0]) & (most <= TRACES[1])
+    return alike_P
 
 
 def detail(image: Image.Image) -> np.ndarray:
@@ -137,8 +142,13 @@ def detail(image: Image.Image) -> np.ndarray:
 def same_detail(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether two pictures in detail are one, compared at the size of the smaller: it has lost what it has not."""
     height, width = (min(sides) for sides in zip(first.shape, second.shape, strict=True))
-    one, other = (_resized(each, width, height).astype(np.float32) for each in (first, second))
-    return float(np.abs(_smooth((one - other)[:, :, None])).max()) <= WORST_DETAIL
+    one, other = (smooth_sums(_resized(each, width, height)) for each in (first, second))
+    return close_in_detail(one, other)
+
+
+def close_in_detail(first: np.ndarray, second: np.ndarray) -> bool:
+    """``same_detail`` of two pictures of one shape, by their ``smooth_sums``."""
+    return int(np.abs(first - second).max()) <= PLACES * WORST_DETAIL
 
 
 def _at_most(image: Image.Image, side: int) -> Image.Image:
@@ -153,9 +163,17 @@ def _resized(grey: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _smooth(levels: np.ndarray) -> np.ndarray:
-    """The mean over 3 x 3 pixels: encoders add noise, edits shift a whole spot."""
-    height, width = levels.shape[:2]
-    padded = np.pad(levels, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    total: np.ndarray = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))  # type: ignore[assignment]
-    return total / 9
+def smooth_sums(levels: np.ndarray) -> np.ndarray:
+    """The sum over 3 x 3 pixels, the edge repeated: encoders add noise, edits shift a whole spot. Sums of pictures
+    differ as the sum of their difference does, so each picture is smoothed once."""
+    rows = levels.astype(np.int16)
+    rows[1:] += levels[:-1]
+    rows[:-1] += levels[1:]
+    rows[0] += levels[0]
+    rows[-1] += levels[-1]
+    total = rows.copy()
+    total[:, 1:] += rows[:, :-1]
+    total[:, :-1] += rows[:, 1:]
+    total[:, 0] += rows[:, 0]
+    total[:, -1] += rows[:, -1]
+    return total

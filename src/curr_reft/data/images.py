@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import ExifTags, Image
 
-from curr_reft.data.fingerprint import Fingerprint, fingerprint
+from curr_reft.data.fingerprint import LOOKS, Fingerprint, fingerprint, look
 from curr_reft.data.frame import MAX_ASPECT_RATIO, BoxFrame, ResizeRule, keep_size, resize_rule
 from curr_reft.errors import DataError
 
@@ -151,8 +151,11 @@ class StoredImage(ABC):
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What finds copies of this picture under other bytes; decodes it. Raises DataError."""
-        return fingerprint(self.open())
+        """What finds copies of this picture under other bytes; decodes it, and keeps its look for the comparison with
+        its candidates. Raises DataError."""
+        image = self.open()
+        LOOKS.keep(self.key, look(image))
+        return fingerprint(image)
 
     def recall(self, size: tuple[int, int], key: str, found: Fingerprint | None) -> None:
         """Takes what an earlier look at this very image found, so that it is not opened again."""
@@ -164,9 +167,9 @@ class StoredImage(ABC):
 
     def open(self) -> Image.Image:
         """The decoded image: RGB, turned upright. Raises DataError."""
-        size = self.size
         with self._header() as image:
             orientation = _orientation(image)
+            size = vars(self).setdefault("size", image.size[::-1] if orientation >= 5 else image.size)
             try:
                 image.load()
                 rgb = to_rgb(image)

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from curr_reft.console import progress
 from curr_reft.data.config import DataConfig, FileEntry
 from curr_reft.data.fingerprint import Fingerprint
 from curr_reft.data.frame import BOX_TASKS, BoxFrame, FrameKind, as_corners, boxes_of, inverted_as_corners, map_boxes
@@ -115,9 +116,12 @@ class ItemStream:
 
     def _rows(self) -> Iterator[Item]:
         reading = Pass()
-        for split in SPLITS:
-            for entry in getattr(self.config.files, split):
-                yield from self._entry_items(entry, split, reading)
+        with progress("reading rows") as advance:
+            for split in SPLITS:
+                for entry in getattr(self.config.files, split):
+                    for item in self._entry_items(entry, split, reading):
+                        yield item
+                        advance()
         self._report(reading)
         self.account = reading
 

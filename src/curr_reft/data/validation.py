@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from curr_reft.data.fingerprint import Fingerprint, verified_copies
+from curr_reft.console import progress
+from curr_reft.data.copies import verified_copies
+from curr_reft.data.fingerprint import Fingerprint
 from curr_reft.data.images import StoredImage
 from curr_reft.data.item import ImageSource, Item
 from curr_reft.seeding import derive_seed
@@ -48,7 +50,9 @@ class ValidationSplit:
         def pictures() -> Iterator[tuple[int, ImageSource]]:
             return ((key, image) for item in items for key, image in zip(_names(item), item.images, strict=False))
 
-        for first, second in verified_copies(list(printed), list(printed.values()), pictures):
+        with progress("comparing pictures", len(printed)) as advance:
+            copies = verified_copies(list(printed), list(printed.values()), pictures, advance)
+        for first, second in copies.pairs:
             self._link(first, second)
         self._moved = self._choose([self._group(first) for first in firsts], of_task, len(tasks), fraction)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curr_reft import processes
+from curr_reft.console import Advance, progress
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.dealing import by_image, deal_questions
 from curr_reft.policy.policy import Policy
@@ -53,22 +54,25 @@ def answer_all(
     """
     answered: dict[int, list[Answered]] = {}
     order = by_image(questions)
-    for start in range(0, len(questions), CHUNK):
-        places = order[start : start + CHUNK]
-        part = [questions[place] for place in places]
-        hands = deal_questions(part, policy.frame)
-        own = [places[number] for number in hands[processes.rank()]]
-        seeds: Sequence[Among] | Sequence[Sequence[int]]
-        if isinstance(seed, int):
-            seeds = [among(seed, place, len(questions)) for place in own]
-        else:
-            seeds = [seed[place] for place in own]  # type: ignore[assignment]  # all of one kind
-        found = processes.gather(_answers(policy, [questions[place] for place in own], sampling, rewards, seeds))
-        for place, group in zip(places, processes.in_order(hands, found), strict=True):
-            answered[place] = [
-                Answered(question=questions[place], completion=text, truncated=cut, grade=grade, tokens=tokens)
-                for text, cut, tokens, grade in group
-            ]
+    with progress("answering questions", len(questions)) as shown:
+        for start in range(0, len(questions), CHUNK):
+            places = order[start : start + CHUNK]
+            part = [questions[place] for place in places]
+            hands = deal_questions(part, policy.frame)
+            own = [places[number] for number in hands[processes.rank()]]
+            seeds: Sequence[Among] | Sequence[Sequence[int]]
+            if isinstance(seed, int):
+                seeds = [among(seed, place, len(questions)) for place in own]
+            else:
+                seeds = [seed[place] for place in own]  # type: ignore[assignment]  # all of one kind
+            asked = [questions[place] for place in own]
+            found = processes.gather(_answers(policy, asked, sampling, rewards, seeds, shown))
+            for place, group in zip(places, processes.in_order(hands, found), strict=True):
+                answered[place] = [
+                    Answered(question=questions[place], completion=text, truncated=cut, grade=grade, tokens=tokens)
+                    for text, cut, tokens, grade in group
+                ]
+            shown.reach(start + len(places))  # those of the other processes too
     return [answered[place] for place in range(len(questions))]
 
 
@@ -84,10 +88,11 @@ def _answers(
     sampling: SamplingConfig,
     rewards: RewardsConfig,
     seeds: Sequence[Among] | Sequence[Sequence[int]],
+    advance: Advance,
 ) -> list[list[tuple[str, bool, int, Grade]]]:
     """(completion, truncated, tokens, grade) of every answer to the questions that fell to this process."""
     prompts = policy.processor.encode_questions(questions)
-    groups = rollout(policy, prompts, sampling, seed=seeds)
+    groups = rollout(policy, prompts, sampling, seed=seeds, advance=advance)
     rows = [(q, c.text, c.truncated) for q, g in zip(questions, groups, strict=True) for c in g.completions]
     grades = iter(grade_all(rows, rewards))
     return [[(c.text, c.truncated, c.length, next(grades)) for c in g.completions] for g in groups]

@@ -24,8 +24,8 @@ from transformers import (
 # From its module: the name in the package itself is a placeholder that raises where torchvision is missing.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessorKwargs
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from transformers.processing_utils import ProcessingKwargs
 
 _NAMES = {
     "qwen2_vl": "Qwen2VLProcessor",
@@ -38,10 +38,17 @@ _NAMES = {
 _TILE_IMAGES = {"idefics3": Idefics3ImageProcessorPil, "smolvlm": SmolVLMImageProcessorPil}
 
 
+class ImageTextKwargs(ProcessingKwargs, total=False):
+    """The defaults of Qwen's processors: transformers 5.24 deprecates its own class for them."""
+
+    _defaults = {"text_kwargs": {"padding": False, "return_mm_token_type_ids": True}}  # type: ignore[misc]  # noqa: RUF012
+
+
 class ImageTextProcessor(ProcessorMixin):
     """Image processor, tokenizer and chat template; videos are not supported."""
 
-    valid_processor_kwargs = Qwen2_5_VLProcessorKwargs
+    valid_processor_kwargs = ImageTextKwargs
+    return_mm_token_type_ids = True  # how transformers 5.24 and later read a default; before, from ``_defaults``
     model_type = "qwen2_5_vl"
 
     def __init__(

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import torch
 
+from curr_reft.console import Advance
 from curr_reft.errors import TrainingError
 from curr_reft.policy.beginnings import shown_by, together
 from curr_reft.policy.config import SamplingConfig
@@ -48,6 +49,7 @@ def rollout(
     seed: Seeds,
     *,
     graph: Graph | None = None,
+    advance: Advance = lambda done: None,
 ) -> list[Group]:
     """One Group for each prompt, in order. ``seed`` is one for all, or one for each (prompt, completion); or prompts
     are some of a list, or of several.
@@ -55,7 +57,8 @@ def rollout(
     Of several processes that train one policy, all call this together, those without a prompt too.
 
     Log-probabilities are those of the whole policy at the temperature (1 if greedy), whatever top_p and top_k cut away.
-    ``graph``: what is kept of it for a training forward with the same weights.
+    ``graph``: what is kept of it for a training forward with the same weights. ``advance`` is called as prompts are
+    answered.
     """
     G, T = sampling.group_size, sampling.max_new_tokens
     # Prompts that show one image decode together; each keeps the random numbers of its own place.
@@ -73,6 +76,7 @@ def rollout(
                 part = ordered[start : start + at_once]
                 rows_PG = _sampled(policy, part, sampling, uniform_PGT[start : start + at_once], graph)
                 groups.extend(map(partial(_to_group, policy), part, rows_PG))
+                advance(len(part))
         return [group for _, group in sorted(zip(order, groups, strict=True), key=lambda each: each[0])]
     finally:
         policy.model.train(was_training)

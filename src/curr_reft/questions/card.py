@@ -105,6 +105,7 @@ class Card:
             "style": self.style,
             "frame": self.frame,
             "leaks": len(self.repeats.leaks),
+            **({"cut_short": self.repeats.cut_short} if self.repeats.cut_short else {}),
             "left_out": dict(sorted(Counter(pair.second_split for pair in self.left_out).items())),
             "left_out_first": [pair.to_dict() for pair in self.left_out[:SHOWN]],
             "same_question_and_truth": self.repeats.same_question,

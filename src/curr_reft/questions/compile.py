@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from curr_reft.console import track
+from curr_reft.data.fingerprint import LOOKS
 from curr_reft.data.frame import BoxFrame, boxes_of
 from curr_reft.data.item import ImageSource, Item, Truth
 from curr_reft.data.marked import MarkedImage
@@ -75,7 +77,16 @@ class Compiler:
 
     def look(self) -> Repeats:
         """The first pass. Raises DataError for repeated ids and unknown tasks; leaks are for the caller to refuse."""
+        try:
+            return self._without_leaks()
+        finally:
+            LOOKS.clear()  # nothing compares pictures after this
+
+    def _without_leaks(self) -> Repeats:
         repeats = self._look()
+        shortfall = repeats.shortfall()
+        if shortfall is not None:
+            log.warning("%s", shortfall)
         if self.leave_out_leaks and repeats.dispensable:
             self.left_out = tuple(repeats.dispensable.values())
             by_split = Counter(pair.second_split for pair in self.left_out)
@@ -87,7 +98,7 @@ class Compiler:
         return repeats
 
     def _look(self) -> Repeats:
-        for item in self.items:
+        for item in _tracked(self.items, "looking at items"):
             self.survey.add(item)
         self.survey.finish()
         check_ids(self.survey, self.items)
@@ -100,7 +111,7 @@ class Compiler:
         layouts = Layouts(self.asking.seed)
         repeated = Counter(pair.second_split for pair in self._repeats.duplicates)
         self.splits = {split: SplitCard(duplicates=repeated[split]) for split in self.survey.splits}
-        for item in self.items:
+        for item in _tracked(self.items, "making questions"):
             card = self.splits[item.split]
             card.items[item.task] += 1
             made = []
@@ -158,6 +169,11 @@ class Compiler:
             return None
         image = item.images[0]
         return MarkedImage(image, tuple(self.asking.frame.to_original(box, image.size) for box in boxes))
+
+
+def _tracked(items: Iterable[Item], what: str) -> Iterable[Item]:
+    """The items, with how far they are shown; those that are read from files show it while they are read."""
+    return track(items, what) if isinstance(items, Sequence) else items
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """No picture and no text-only question stands in two splits. (The reference code trains on its own math test file.)
 
 A picture is the same when its key is (the bytes of the file, the content of a drawn scene) or, among files, when the
-pixels are those of a copy (``data/fingerprint.py``). The same question with the same truth about another picture is no
+pixels are those of a copy (``data/copies.py``). The same question with the same truth about another picture is no
 leak ("how many circles are there?"); the card counts it.
 """
 
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curr_reft.data.fingerprint import verified_copies
+from curr_reft.console import progress
+from curr_reft.data.copies import MOST, verified_copies
 from curr_reft.data.item import ImageSource, Item
 from curr_reft.errors import DataError
 from curr_reft.questions.survey import Survey, number_of
@@ -47,6 +48,16 @@ class Repeats:
     duplicates: tuple[Pair, ...]  # the same task, pictures and question twice in one split
     same_question: int  # items whose question and truth also stand in a split of lower rank, on another picture
     dispensable: Mapping[int, Pair]  # place of an item -> the item that stays; without them nothing leaks
+    cut_short: int = 0  # pictures that were not compared with all that resemble them: their copies may be missing
+
+    def shortfall(self) -> str | None:
+        """What the search for copies may have missed; None if nothing."""
+        if not self.cut_short:
+            return None
+        return (
+            f"{self.cut_short} picture(s) resemble more than {MOST} others and were compared with {MOST} of them: a "
+            "copy of one under other bytes may be in two splits. Keep pictures of one scene in one split"
+        )
 
     def refuse_leaks(self) -> None:
         """Raises DataError with every leak in ``problems``."""
@@ -90,7 +101,7 @@ def check_ids(survey: Survey, items: Iterable[Item]) -> None:
 
 def find_repeats(survey: Survey, items: Iterable[Item]) -> Repeats:
     """Reads ``items`` again only where something repeats. Raises DataError for an image that cannot be opened."""
-    copies = _copies(survey, items)
+    copies, cut_short = _copies(survey, items)
     exact_N = np.asarray(survey.pictures, dtype=np.uint64)
     pictures_N = exact_N.copy()
     for place in np.flatnonzero(np.isin(exact_N, np.array([*copies], dtype=np.uint64))).tolist():
@@ -132,6 +143,7 @@ def find_repeats(survey: Survey, items: Iterable[Item]) -> Repeats:
         duplicates=tuple(named[1].values()),
         same_question=len(same_question),
         dispensable=named[2],
+        cut_short=cut_short,
     )
 
 
@@ -157,22 +169,16 @@ def _groups(keys_N: np.ndarray) -> Iterator[np.ndarray]:
     return (order[start : start + count] for start, count in zip(starts[counts > 1], counts[counts > 1], strict=True))
 
 
-def _copies(survey: Survey, items: Iterable[Item]) -> dict[int, int]:
-    """Key of a picture -> key of the picture that it is a copy of. Only candidates are opened."""
-    copy_of: dict[int, int] = {}
+def _copies(survey: Survey, items: Iterable[Item]) -> tuple[dict[int, int], int]:
+    """(key of a picture -> key of the first one that it is a copy of, pictures whose search was cut short). Only
+    candidates are compared."""
 
     def pictures() -> Iterator[tuple[int, ImageSource]]:
         return ((number_of(image.key), image) for item in items for image in item.images)
 
-    def original(key: int) -> int:
-        while key in copy_of:
-            key = copy_of[key]
-        return key
-
-    for first, second in verified_copies(survey.printed, survey.prints, pictures):
-        if original(first) != original(second):
-            copy_of[original(second)] = original(first)
-    return {key: original(key) for key in copy_of}
+    with progress("comparing pictures", len(survey.prints)) as advance:
+        copies = verified_copies(survey.printed, survey.prints, pictures, advance)
+    return {second: first for first, second in copies.pairs}, copies.cut_short
 
 
 def _named(

@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from curr_reft.console import progress
 from curr_reft.errors import DataError
 from curr_reft.improve.judges.base import Workplace
 from curr_reft.improve.judges.pictures import content_sha256
@@ -123,5 +124,7 @@ def open_asking(
                 )
             cache.write(key, entry)
             asking.entries[key] = entry
+            shown.reach(len(asking.entries))
 
-        yield asking, keep
+        with progress("judging answers", len(missing), lines=False) as shown:  # judges print lines with what they know
+            yield asking, keep
