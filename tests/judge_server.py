@@ -24,13 +24,14 @@ def completion(content: Any, finish: str = "stop", **message: Any) -> dict[str, 
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer; a body that is text is sent as it is."""
+    """One HTTP answer; a body that is text or bytes is sent as it is."""
 
     body: Any = field(default_factory=lambda: completion(json.dumps(GOOD)))
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     delay: float = 0.0
     drip: float = 0.0  # seconds between two bytes of the body
+    times: int = 1  # the body is sent so many times, as one
 
 
 @dataclass
@@ -79,13 +80,13 @@ def judge_server(rule: Callable[[str, int, dict[str, Any]], Answer] = lambda *_:
             finally:
                 with server.lock:
                     server.under_way -= 1
-            text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-            data = text.encode()
+            body = answer.body if isinstance(answer.body, str | bytes) else json.dumps(answer.body)
+            data = body.encode() if isinstance(body, str) else body
             try:
                 self.send_response(answer.status)
                 for name, value in (("Content-Type", "application/json"), *answer.headers):
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(data) * answer.times))
                 self.end_headers()
                 if answer.drip:
                     for byte in data:
@@ -93,7 +94,8 @@ def judge_server(rule: Callable[[str, int, dict[str, Any]], Answer] = lambda *_:
                         self.wfile.flush()
                         time.sleep(answer.drip)
                 else:
-                    self.wfile.write(data)
+                    for _ in range(answer.times):
+                        self.wfile.write(data)
             except (BrokenPipeError, ConnectionResetError):  # the client has gone, as a time-out and a kill make it
                 self.close_connection = True
 

@@ -42,7 +42,7 @@ def _judge(arguments: argparse.Namespace) -> None:
     from curr_reft.console import Console
     from curr_reft.errors import UsageError
     from curr_reft.files import write_json, write_jsonl
-    from curr_reft.improve.judges import Workplace, judge_all, require_judge
+    from curr_reft.improve.judges import Workplace, judge_all, require_judge, require_verdicts
     from curr_reft.improve.phase import ACCOUNT, JUDGE, VERDICTS, cache_of
     from curr_reft.judging.source import answers, improvement_of
 
@@ -68,7 +68,9 @@ def _judge(arguments: argparse.Namespace) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in judged.account["failures"].items())
     console.result(
         f"{judged.account['verdicts']} verdicts, {failed} without{f' ({reasons})' if reasons else ''}: {out / VERDICTS}"
+        + ("; --retry-failed asks for those again" if failed and config.kind in ("endpoint", "local") else "")
     )
+    require_verdicts(judged)
 
 
 def source_and_recipe(arguments: argparse.Namespace) -> "tuple[Source, Recipe]":

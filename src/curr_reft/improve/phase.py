@@ -13,7 +13,7 @@ from curr_reft.errors import UsageError
 from curr_reft.files import read_json, read_jsonl, write_json, write_jsonl
 from curr_reft.improve.config import JudgeConfig, SelfImprovementConfig
 from curr_reft.improve.findings import findings
-from curr_reft.improve.judges import Workplace, judge_all
+from curr_reft.improve.judges import Workplace, judge_all, require_verdicts
 from curr_reft.improve.kept import KEPT, completion_of, write_kept
 from curr_reft.improve.records import Candidate, Verdict, candidate_of
 from curr_reft.improve.sample import CANDIDATES, draw_queries, sample_candidates, sampling_account
@@ -66,6 +66,7 @@ def keep_best_answers(
             judged = judge_all(config.judge, candidates, place)
             write_jsonl(folder / VERDICTS, (verdict.to_dict() for verdict in judged.verdicts))
             write_json(folder / JUDGE, judged.account)
+            require_verdicts(judged)
             keep_selected(candidates, judged.verdicts, folder, config, seed, processor, weights_sha256, say)
 
         processes.on_main(judge_and_select)

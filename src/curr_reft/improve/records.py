@@ -36,6 +36,7 @@ class Verdict:
     total: float | None
     failure: str | None = None  # "kind: what was found"
     comment: str = ""  # the judge's, if it gave one
+    reply: str = ""  # what the judge wrote where that holds no verdict, cut and without secrets
     rubric: str | None = None  # version and hash of the rubric it was judged by; None: by rules
 
     def to_dict(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Entry:
     total: float | None
     comment: str = ""
     failure: str | None = None
+    reply: str = ""  # the raw reply that holds no verdict, cut and without secrets
     prompt_tokens: int = 0  # of all tries
     completion_tokens: int = 0
     cost: float = 0.0  # in the currency of the recipe's prices
@@ -57,25 +58,32 @@ class VerdictCache(SqliteCache):
         self._lock = threading.Lock()
         super().__init__(path, any_thread=True)
 
+    def _prepare(self) -> None:
+        """The raw replies have a table of their own, so that a file without it is read, and one with it by versions
+        that do not know it."""
+        super()._prepare()
+        self._db.execute("CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID")
+
     def read(self, key: bytes) -> Entry | None:
         """What is known under ``key``."""
         try:
             with self._lock:
                 row = self._db.execute(
-                    "SELECT scores, total, comment, failure, prompt_tokens, completion_tokens, cost FROM verdicts "
-                    "WHERE key = ?",
+                    "SELECT scores, total, comment, failure, prompt_tokens, completion_tokens, cost, reply "
+                    "FROM verdicts LEFT JOIN replies USING (key) WHERE key = ?",
                     (key,),
                 ).fetchone()
         except sqlite3.Error as error:
             raise self._refused(error) from error
         if row is None:
             return None
-        scores, total, comment, failure, prompt_tokens, completion_tokens, cost = row
+        scores, total, comment, failure, prompt_tokens, completion_tokens, cost, reply = row
         return Entry(
             scores=json.loads(scores),
             total=total,
             comment=comment,
             failure=failure,
+            reply=reply or "",
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cost=cost,
@@ -94,8 +102,12 @@ class VerdictCache(SqliteCache):
             entry.cost,
         )
         try:
-            with self._lock:
+            with self._lock, self._db:  # one transaction
+                self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+                self._db.execute("DELETE FROM replies WHERE key = ?", (key,))
+                if entry.reply:
+                    self._db.execute("INSERT INTO replies VALUES (?, ?)", (key, _storable(entry.reply)))
         except sqlite3.Error as error:
             raise self._refused(error) from error
 

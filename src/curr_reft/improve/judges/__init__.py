@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 
 from curr_reft.errors import JudgeError
 from curr_reft.improve.config import JudgeConfig
-from curr_reft.improve.judges.base import Judge, Judged, Workplace
+from curr_reft.improve.judges.base import RETRY, Judge, Judged, Workplace
 from curr_reft.improve.judges.endpoint import EndpointJudge, require_key
 from curr_reft.improve.judges.local import LocalJudge
 from curr_reft.improve.judges.own import OwnJudge, load_judge
 from curr_reft.improve.judges.rules import RulesJudge
 from curr_reft.improve.records import CRITERIA, Candidate, Verdict
+from curr_reft.improve.reply import quoted
 from curr_reft.improve.rubric import load_rubric
 
-__all__ = ["JUDGES", "Judge", "Judged", "Workplace", "judge_all", "require_judge"]
+__all__ = ["JUDGES", "Judge", "Judged", "Workplace", "judge_all", "require_judge", "require_verdicts"]
 
 JUDGES: dict[str, Callable[[JudgeConfig, Workplace], Judge]] = {
     "rules": lambda config, workplace: RulesJudge(),
@@ -57,6 +58,20 @@ def judge_all(config: JudgeConfig, candidates: Sequence[Candidate], workplace: W
         **judge.account(),
     }
     return Judged(verdicts=tuple(verdicts), account=account)
+
+
+def require_verdicts(judged: Judged) -> None:
+    """Raise JudgeError where a judge that is asked gave no verdict at all: nothing can be selected by that, and the
+    judge is wrong rather than the answers. Rules depend on the data alone, and are no judge to correct."""
+    failed = [verdict for verdict in judged.verdicts if verdict.failure is not None]
+    if judged.account["judge"] == RulesJudge.name or not failed or len(failed) < len(judged.verdicts):
+        return
+    first = next((verdict for verdict in failed if verdict.reply), failed[0])
+    raise JudgeError(
+        f"none of {len(failed)} answers got a verdict of the judge {judged.account['judge']} ({first.failure})."
+        + (f" The first reply: {quoted(first.reply)}." if first.reply else "")
+        + f" What was judged is kept; {RETRY}"
+    )
 
 
 def _check(name: str, verdict: Verdict) -> None:

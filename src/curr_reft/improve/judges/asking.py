@@ -47,6 +47,7 @@ class Asking:
             total=entry.total,
             failure=entry.failure,
             comment=entry.comment,
+            reply=entry.reply,
             rubric=self.rubric.name,
         )
 

@@ -10,6 +10,11 @@ from curr_reft.policy.config import ModelConfig
 from curr_reft.policy.load import load_policy
 from curr_reft.policy.policy import Policy
 
+RETRY = (
+    "so are these failures, with their raw replies: correct the judge, and ask for them again with curr-reft judge "
+    "SOURCE --retry-failed (SOURCE of a run: its directory; then the run with --resume)"
+)
+
 
 class Judge(Protocol):
     """Scores on the four criteria of the paper, 0 to 100, and a total."""

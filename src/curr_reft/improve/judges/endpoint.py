@@ -1,8 +1,9 @@
 """The judge behind an OpenAI-compatible server: many requests at once, tried again with back-off, within a budget.
 
 Every candidate ends as a verdict or as a failure with its reason, and both are in the cache before the next request of
-that thread. Judging stops, to be resumed, when going on is of no use: a wrong key or model, no credit, a budget used
-up, a server that is gone. What stopped it is no verdict on any candidate and is not kept.
+that thread. Judging stops, to be resumed, when it is of no use: a wrong key, address or model, no credit, a budget used
+up, a server that is gone, replies that hold no verdict. A failure of the request is no verdict on any candidate and is
+not kept; nor is one that may be the request's, until another candidate got a reply.
 """
 
 import random
@@ -10,18 +11,19 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from curr_reft.errors import DataError, JudgeError
 from curr_reft.improve.config import JudgeConfig
 from curr_reft.improve.judges.asking import Asking, open_asking
-from curr_reft.improve.judges.base import Workplace
+from curr_reft.improve.judges.base import RETRY, Workplace
 from curr_reft.improve.judges.client import Client, Reply, Trouble, require_key
 from curr_reft.improve.judges.pacing import Pacer, Pause
 from curr_reft.improve.judges.pictures import data_url
 from curr_reft.improve.judges.spending import Budget, cost_of, estimate_tokens
 from curr_reft.improve.records import Candidate, Verdict
-from curr_reft.improve.reply import UnusableReplyError, read_reply
+from curr_reft.improve.reply import UnusableReplyError, excerpt, quoted, read_reply
 from curr_reft.improve.rubric import JudgePrompt, load_rubric
 from curr_reft.improve.verdict_cache import Entry
 
@@ -32,7 +34,11 @@ PATIENCE = 600.0  # seconds a server may ask us to wait
 ASKED_TWICE = 2  # an unusable reply is asked for once more: at temperature 0 a third differs no more
 GONE = 20  # items in a row without a reply, after all their tries: the server is gone
 NEVER_THERE = 3  # the same before the first reply: the address, the model or the request is wrong
+NO_VERDICT = 3  # items in a row whose replies hold no verdict, before the first one: the judge does not keep the form
 NEWS = 10.0  # seconds between lines of progress
+
+
+RESUME = "put it right and repeat the command (a run: with --resume), which goes on from there"
 
 
 class EndpointJudge:
@@ -84,6 +90,17 @@ class _StoppedError(Exception):
     """This thread ends, as judging stops; why stands in the session."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What came of one candidate."""
+
+    key: bytes
+    entry: Entry
+    is_reply: bool = False  # the server answered, whether or not that can be read
+    reached_server: bool = True
+    doubt: Literal["settings", "address"] | None = None
+
+
 class _Session:
     """One call of ``judge``: the state that its threads share."""
 
@@ -102,8 +119,11 @@ class _Session:
         self.stopped = threading.Event()
         self.why: JudgeError | None = None
         self.lock = threading.Lock()
-        self.unanswered: list[tuple[bytes, Entry]] = []  # in a row, not kept before somebody was answered
+        self.unanswered: list[_Asked] = []  # in a row, not kept before another item was answered
         self.answered = False
+        # A verdict of an earlier call shows that this judge keeps the form.
+        self.has_verdict = self.was_judged = any(entry.failure is None for entry in asking.known.values())
+        self.unreadable: list[Entry] = []  # before the first verdict
         self.told = time.monotonic()
 
     def carry_out(self) -> None:
@@ -114,16 +134,25 @@ class _Session:
             return
         self.client = Client(self.config)
         try:
-            # One alone until it is known whether the server takes a schema; the others then follow suit.
-            while missing and self.with_schema is None and not self.stopped.is_set():
+            # One at a time until it is known whether the server takes a schema, and whether its replies can be read.
+            while missing and (self.with_schema is None or not self.has_verdict) and not self.stopped.is_set():
                 self._item(*missing.pop(0))
             self._together(missing)
         finally:
             self.client.close()
+        self._settle_doubt()
         if self.why is not None:
             raise self.why
-        for key, entry in self.unanswered:
-            self.keep(key, entry)
+        for each in self.unanswered:
+            self.keep(each.key, each.entry)
+
+    def _settle_doubt(self) -> None:
+        """Stop where the last items failed in a way that may be the request's fault, and nothing shows that it is not:
+        a reply in this call or, for all settings but the address, a verdict of an earlier one."""
+        allowed = {None} if not self.was_judged else {None, "settings"}
+        doubtful = [each for each in self.unanswered if each.doubt not in allowed]
+        if doubtful and not self.answered:
+            self._stop(f"no answer got a reply; {doubtful[-1].entry.failure}")
 
     def _together(self, missing: Sequence[tuple[bytes, JudgePrompt]]) -> None:
         with ThreadPoolExecutor(max_workers=self.config.concurrency, thread_name_prefix="judge") as pool:
@@ -159,24 +188,43 @@ class _Session:
         if self.stopped.is_set():
             return
         try:
-            entry, answered = self._ask(prompt)
+            asked = self._ask(key, prompt)
         except _StoppedError:
             return
         except BaseException:
             self.stopped.set()
             raise
         with self.lock:
-            if answered:
+            kept = [asked]
+            if asked.is_reply:
                 self.answered = True
-                held, self.unanswered = [*self.unanswered, (key, entry)], []
-            else:
-                held = []
-                self.unanswered.append((key, entry))
+                kept, self.unanswered = [*self.unanswered, asked], []
+            elif asked.reached_server:
+                kept = []
+                self.unanswered.append(asked)
                 if len(self.unanswered) >= (GONE if self.answered else NEVER_THERE):
-                    self._stop(f"{len(self.unanswered)} answers in a row got no reply; {entry.failure}")
-        for each in held:
-            self.keep(*each)
+                    self._stop(f"{len(self.unanswered)} answers in a row got no reply; {asked.entry.failure}")
+        for each in kept:
+            self.keep(each.key, each.entry)
+        if asked.is_reply:
+            self._note_verdict(asked.entry)
         self._tell()
+
+    def _note_verdict(self, entry: Entry) -> None:
+        """Stop where no reply can be read: every one is paid for."""
+        with self.lock:
+            if entry.failure is None or self.has_verdict:
+                self.has_verdict = True
+                return
+            self.unreadable.append(entry)
+            if len(self.unreadable) < NO_VERDICT:
+                return
+        first = self.unreadable[0]
+        self._stop(
+            f"the replies to {NO_VERDICT} answers in a row hold no verdict, and none before did ({first.failure}). The "
+            f"first reply: {quoted(first.reply)}",
+            way=RETRY,
+        )
 
     def _tell(self) -> None:
         with self.lock:
@@ -188,42 +236,46 @@ class _Session:
         cost = f", {self.budget.spent:.2f} spent" if self.config.prices is not None else ""
         self.say(f"judged {len(done)} of {len(self.asking.missing)}, {failed} without a verdict{cost}")
 
-    def _ask(self, prompt: JudgePrompt) -> tuple[Entry, bool]:
-        """(the verdict or the failure of one candidate, whether the server does answer). Raises _StoppedError."""
+    def _ask(self, key: bytes, prompt: JudgePrompt) -> "_Asked":
+        """Return the verdict or the failure of one candidate. Raises _StoppedError."""
         config = self.config
         try:
             images = [data_url(image, config.image_max_pixels, config.image_max_bytes) for image in prompt.images]
             estimate = self._estimate(prompt)
         except DataError as error:
-            return Entry(scores={}, total=None, failure=f"image: {error}"), True
+            return _Asked(key=key, entry=Entry(scores={}, total=None, failure=f"image: {error}"), reached_server=False)
         used = [0, 0]
         tries = unusable = 0
         while True:
             outcome = self._send(prompt, images, estimate, used)
             if isinstance(outcome, Trouble):
                 tries += 1
-                if outcome.kind == "stop" and not (outcome.status == 403 and self.answered):
+                if outcome.kind == "stop":
                     self._stop(outcome.reason)
                     raise _StoppedError
-                if outcome.kind != "again":
-                    return self._entry(used, failure=f"refused by the server: {outcome.reason}"), self.answered
-                if tries >= config.attempts:
-                    return self._entry(used, failure=f"no reply after {tries} tries: {outcome.reason}"), False
-                self._back_off(tries, outcome)
-                continue
+                if outcome.kind == "again" and tries < config.attempts:
+                    self._back_off(tries, outcome)
+                    continue
+                failure = outcome.reason
+                if outcome.kind == "again":
+                    failure = f"no reply after {tries} tries: {failure}"
+                elif outcome.status is not None:
+                    failure = f"refused by the server: {failure}"
+                return _Asked(key=key, entry=self._entry(used, failure=failure), doubt=outcome.doubt)
             try:
-                return self._verdict(outcome, used), True
+                return _Asked(key=key, entry=self._verdict(outcome, used), is_reply=True)
             except UnusableReplyError as error:
                 unusable += 1
                 if unusable >= ASKED_TWICE or outcome.refusal is not None:
-                    return self._entry(used, failure=self.client.clean(str(error))), True
+                    reply = excerpt(outcome.text or outcome.refusal or "", self.client.redact)
+                    return _Asked(key=key, entry=self._entry(used, failure=str(error), reply=reply), is_reply=True)
 
     def _verdict(self, reply: Reply, used: Sequence[int]) -> Entry:
         if reply.refusal is not None or reply.finish == "content_filter":
-            raise UnusableReplyError(f"refusal: {reply.refusal or 'the filter of the server'}")
-        if reply.finish == "length":
+            raise UnusableReplyError(f"refusal: {self.client.clean(reply.refusal or 'the filter of the server')}")
+        if reply.finish in ("length", "max_tokens", "model_length"):
             raise UnusableReplyError(f"cut by length: the reply has more than max_tokens {self.config.max_tokens}")
-        scores = read_reply(reply.text)
+        scores = read_reply(reply.text, self.client.redact)
         return self._entry(used, scores=scores.criteria, total=scores.total, comment=self.client.clean(scores.comment))
 
     def _entry(
@@ -234,8 +286,10 @@ class _Session:
         total: float | None = None,
         comment: str = "",
         failure: str | None = None,
+        reply: str = "",
     ) -> Entry:
         return Entry(
+            reply=reply,
             scores=scores or {},
             total=total,
             comment=comment,
@@ -310,11 +364,9 @@ class _Session:
         if self.stopped.wait(seconds) if seconds > 0 else self.stopped.is_set():
             raise _StoppedError
 
-    def _stop(self, reason: str) -> None:
-        """Nothing new begins; the first reason is the one that is told."""
+    def _stop(self, reason: str, way: str = RESUME) -> None:
+        """Nothing new begins; the first reason is the one that is reported."""
         if self.why is None:
-            self.why = JudgeError(
-                f"judging stopped at {self.config.base_url}: {reason}. What was judged is kept; put it right and "
-                "repeat the command (a run: with --resume), which goes on from there"
-            )
+            address = self.client.redact(self.config.base_url)
+            self.why = JudgeError(f"judging stopped at {address}: {reason}. What was judged is kept; {way}")
         self.stopped.set()

@@ -5,12 +5,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curr_reft.errors import DataError
+from curr_reft.errors import DataError, JudgeError
 from curr_reft.improve.config import JudgeConfig
-from curr_reft.improve.judges.asking import open_asking
-from curr_reft.improve.judges.base import Workplace
+from curr_reft.improve.judges.asking import Asking, open_asking
+from curr_reft.improve.judges.base import RETRY, Workplace
 from curr_reft.improve.records import Candidate, Verdict
-from curr_reft.improve.reply import UnusableReplyError, read_reply
+from curr_reft.improve.reply import UnusableReplyError, excerpt, quoted, read_reply
 from curr_reft.improve.rubric import JudgePrompt, load_rubric
 from curr_reft.improve.verdict_cache import Entry
 from curr_reft.policy.config import SamplingConfig
@@ -20,6 +20,8 @@ from curr_reft.policy.rollout import rollout
 from curr_reft.policy.types import EncodedPrompt
 from curr_reft.seeding import derive_seed
 from curr_reft.train.publish import weights_hash
+
+NO_VERDICT = 20  # replies without one, before the first verdict: the judge does not keep the form
 
 
 class LocalJudge:
@@ -50,6 +52,7 @@ class LocalJudge:
                 for key, entry in self._batch(policy, batch):
                     keep(key, entry)
                 self.workplace.say(f"judged {len(asking.entries)} of {len(asking.missing)}")
+                self._require_verdict(asking)
             entries = {**asking.known, **asking.entries}.values()
             self._account = {
                 "model": config.model.path,
@@ -60,6 +63,18 @@ class LocalJudge:
                 "completion_tokens": sum(entry.completion_tokens for entry in entries),
             }
             return asking.verdicts()
+
+    def _require_verdict(self, asking: Asking) -> None:
+        """Raise JudgeError where many replies, and all so far, hold no verdict."""
+        entries = list(asking.entries.values())
+        unreadable = [entry for entry in entries if entry.reply]
+        if len(unreadable) < NO_VERDICT or any(entry.failure is None for entry in (*entries, *asking.known.values())):
+            return
+        raise JudgeError(
+            f"judging stopped: the first {len(unreadable)} replies of {self.config.model.path} hold no verdict "
+            f"({unreadable[0].failure}). The first reply: {quoted(unreadable[0].reply)}. What was "
+            f"judged is kept; {RETRY}"
+        )
 
     def _identity(self) -> dict[str, Any]:
         """A folder is known by its weights, a model of a hub by name and revision."""
@@ -100,7 +115,8 @@ class LocalJudge:
                     )
                 scores = read_reply(completion.text)
             except UnusableReplyError as error:
-                done.append((key, Entry(scores={}, total=None, failure=str(error), **tokens)))
+                reply = excerpt(completion.text)
+                done.append((key, Entry(scores={}, total=None, failure=str(error), reply=reply, **tokens)))
             else:
                 done.append((key, Entry(scores=scores.criteria, total=scores.total, comment=scores.comment, **tokens)))
         return done
