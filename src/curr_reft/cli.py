@@ -13,12 +13,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import takewhile
+from typing import Any
 
-from curr_reft import __version__, console, stopping
+from curr_reft import __version__, console, process_state, stopping
 from curr_reft.commands.help_text import EXIT_CODES, KEYS, OUTPUT, HelpText, ListKeys
 from curr_reft.commands.table import COMMANDS, Command
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError, UsageError
+from curr_reft.escaping import visible
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
 
@@ -30,24 +33,33 @@ OUTPUT_FLAGS = ("-v", "--verbose", "-q", "--quiet")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 130 interrupted."""
+    """Carry out one command; returns the exit code: 0 done, 1 failed, 2 refused, 3 no space, 128 plus the number of the
+    signal that stopped it."""
     console.configure()
     # A pool of workers is forked after tokenizers were used; without this every fork prints a warning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = _command(words[len(_leading(words)) :])
+    with stopping.outlive_console() if command is not None and command.writes else nullcontext():
+        return _exit_code(words)
+
+
+def _exit_code(words: list[str]) -> int:
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        return _dispatch(words)
     except ElsewhereError as error:
         return error.exit_code
     except CurrReftError as error:
         # Frames without the messages of other libraries, which may quote a key.
         log.debug("raised at:\n%s", "".join(traceback.format_tb(error.__traceback__)))
-        print(f"error: {_message(error)}", file=sys.stderr)
+        console.show_error(f"error: {_message(error)}")
         return error.exit_code
     except Stopped as stopped:
-        print(f"stopped by {stopped.signal.name}: what is done is saved, go on with --resume", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, which all stopped, the main one says so
+            console.show_error(_stopped(stopped))
         return stopped.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        console.show_error("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output is gone (| head); the interpreter must not try to flush to it again.
@@ -55,23 +67,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno in NO_SPACE:
-            print(f"error: no space left: {error}", file=sys.stderr)
+            console.show_error(f"error: no space left: {error}")
             return DiskFullError.exit_code
         if error.errno in NO_ACCESS:
-            print(
+            console.show_error(
                 f"error: no access to {error.filename} from {os.getcwd()}: {error.strerror}; choose another place, or "
-                "ask for the right to it",
-                file=sys.stderr,
+                "ask for the right to it"
             )
             return UsageError.exit_code
+        if error.errno == errno.EBADF and (code := process_state.last_called()):
+            console.show_error(
+                f"error: a file descriptor of this process was closed under it ({error}); the last code of yours that "
+                f"ran is {code}: let it close only what it opened itself"
+            )
+            return CurrReftError.exit_code
         raise
     finally:
         stopping.finish()
 
 
+def _stopped(stopped: Stopped) -> str:
+    code = f"exit code {stopped.exit_code}"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        code += ", which the launcher reports as a failure: none of the processes failed"
+    if stopped.saved_in is None:
+        return f"stopped by {stopped.signal.name} before there was anything to save: give the command again ({code})"
+    return (
+        f"stopped by {stopped.signal.name}: what is done is saved in {stopped.saved_in}, --resume continues it ({code})"
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages quote arguments safely."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of everything but the flags that are keys of the recipe."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="curr-reft",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
@@ -129,12 +164,22 @@ def _table(commands: Sequence[Command]) -> str:
     return "\n".join(f"  {' '.join(command.words):{width}}  {command.help}" for command in commands)
 
 
+def _command(words: Sequence[str]) -> Command | None:
+    """The command that ``words`` begin with."""
+    named = [each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words]
+    return max(named, key=lambda each: len(each.words), default=None)
+
+
+def _leading(words: Sequence[str]) -> list[str]:
+    """The flags of output that stand before the command."""
+    return list(takewhile(lambda word: word in OUTPUT_FLAGS, words))
+
+
 def _dispatch(words: list[str]) -> int:
     top = parser()
-    leading = list(takewhile(lambda word: word in OUTPUT_FLAGS, words))  # before the command as well as behind it
+    leading = _leading(words)
     words = words[len(leading) :]
-    named = [each for each in COMMANDS if tuple(words[: len(each.words)]) == each.words]
-    command = max(named, key=lambda each: len(each.words), default=None)
+    command = _command(words)
     if command is None and words:
         near = difflib.get_close_matches(words[0], {each.words[0] for each in COMMANDS}, 1, 0.6)
         if near and near[0] != words[0]:

@@ -21,6 +21,9 @@ from curr_reft.errors import ElsewhereError, ProcessError, UsageError
 PATIENCE = timedelta(hours=24)
 """Time the others wait for what the main process does alone (a judge that answers slowly)."""
 
+END_TOGETHER = timedelta(seconds=60)
+"""Time a stopped process waits for the others, of which the main one still writes how the run ended."""
+
 GRACE = 8  # seconds after which a process that should end is ended, whatever it waits for
 SPEAK_AFTER = 2.0  # seconds in which who has the cause of a lost connection may say it first
 
@@ -41,6 +44,11 @@ def joined() -> Iterator[None]:
         refuse_unknown_launch()
         yield
     except stopping.Stopped:  # all of them, at the same place
+        # A launcher takes the first exit code that is not 0 for a failure, and ends the others: they end together.
+        processes.wait_for_all(END_TOGETHER)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        _end_soon()
         _leave()
         raise
     except BaseException as error:

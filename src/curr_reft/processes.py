@@ -9,8 +9,10 @@ What travels between them is pickled by torch.distributed and never touches a fi
 other, as they run the same code.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from curr_reft import stopping
@@ -93,6 +95,16 @@ def gather(own: T) -> list[T]:
     distributed.all_gather_object(all_of_them, (own, stopping.asked()), group=_team.group)
     stopping.agreed(next((asked for _, asked in all_of_them if asked is not None), None))
     return [one for one, _ in all_of_them]
+
+
+def wait_for_all(limit: timedelta) -> None:
+    """Return once all processes are here, or after ``limit`` without them."""
+    if _team is None:
+        return
+    from torch import distributed
+
+    with contextlib.suppress(RuntimeError):  # it took too long, or one of them is gone
+        distributed.monitored_barrier(_team.group, timeout=limit)
 
 
 def add_up(own: Mapping[str, float]) -> dict[str, float]:

@@ -40,6 +40,7 @@ from curr_reft.run_record import (
     started,
     timestamp,
 )
+from curr_reft.stopping import Stopped
 
 
 @dataclass
@@ -211,6 +212,8 @@ class RunDir:
 
         Input that was refused before anything was done leaves the directory free for the next try.
         """
+        if isinstance(error, Stopped):
+            error.saved_in = self.path
         if kind is not None and self._writes:
             console.record(f"ended by {reason_of(error)}")
             with contextlib.suppress(OSError, CurrReftError):  # a full disk or a lost lock, which the error is about

@@ -19,6 +19,7 @@ from curr_reft.files import read_json, read_jsonl, write_atomic
 from curr_reft.planned import StepAlone
 from curr_reft.recipe import Recipe, dump_recipe, load_recipe, recipe_sha256
 from curr_reft.recipe_changes import Change
+from curr_reft.stopping import Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ def is_finished(run: Mapping[str, Any]) -> bool:
 
 def reason_of(error: BaseException | None) -> str:
     """What ended a run, in a line. Of errors that are not ours the kind alone: nobody vouches for what they quote."""
+    if isinstance(error, Stopped):
+        return f"{error} (exit code {error.exit_code})"
     first = str(error).strip().partition("\n")[0] if isinstance(error, CurrReftError) else ""
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 

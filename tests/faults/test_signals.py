@@ -1,4 +1,5 @@
-"""T6: SIGTERM and Ctrl-C lose no finished step, wherever they come; the second ends at once; resume ends the same."""
+"""T6, S8: SIGTERM, Ctrl-C and a closed terminal lose no finished step, wherever they come; the second signal ends at
+once; a resumed run ends the same. A console that nobody reads any more ends nothing."""
 
 import json
 import os
@@ -44,7 +45,7 @@ MOMENTS: dict[str, tuple[signal.Signals, Callable[[Path], bool]]] = {
     "a stage's first step": (signal.SIGTERM, lambda run: trained(run, "01-binary", 1)),
     "the second stage between two save points": (signal.SIGINT, lambda run: trained(run, "02-choice", 1)),
     "a checkpoint's save": (signal.SIGTERM, lambda run: saving(run, "03-open")),
-    "a baseline": (signal.SIGTERM, lambda run: trained(run, "rl", 5)),
+    "a baseline": (signal.SIGHUP, lambda run: trained(run, "rl", 5)),
     "evaluation": (signal.SIGTERM, lambda run: (run / "eval" / "rl.json").exists()),
     "the SFT baseline": (signal.SIGTERM, lambda run: trained(run, "sft", 1)),
     "sampling": (signal.SIGTERM, lambda run: (run / "self-improve").exists()),
@@ -79,9 +80,13 @@ def test_a_run_told_to_stop_at_many_moments_loses_no_step(finished: Any, tmp_pat
 
         code = tiny_run.end_when(process, now, how)
         assert time.monotonic() - started < SOON, name
-        assert code == (0 if how == signal.SIGTERM else 130), f"{name}: {log.read_text()}"
+        assert code == 128 + how, f"{name}: {log.read_text()}"
         assert_nothing_lost(run)
-        stops += json.loads((run / "run.json").read_text())["state"] == "interrupted"
+        state = json.loads((run / "run.json").read_text())
+        if state["state"] == "interrupted":
+            assert state["ended_by"] == f"{how.name} (exit code {code})"
+            assert f"stopped by {how.name}: what is done is saved in {run}" in log.read_text()
+            stops += 1
     assert tiny_run.run("--output", run, "--resume", log=log) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     assert log.read_text().count("stopped by SIG") == stops >= len(MOMENTS) - LATE
@@ -104,7 +109,7 @@ def test_stops_at_random_moments(finished: Any, tmp_path: Path) -> None:
         assert process.pid is not None
         started = time.monotonic()
         os.kill(process.pid, signal.SIGTERM)
-        assert tiny_run.wait(process) == 0, log.read_text()
+        assert tiny_run.wait(process) == 143, log.read_text()
         assert time.monotonic() - started < SOON
         assert_nothing_lost(run)
         stops += 1
@@ -161,6 +166,96 @@ def test_a_command_that_is_over_is_not_ended_by_a_late_signal(tmp_path: Path) ->
     assert done.stdout == "2\nstill here\n"
 
 
+EARLY = """
+import os, signal, sys
+from curr_reft import cli
+from curr_reft.commands import run
+run.read_recipe = lambda _: os.kill(os.getpid(), signal.{name})
+sys.exit(cli.main(["run", "recipe.yaml"]))
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
+def test_a_stop_before_there_is_a_run_says_so(name: str, code: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY.format(name=name)], capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stderr == (
+        f"stopped by {name} before there was anything to save: give the command again (exit code {code})\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+NOHUP = """
+import os, signal
+from curr_reft import stopping
+signal.signal(signal.SIGHUP, signal.{action})
+for _ in range(2):
+    stopping.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("goes on")
+    except stopping.Stopped as stopped:
+        print(stopped.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("action", "said"), [("SIG_IGN", "goes on"), ("SIG_DFL", "129")])
+def test_nohup_is_respected(action: str, said: str) -> None:
+    code = NOHUP.format(action=action)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{said}\n" * 2
+
+
+SMALL = """
+name: small
+data: {shapes: {train: {math: 4}, validation: {math: 2}, test: {math: 2}}}
+curriculum: {total_steps: 2, stages: [{name: open, forms: {open: 1}, steps: rest}]}
+evaluation: {models: [base]}
+"""
+
+
+def test_a_run_outlives_the_reader_of_its_output(tmp_path: Path) -> None:
+    """``curr-reft run ... 2>&1 | head -1``: the pipe is closed after the first line, and the run comes to its end."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    process = subprocess.Popen(
+        [tiny_run.PROGRAM, "run", tmp_path / "small.yaml", "--output", tmp_path / "run"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **tiny_run.ONE_THREAD},
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(tiny_run.LIMIT) == 0, first
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "done"
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+GONE = """
+import os, sys
+from curr_reft import stopping
+terminal, own = os.openpty()
+for descriptor in (1, 2):
+    os.dup2(own, descriptor)
+os.close(own)
+os.close(terminal)  # from here on a write to the terminal fails
+with stopping.outlive_console():
+    for stream in (sys.stdout, sys.stderr):
+        print("one", file=stream, flush=True)
+    print("two", flush=True)
+    os.write(int(sys.argv[1]), b"went on")
+"""
+
+
+def test_a_closed_terminal_takes_nothing_with_it() -> None:
+    reader, writer = os.pipe()
+    done = subprocess.run([sys.executable, "-c", GONE, str(writer)], pass_fds=[writer], timeout=60, check=False)
+    os.close(writer)
+    with os.fdopen(reader) as read:
+        assert (done.returncode, read.read()) == (0, "went on")
+
+
 CLEANING = """
 import os, signal, weakref
 from curr_reft import stopping
@@ -182,7 +277,7 @@ except stopping.Stopped as stopped:
 
 def test_a_signal_that_comes_while_an_object_is_cleaned_up_is_met_at_the_next_point() -> None:
     done = subprocess.run([sys.executable, "-c", CLEANING], capture_output=True, text=True, timeout=60, check=True)
-    assert (done.stdout, done.stderr) == (f"{int(signal.SIGTERM)}\n0\n", "")
+    assert (done.stdout, done.stderr) == (f"{int(signal.SIGTERM)}\n143\n", "")
 
 
 # On one processor the child has not begun to run when it is told to end: the signal meets it inside of fork.

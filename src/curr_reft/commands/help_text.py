@@ -4,10 +4,11 @@ import argparse
 import shutil
 import textwrap
 
+from curr_reft.console import show
 from curr_reft.errors import UsageError
 
-EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space, 130 interrupted by Ctrl-C
-(SIGTERM ends a run with 0: no finished step is lost, --resume goes on)."""
+EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space; stopped by a signal: 143
+SIGTERM, 130 Ctrl-C, 129 a closed terminal (no finished step of a run is lost, --resume continues it)."""
 
 OUTPUT = """Every command takes -v (details) and -q (errors and the final result only). NO_COLOR is honoured."""
 
@@ -43,7 +44,7 @@ class ListKeys(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        print(keys_text(str(values or "")))
+        show(keys_text(str(values or "")))
         parser.exit()
 
 

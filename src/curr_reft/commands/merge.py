@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from curr_reft.commands.common import folder_to_write
+from curr_reft.console import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,5 +33,5 @@ def execute(arguments: argparse.Namespace) -> None:
     from curr_reft.files import human_size
 
     for path in merge(find_source(arguments.source, arguments.model, arguments.base), arguments.out):
-        print(f"{human_size(path.stat().st_size):>9}  {path.name}")
-    print(f"model: {arguments.out}")
+        show(f"{human_size(path.stat().st_size):>9}  {path.name}")
+    show(f"model: {arguments.out}")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from curr_reft.console import show
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the directory of a run")
@@ -16,4 +18,4 @@ def execute(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.run_dir} is not the directory of a run: it holds no {STATE}")
     from curr_reft.report.build import build_report
 
-    print(build_report(arguments.run_dir))
+    show(build_report(arguments.run_dir))

@@ -15,6 +15,7 @@ class Command:
     module: str
     help: str
     examples: tuple[str, ...]  # what follows ``curr-reft WORDS``
+    writes: bool = False  # its result is in files: it goes on where its console is gone
     recipe_flags: bool = False  # takes --any.key value; they are in arguments.overrides
 
 
@@ -22,6 +23,7 @@ COMMANDS = (
     Command(
         words=("run",),
         module="run",
+        writes=True,
         help="the whole method, as the recipe says",
         examples=("pets.yaml", "pets.yaml --resume", "pets.yaml --rl.optimizer.lr 2e-6 --output runs/faster"),
         recipe_flags=True,
@@ -46,6 +48,7 @@ COMMANDS = (
     Command(
         words=("data", "build"),
         module="data_build",
+        writes=True,
         help="write the three question sets, with a data card",
         examples=("pets.yaml --out sets", "pets.yaml --out sets --frame thousand --copy-images"),
         recipe_flags=True,
@@ -60,6 +63,7 @@ COMMANDS = (
     Command(
         words=("data", "difficulty"),
         module="data_difficulty",
+        writes=True,
         help="measure how often a model answers each question rightly",
         examples=(
             "embedded pets.yaml --out difficulty",
@@ -77,6 +81,7 @@ COMMANDS = (
     Command(
         words=("compare",),
         module="compare",
+        writes=True,
         help="all models of a recipe over seeds, side by side",
         examples=("pets.yaml --seeds 0 1 2 --out runs/pets-seeds",),
         recipe_flags=True,
@@ -90,6 +95,7 @@ COMMANDS = (
     Command(
         words=("sample",),
         module="sample",
+        writes=True,
         help="sample a model's answers to the pools",
         examples=("runs/pets pets.yaml --out answers",),
         recipe_flags=True,
@@ -97,6 +103,7 @@ COMMANDS = (
     Command(
         words=("judge",),
         module="judge",
+        writes=True,
         help="judge sampled answers, or those of a file",
         examples=(
             "answers --recipe pets.yaml",
@@ -108,6 +115,7 @@ COMMANDS = (
     Command(
         words=("judge", "calibrate"),
         module="judge_calibrate",
+        writes=True,
         help="measure how far a judge can be trusted",
         examples=("labelled.jsonl --recipe pets.yaml --out calibration", "runs/pets --out calibration --items 200"),
         recipe_flags=True,
@@ -115,6 +123,7 @@ COMMANDS = (
     Command(
         words=("select",),
         module="select",
+        writes=True,
         help="select what is kept of judged answers",
         examples=("answers pets.yaml", "answers pets.yaml --self_improvement.threshold 90"),
         recipe_flags=True,
@@ -122,6 +131,7 @@ COMMANDS = (
     Command(
         words=("sft",),
         module="sft",
+        writes=True,
         help="fine-tune a model on kept answers",
         examples=("runs/pets pets.yaml --rows answers/kept.jsonl --out tuned",),
         recipe_flags=True,
@@ -129,24 +139,28 @@ COMMANDS = (
     Command(
         words=("report",),
         module="report",
+        writes=True,
         help="write the report of a run again",
         examples=("runs/pets",),
     ),
     Command(
         words=("merge",),
         module="merge",
+        writes=True,
         help="write a model as a folder for transformers and vLLM",
         examples=("runs/pets --out pets-model", "runs/pets --model curr_rl --out pets-model"),
     ),
     Command(
         words=("push",),
         module="push",
+        writes=True,
         help="upload a model to the Hugging Face hub",
         examples=("pets-model --repo me/pets --dry-run", "pets-model --repo me/pets --private"),
     ),
     Command(
         words=("base", "build"),
         module="base_build",
+        writes=True,
         help="train the embedded model from nothing",
         examples=("--out base --phases phases",),
     ),

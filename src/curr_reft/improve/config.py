@@ -70,6 +70,8 @@ class EndpointConfig(Config):
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http or https address, as https://api.openai.com/v1")
+        if not base_url.isprintable() or " " in base_url or parts.port == 0:  # port raises beyond 65535
+            raise ValueError("must be an address without blanks and control characters, with a port from 1 to 65535")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must hold no user, password, query or fragment; keys come from the environment only")
         return base_url.rstrip("/")

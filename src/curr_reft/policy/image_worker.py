@@ -33,9 +33,10 @@ def _answer(message: Any) -> tuple[Any, ...]:
 
 
 def main(descriptor: int) -> None:
-    # Ctrl-C and a scheduler's SIGTERM go to every process of the job; the parent may want to finish its step.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, a scheduler's SIGTERM and a closed terminal's SIGHUP go to every process of the job; the parent may want
+    # to finish its step.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
     with socket.socket(fileno=descriptor) as channel:
         try:

@@ -128,7 +128,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)  # math-verify warns of the missing time limit, which the pool provides
     sys.set_int_max_str_digits(10_000)
     _limit_memory()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's, who ends its workers itself
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent's, who ends its workers itself
         signal.signal(number, signal.SIG_IGN)
     for pair in _WARM_UP:
         verify(*pair)

@@ -134,15 +134,21 @@ class Client:
 
         self._openai = openai
         self._config = config
-        self._client = openai.AsyncOpenAI(
-            api_key=key,
-            base_url=config.base_url,
-            timeout=config.timeout,
-            max_retries=0,  # we know our limits, our budget and when to stop
-            # A key goes nowhere but to this address.
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, event_hooks={"response": [_receive]}),
-            default_headers={"Accept-Encoding": "gzip"},  # what _receive undoes, within a limit
-        )
+        try:
+            self._client = openai.AsyncOpenAI(
+                api_key=key,
+                base_url=config.base_url,
+                timeout=config.timeout,
+                max_retries=0,  # we know our limits, our budget and when to stop
+                # A key goes nowhere but to this address.
+                http_client=openai.DefaultAsyncHttpxClient(
+                    follow_redirects=False, event_hooks={"response": [_receive]}
+                ),
+                default_headers={"Accept-Encoding": "gzip"},  # what _receive undoes, within a limit
+            )
+        except Exception as error:
+            words = self.clean(f"{type(error).__name__}: {error}")
+            raise UsageError(f"self_improvement.judge.endpoint.base_url {config.base_url}: {words}") from None
         if key == NO_KEY:  # nor do the account's names, which the library takes from the environment
             self._client.organization = self._client.project = None
         # The library's own limit is one of silence: a server that sends a blank every now and then, as some do while a
