@@ -106,10 +106,11 @@ class Console:
 
         if self._bars is None:
             # In a narrow terminal the numbers are cut, not the place and the time left.
-            text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+            column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._bars = Bars(
-                TextColumn("{task.description}", markup=False), BarColumn(bar_width=10), MofNCompleteColumn(), TimeRemainingColumn(),
-                text, console=self.terminal, transient=True, expand=True,
+                TextColumn("{task.description}", markup=False), BarColumn(bar_width=10), MofNCompleteColumn(),
+                TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False, table_column=column),
+                console=self.terminal, transient=True, expand=True,
             )  # fmt: skip
             self._bars.start()
         return self._bars.add_task(visible(name), total=total, text="")
@@ -299,7 +300,7 @@ class _ToStderr(logging.StreamHandler[TextIO]):
 class _Record(logging.LogRecord):
     """A record of any library: what it quotes (a field of a model's configuration, a header) is shown escaped."""
 
-    def getMessage(self) -> str:
+    def getMessage(self) -> str:  # noqa: N802 - the name is that of logging
         return visible(super().getMessage())
 
 

@@ -14,9 +14,9 @@ _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Joiners shape letters of Persian and Indic scripts, and emoji; they move nothing.
 _SHOWN = {"\n", "\t", "\u200c", "\u200d"}
 
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]|#!~$]")
+_MARKDOWN = re.compile(r"[\\`*{}\[\]|#!~$]|(?<![^\W_])_|_(?![^\W_])")  # within a word _ is text
 _AUTOLINK = re.compile(r"(?i)(https?|ftp|mailto|xmpp|data|file|javascript):|(www)\.|//")
-_BLOCK = re.compile(r"^([-+=>]|\d+(?=[.)]))")
+_BLOCK = re.compile(r"^(\d*)([.)](?= |$)|[-+=](?= |$|[-=]))")
 
 
 def visible(text: str) -> str:
@@ -39,7 +39,7 @@ def markdown(text: Any) -> str:
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _MARKDOWN.sub(r"\\\g<0>", line)
     line = _AUTOLINK.sub(lambda match: re.sub(r"[:./]", r"\\\g<0>", match[0]), line)
-    return _BLOCK.sub(lambda match: f"\\{match[0]}" if not match[0].isdigit() else match[0], line)
+    return _BLOCK.sub(r"\1\\\2", line)
 
 
 def _escaped(text: str, code: Callable[[str], str]) -> str:

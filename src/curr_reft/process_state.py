@@ -65,10 +65,11 @@ def keep(what: str) -> Iterator[None]:
         yield
     finally:
         end_forked_child(process, what)
-        if (sys.stdin, sys.stdout, sys.stderr) != replaced:
-            _warn(what, "sys.stdin, sys.stdout or sys.stderr")
+        is_replaced = (sys.stdin, sys.stdout, sys.stderr) != replaced
         sys.stdin, sys.stdout, sys.stderr = streams
         printed.finish()
+        if is_replaced:
+            _warn(what, "sys.stdin, sys.stdout or sys.stderr")
         _put_back(before, what)
         if not had_torch:
             _put_back(_fresh_torch(), what)
