@@ -39,8 +39,8 @@ LEVELS = (
     ("recipe", "recipe_schema", "recipe_source"),
     ("SECTIONS",),  # every room's config.py
     ("sqlite_cache", "integrity"),
-    ("files", "parquet", "console", "seeding", "user_code", "config", "rounds"),
-    ("launch", "processes", "stopping", "time_limit", "errors", "VERSION"),
+    ("files", "parquet", "console", "seeding", "user_code", "process_state", "config", "rounds"),
+    ("launch", "processes", "stopping", "time_limit", "errors", "escaping", "VERSION"),
 )
 # The making of the embedded model uses the whole house; its folder is known to the room that loads models.
 ON_TOP = ("embedded.build", "embedded.measure", "embedded.pretrain", "embedded.lessons")

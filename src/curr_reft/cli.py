@@ -15,11 +15,13 @@ import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import takewhile
+from typing import Any
 
-from curr_reft import __version__, console, stopping
+from curr_reft import __version__, console, process_state, stopping
 from curr_reft.commands.help_text import EXIT_CODES, KEYS, OUTPUT, HelpText, ListKeys
 from curr_reft.commands.table import COMMANDS, Command
 from curr_reft.errors import CurrReftError, DataError, DiskFullError, ElsewhereError, UsageError
+from curr_reft.escaping import visible
 from curr_reft.files import NO_SPACE
 from curr_reft.stopping import Stopped
 
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A pool of workers is forked after tokenizers were used; without this every fork prints a warning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = _command([word for word in words if word not in OUTPUT_FLAGS])
+    command = _command(words[len(_leading(words)) :])
     with stopping.outlive_console() if command is not None and command.writes else nullcontext():
         return _exit_code(words)
 
@@ -70,14 +72,14 @@ def _exit_code(words: list[str]) -> int:
     except CurrReftError as error:
         # Frames without the messages of other libraries, which may quote a key.
         log.debug("raised at:\n%s", "".join(traceback.format_tb(error.__traceback__)))
-        print(f"error: {_message(error)}", file=sys.stderr)
+        console.show_error(f"error: {_message(error)}")
         return error.exit_code
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":  # of several processes, which all stopped, the main one says so
-            print(_stopped(stopped), file=sys.stderr)
+            console.show_error(_stopped(stopped))
         return stopped.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        console.show_error("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output is gone (| head); the interpreter must not try to flush to it again.
@@ -85,15 +87,20 @@ def _exit_code(words: list[str]) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno in NO_SPACE:
-            print(f"error: no space left: {error}", file=sys.stderr)
+            console.show_error(f"error: no space left: {error}")
             return DiskFullError.exit_code
         if error.errno in NO_ACCESS:
-            print(
+            console.show_error(
                 f"error: no access to {error.filename} from {os.getcwd()}: {error.strerror}; choose another place, or "
-                "ask for the right to it",
-                file=sys.stderr,
+                "ask for the right to it"
             )
             return UsageError.exit_code
+        if error.errno == errno.EBADF and (code := process_state.last_called()):
+            console.show_error(
+                f"error: a file descriptor of this process was closed under it ({error}); the last code of yours that "
+                f"ran is {code}: let it close only what it opened itself"
+            )
+            return CurrReftError.exit_code
         raise
     finally:
         stopping.finish()
@@ -110,9 +117,16 @@ def _stopped(stopped: Stopped) -> str:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages quote arguments safely."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of everything but the flags that are keys of the recipe."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="curr-reft",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Post-train small vision-language models by Curriculum Reinforcement Finetuning.",
@@ -121,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"curr-reft {__version__}")
-    groups: dict[tuple[str, ...], argparse._SubParsersAction[argparse.ArgumentParser]] = {
+    groups: dict[tuple[str, ...], argparse._SubParsersAction[Any]] = {
         # Listed in the epilog instead, each by all its words: argparse knows the first one alone.
         (): top.add_subparsers(prog="curr-reft", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     }
@@ -176,9 +190,14 @@ def _command(words: Sequence[str]) -> Command | None:
     return max(named, key=lambda each: len(each.words), default=None)
 
 
+def _leading(words: Sequence[str]) -> list[str]:
+    """The flags of output that stand before the command."""
+    return list(takewhile(lambda word: word in OUTPUT_FLAGS, words))
+
+
 def _dispatch(words: list[str]) -> int:
     top = parser()
-    leading = list(takewhile(lambda word: word in OUTPUT_FLAGS, words))  # before the command as well as behind it
+    leading = _leading(words)
     words = words[len(leading) :]
     command = _command(words)
     if command is None and words:

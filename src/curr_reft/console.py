@@ -3,19 +3,25 @@
 A training shows its steps (``Console.row``), any other long phase how far it is (``progress``, ``track``). All that is
 shown is written to the log of the run too, with times, whatever ``-q`` leaves out. Only the main process of a run shows
 and writes. Colours follow NO_COLOR, which rich reads.
+
+All text leaves through ``visible``: names, rows, replies and messages of libraries cannot act on the terminal. So
+``print`` is called here alone; commands call ``show``.
 """
 
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
 
 from curr_reft import processes
+from curr_reft.escaping import visible
 
 if TYPE_CHECKING:  # imported where something is shown: --help is quicker without
     from rich.progress import Progress as Bars
@@ -37,7 +43,7 @@ class Console:
         from rich.console import Console as Terminal
 
         # Without a file: the stream is looked up at each print.
-        self.terminal = Terminal(highlight=False, quiet=quiet, stderr=stderr)
+        self.terminal = Terminal(highlight=False, markup=False, emoji=False, quiet=quiet, stderr=stderr)
         self.started = time.perf_counter()
         self.budgets: dict[tuple[str, str], int] = {}
         self._bars: Bars | None = None
@@ -100,17 +106,18 @@ class Console:
 
         if self._bars is None:
             # In a narrow terminal the numbers are cut, not the place and the time left.
-            text = TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+            column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._bars = Bars(
-                TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn(), TimeRemainingColumn(),
-                text, console=self.terminal, transient=True, expand=True,
+                TextColumn("{task.description}", markup=False), BarColumn(bar_width=10), MofNCompleteColumn(),
+                TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False, table_column=column),
+                console=self.terminal, transient=True, expand=True,
             )  # fmt: skip
             self._bars.start()
-        return self._bars.add_task(name, total=total, text="")
+        return self._bars.add_task(visible(name), total=total, text="")
 
     def move_bar(self, bar: "TaskID", done: int, text: str = "") -> None:
         assert self._bars is not None
-        self._bars.update(bar, completed=done, text=text)
+        self._bars.update(bar, completed=done, text=visible(text))
 
     def remove_bar(self, bar: "TaskID") -> None:
         """Take a bar off the screen; with the last one the cursor is given back."""
@@ -122,7 +129,7 @@ class Console:
         self._bars = None
 
     def _print(self, text: str) -> None:
-        self.terminal.print(text, markup=False, soft_wrap=True)
+        self.terminal.print(visible(text), markup=False, emoji=False, soft_wrap=True)
 
 
 @dataclass
@@ -148,6 +155,25 @@ def configure(*, verbose: bool = False, quiet: bool = False) -> None:
         logger.addHandler(shown)
     shown.setLevel(logging.ERROR if quiet else logging.DEBUG)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.setLogRecordFactory(_Record)
+    sys.excepthook = _show_exception
+
+
+def show(*lines: object) -> None:
+    """Print lines of a command's result to standard output."""
+    print(visible("\n".join(map(str, lines))), flush=True)
+
+
+def show_error(text: str) -> None:
+    """Print a message to standard error."""
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+def relay(line: str, stream: TextIO) -> None:
+    """Show a line that a user's code printed, unless the command is quiet."""
+    record(line)
+    if not _output.quiet:
+        print(visible(line), file=stream)
 
 
 class Progress:
@@ -237,7 +263,7 @@ class RunLog(logging.Handler):
         with suppress(OSError):
             if self.held():
                 with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                    file.write("".join(f"{time_now} {line}\n" for line in text.splitlines()))
+                    file.write("".join(f"{time_now} {line}\n" for line in visible(text).split("\n")))
 
 
 def open_log(path: Path, held: Callable[[], bool]) -> None:
@@ -271,9 +297,20 @@ class _ToStderr(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
+class _Record(logging.LogRecord):
+    """A record of any library: what it quotes (a field of a model's configuration, a header) is shown escaped."""
+
+    def getMessage(self) -> str:  # noqa: N802 - the name is that of logging
+        return visible(super().getMessage())
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    show_error("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+
+
 class _Format(logging.Formatter):
     def format(self, entry: logging.LogRecord) -> str:
-        text = super().format(entry)
+        text = visible(super().format(entry))
         return text if entry.levelno < logging.WARNING else f"{entry.levelname.lower()}: {text}"
 
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curr_reft import process_state
 from curr_reft.errors import LostLockError, UsageError
 from curr_reft.files import reporting_full_disk
 
@@ -33,6 +34,7 @@ class Lock:
         self.owner = owner  # what the file says: host, process, when that began, the folder, words of this lock alone
         self._descriptor = descriptor
         _held.add(descriptor)
+        process_state.watch(descriptor, f"the lock {path}")
 
     @classmethod
     def take(cls, path: Path) -> "Lock":
@@ -69,6 +71,7 @@ class Lock:
             return lock
         except BaseException:
             _held.discard(descriptor)
+            process_state.unwatch(descriptor)
             os.close(descriptor)
             raise
 
@@ -91,6 +94,7 @@ class Lock:
             if self._lost() is None:  # else the words are those of another process
                 os.ftruncate(self._descriptor, 0)
             _held.discard(self._descriptor)
+            process_state.unwatch(self._descriptor)
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that has not dropped its copy yet
             os.close(self._descriptor)
 

@@ -22,10 +22,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
+
+from curr_reft.escaping import visible
 
 SIGNAL = signal.SIGVTALRM
 WORK = 0.1  # seconds of the processor between two signals of the system's timer
@@ -96,8 +98,7 @@ def limited(seconds: float, what: str) -> Iterator[None]:
 
 def _leave(limit: _Limit) -> None:
     """End a block, and those in it whose own end was broken off; nothing where that is done."""
-    if os.getpid() != limit.process:  # a child that the function forked and did not end: it would go on with the run
-        os._exit(1)
+    end_forked_child(limit.process, limit.what)
     if limit not in _watched:
         return
     if limit in _rung:
@@ -111,6 +112,16 @@ def _leave(limit: _Limit) -> None:
     for each in reversed(inner):
         _watched.remove(each)
     _watch()
+
+
+def end_forked_child(process: int, what: str) -> None:
+    """End this process at once if it is not ``process``: a child that returns from a user's code into ours would
+    continue the run beside its parent."""
+    if os.getpid() != process:
+        with suppress(OSError):
+            message = f"error: a process that {what} forked returned from it, and was ended; end it with os._exit\n"
+            os.write(_STDERR, visible(message).encode())
+        os._exit(1)
 
 
 def _watch() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curr_reft import process_state
 from curr_reft.errors import RecipeError
 
 FORMS = "write path/to/file.py:NAME (from the recipe's folder) or package.module:NAME"
@@ -100,7 +101,8 @@ def _file_module(path: Path, where: str) -> tuple[types.ModuleType, str]:
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses and pickle look a class up by its module
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        with process_state.keep(where):
+            exec(compile(source, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise RecipeError(f"{where}: {_what_failed(error, path)}") from error
@@ -109,7 +111,8 @@ def _file_module(path: Path, where: str) -> tuple[types.ModuleType, str]:
 
 def _installed_module(name: str, where: str) -> tuple[types.ModuleType, str]:
     try:
-        module = importlib.import_module(name)
+        with process_state.keep(where):
+            module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise RecipeError(f"{where}: importing {name} failed: {error}; install what it needs") from error

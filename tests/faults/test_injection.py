@@ -4,6 +4,7 @@ In a real browser, with a server of our own that counts who asks. A page that do
 """
 
 import http.server
+import itertools
 import json
 import os
 import shutil
@@ -15,10 +16,14 @@ from typing import Any
 
 import pytest
 import tiny_run
+from hostile_text import EVERYTHING
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from curr_reft.cli import main
+from curr_reft.judging.page import calibration_page
 from curr_reft.report.build import build_report
+from curr_reft.report.card import adapter_card, write_card
 
 TITLE = "document.title='owned'"
 
@@ -154,3 +159,131 @@ def test_the_page_of_questions(look: Any, server: Any, tmp_path: Path) -> None:
     shown = look(page)
     assert "&lt;script&gt;" in shown
     assert_nothing_happened(shown, asked)
+
+
+def markdown_payloads(address: str) -> list[str]:
+    """Each loads, links or runs something once Markdown is rendered as hubs and editors do."""
+    return [
+        *payloads(address),
+        f"![x]({address}/inline)",
+        f"![x][ref]\n\n[ref]: {address}/reference",
+        f"`![x]({address}/code)` ` | ![x]({address}/cell) |",
+        f"\\![x]({address}/escaped)",
+        f"[link]({address}/link) <{address}/auto> {address}/bare",
+        f"\n\n<img src='{address}/block'>\n\n",
+        f"&lt;img src='{address}/entity'&gt;",
+        f"```\n```\n<img src='{address}/fence'>",
+    ]
+
+
+def assert_page_is_text(text: str, look: Any, asked: list[str], page: Path) -> str:
+    """Render the Markdown as a hub does, open it, and look for what came of the payloads. Returns the page."""
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text.partition("\n---\n")[2] or text)
+    for tag in ("<a ", "<img", "<script", "<iframe", "<svg", "<link", "<style"):
+        assert tag not in html
+    page.write_text(f"<title>quiet</title>{html}", encoding="utf-8")
+    shown = str(look(page))
+    assert "<title>quiet" in shown
+    assert_nothing_happened(shown, asked)
+    return shown
+
+
+@pytest.mark.browser
+def test_markdown_that_acts_is_seen(look: Any, server: Any, tmp_path: Path) -> None:
+    address, asked = server
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render("\n\n".join(markdown_payloads(address)))
+    (tmp_path / "page.html").write_text(f"<title>quiet</title>{html}")
+    assert "<title>owned" in look(tmp_path / "page.html")
+    assert {"/inline", "/reference", "/block"} <= set(asked)
+
+
+@pytest.mark.browser
+def test_the_data_card(look: Any, server: Any, tmp_path: Path) -> None:
+    """Bad rows, names of files and of the recipe, repeated ids."""
+    address, asked = server
+    rows = []
+    for number, text in enumerate(markdown_payloads(address)):
+        Image.new("RGB", (40, 40), (20 * number, 90, 10)).save(tmp_path / f"{number}.png")
+        good = {"problem": f"what is it? {number}", "solution": "red", "task": "classification", "id": text}
+        good["image"] = f"{number}.png"
+        rows += [good, good | {"id": f"{text} again"}, good | {"image": f"{text}.png"}, good | {"task": text}]
+        rows += [good | {"problem": text, "solution": ""}, good | {"distractors": text}]
+    folder = tmp_path / f"![x]({address.replace('/', '_')})"
+    folder.mkdir()
+    file = folder / "train <img src=x>.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, colour in (("validation", "white"), ("test", "black")):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"{split}.png")
+        row = {"problem": "what is it?", "solution": "red", "task": "classification", "image": f"{split}.png"}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    train = {"path": str(file.relative_to(tmp_path)), "image_root": "."}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        tiny_run.RECIPE.read_text().partition("data:")[0]
+        + f"data: {{kind: files, files: {{train: [{json.dumps(train)}], validation: [{{path: validation.jsonl}}],"
+        + " test: [{path: test.jsonl}]}, bad_rows: skip}\n"
+        "curriculum: {total_steps: 1, stages: [{name: open, forms: {open: 1}, steps: rest}]}\n"
+        "evaluation: {models: [base]}\n"
+    )
+    name = json.dumps(markdown_payloads(address)[4])
+    words = ["data", "build", str(recipe), "--out", str(tmp_path / "out"), "--frame", "pixels", "--name", name]
+    assert main(words) == 0
+    text = (tmp_path / "out" / "card.md").read_text()
+    assert "inline" in text
+    assert_page_is_text(text, look, asked, tmp_path / "page.html")
+
+
+def poisoned(value: Any, texts: Callable[[], str], kept: set[str]) -> Any:
+    """``value`` with each of its texts replaced, but for those in ``kept``."""
+    if isinstance(value, dict):
+        return {key: poisoned(each, texts, kept) for key, each in value.items()}
+    if isinstance(value, list):
+        return [poisoned(each, texts, kept) for each in value]
+    return texts() if isinstance(value, str) and value not in kept else value
+
+
+@pytest.mark.browser
+def test_report_and_card_of_a_run_whose_records_are_hostile(
+    finished: Any, look: Any, server: Any, tmp_path: Path
+) -> None:
+    """All texts of the records, and the names of a task and a model, as a run directory from others may have them."""
+    address, asked = server
+    run = Path(shutil.copytree(finished.path, tmp_path / "run"))
+    texts = itertools.cycle([*markdown_payloads(address), EVERYTHING.replace("\udc9b", "")])
+    for name in ("run.json", "summary.json", "data/card.json", "self-improve/account.json"):
+        path = run / name
+        content = poisoned(json.loads(path.read_text()), lambda: next(texts), {"done"})
+        if name == "run.json":
+            content |= {"name": next(texts), "versions": {next(texts): next(texts)}, "ended_by": next(texts)}
+        if name == "summary.json":
+            content["evaluation"][next(texts)] = next(iter(content["evaluation"].values()))
+        if name == "data/card.json":
+            content["items"] = {next(texts): {next(texts): 3}}
+        path.write_text(json.dumps(content))
+    shown = look(build_report(run))
+    assert_nothing_happened(shown, asked)
+    assert_page_is_text(write_card(run).read_text(), look, asked, tmp_path / "page.html")
+
+
+@pytest.mark.browser
+def test_calibration_and_the_card_of_an_adapter(look: Any, server: Any, tmp_path: Path) -> None:
+    """Names of the judge, its model, its rubric and the file; reasons of failures; settings of an adapter."""
+    address, asked = server
+    between: dict[str, Any] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    agreement = dict.fromkeys(("accuracy", "kappa", "spearman", "auc"), between)
+    measured = {
+        "agreement": agreement | {"right_kept": 1.0, "wrong_kept": 0.0},
+        "recommended": {"threshold": None, "target": 0.95, "reached": False},
+        "rows": 10, "right": 0.5, "verdicts": 7, "threshold": 80,
+        "length": {"partial_spearman": between, "padding_characters": 100, "padding": {"mean": between}},
+        "position": {"reversed": {"mean": between, "absolute": 1.0}},
+        "consistency": {"repeats": 3, "spread": between, "one_side": between},
+        "curve": [],
+    }  # fmt: skip
+    pages = []
+    for text in markdown_payloads(address):
+        judge = {"judge": text, "model": text, "rubric": text, "failures": {text: 3}}
+        pages.append(calibration_page({**measured, "judge": judge}, text))
+        card = adapter_card(text, {"target_modules": [text], "r": text, "lora_alpha": text})
+        pages.append(card.partition("\n---\n")[2])
+    assert_page_is_text("\n\n".join(pages), look, asked, tmp_path / "page.html")

@@ -104,6 +104,74 @@ def test_one_percent_of_every_fault_costs_just_those_completions_their_score(tmp
     assert (faults.failed_gradings, faults.failed_rewards, faults.timed_out_gradings) == (injected, injected, 0)
 
 
+DISTURBING = """
+import os, random
+import numpy as np
+import torch
+
+def quiet(completions, **columns):
+    return [float(len(completion[0]["content"]) % 3) for completion in completions]
+
+def disturbs(completions, truth, options, completion_ids, **columns):
+    values = quiet(completions)
+    random.seed(7), np.random.seed(7), torch.manual_seed(7), torch.rand(3), random.random(), np.random.rand()
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(2)
+    np.seterr(all="raise")
+    os.chdir("/")
+    os.close(os.open(os.devnull, os.O_RDONLY))
+    for number in range(10_000):
+        print(number)
+    for column in (completions, truth, options, completion_ids, *columns.values()):
+        if isinstance(column, list):
+            column.reverse()
+            column.clear()
+    return values
+
+def closes(completions, **columns):
+    os.closerange(3, 256)
+    return [1.0] * len(completions)
+
+def closes_output(completions, **columns):
+    os.close(1)
+    return [1.0] * len(completions)
+"""
+
+
+def disturbing(tmp_path: Path, call: str) -> list[str]:
+    path = tmp_path / "disturbing.py"
+    path.write_text(DISTURBING)
+    return ["--rewards.custom", json.dumps([{"name": "mine", "call": f"{path}:{call}"}])]
+
+
+def test_a_reward_that_disturbs_the_process_changes_no_number_of_the_run(tmp_path: Path) -> None:
+    """S10. With dropout, which draws from torch's own generator after the rewards of a step."""
+    lora = ("--model.lora", "{rank: 2, alpha: 4, dropout: 0.3}")
+    for name in ("quiet", "disturbs"):
+        flags = [*FLAGS, *lora, "--curriculum.total_steps", "3", *disturbing(tmp_path, name)]
+        log = tmp_path / f"{name}.log"
+        assert tiny_run.run("--output", tmp_path / name, *flags, log=log) == 0, log.read_text()
+    rows = [tiny_run.untimed_rows(tmp_path / name) for name in ("quiet", "disturbs")]
+    assert rows[0] == rows[1]
+    assert (
+        tiny_run.untimed_summary(tmp_path / "quiet")["evaluation"]
+        == (tiny_run.untimed_summary(tmp_path / "disturbs")["evaluation"])
+    )
+    assert "lines more, which are not shown" in log.read_text()
+
+
+@pytest.mark.parametrize("name", ["closes", "closes_output"])
+def test_a_reward_that_closes_what_the_run_needs_ends_it_by_name(tmp_path: Path, name: str) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    flags = [*FLAGS, "--curriculum.total_steps", "3", *disturbing(tmp_path, name)]
+    assert tiny_run.run("--output", run, *flags, log=log) == 1
+    said = log.read_text()
+    assert f"reward mine ({tmp_path / 'disturbing.py'}:{name}) closed or replaced" in said
+    assert ("the lock" if name == "closes" else "standard output") in said
+    assert "Traceback" not in said
+
+
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("raises", "short")]
 
 

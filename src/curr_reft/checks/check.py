@@ -16,6 +16,7 @@ from curr_reft.checks.few import few_items
 from curr_reft.checks.findings import Findings, look_at_data
 from curr_reft.checks.memory import Memory, Prompt
 from curr_reft.checks.model import ModelFacts, describe_model
+from curr_reft.console import show
 from curr_reft.data.frame import BoxFrame
 from curr_reft.data.stream import what_to_do_about_rows
 from curr_reft.errors import CheckpointError, UsageError
@@ -57,7 +58,7 @@ def check(recipe: Recipe, *, with_model: bool = True, gpu_memory: int | None = N
     """Print what a run will use. Raises RecipeError, and UsageError with everything that was found wrong."""
     report = examine(recipe, with_model=with_model, gpu_memory=gpu_memory)
     for line in told(report):
-        print(line)
+        show(line)
     if json is not None:
         write_json(json, to_dict(report))
     if report.found.problems:

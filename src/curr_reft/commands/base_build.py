@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from curr_reft.commands.common import folder_to_write
+from curr_reft.console import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,4 +27,4 @@ def execute(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--out {out} is in use; choose another folder or remove it")
     from curr_reft.embedded.build import build
 
-    print(build(out, phases=arguments.phases))
+    show(build(out, phases=arguments.phases))

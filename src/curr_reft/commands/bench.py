@@ -2,9 +2,9 @@
 step, one process a side, steps made in turn. Writes a Markdown table; --json keeps the figures."""
 
 import argparse
-import sys
 
 from curr_reft.commands.common import file_to_write
+from curr_reft.console import show, show_error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> None:
     setting = Setting(repeats=arguments.repeats, options=options, adapter=arguments.adapter, threads=arguments.threads)
     rows = []
     for shape in shapes:
-        rows.append(measure(shape, setting, say=lambda line: print(line, file=sys.stderr)))
+        rows.append(measure(shape, setting, say=show_error))
         if arguments.json is not None:  # after every row: a long measurement that is cut off keeps what it has
             write_json(arguments.json, rows)
-    print(markdown(rows))
+    show(markdown(rows))

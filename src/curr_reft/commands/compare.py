@@ -11,6 +11,7 @@ from pathlib import Path
 
 from curr_reft import stopping
 from curr_reft.commands.common import add_recipe, folder_to_write, read_recipe
+from curr_reft.console import show
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
 
@@ -43,4 +44,4 @@ def execute(arguments: argparse.Namespace) -> None:
         from curr_reft.run import run
 
         found = compare(recipes, out, partial(run, resume=True))
-        on_main(lambda: print("\n".join(lines(found))))
+        on_main(lambda: show("\n".join(lines(found))))

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from curr_reft.commands.common import add_recipe, folder_to_write, read_recipe
+from curr_reft.console import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,5 +53,5 @@ def execute(arguments: argparse.Namespace) -> None:
         token_sample=arguments.token_sample,
     )
     for name, file in card["files"].items():
-        print(f"{file['rows']:>8,} rows  {out / name}")
-    print(f"card: {out / 'card.md'}, {out / 'card.json'}")
+        show(f"{file['rows']:>8,} rows  {out / name}")
+    show(f"card: {out / 'card.md'}, {out / 'card.json'}")

@@ -5,6 +5,7 @@ import argparse
 
 from curr_reft.commands.common import add_recipe, file_to_write, read_recipe
 from curr_reft.commands.data_build import add_frame
+from curr_reft.console import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,4 +25,4 @@ def execute(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--each {arguments.each}: must be at least 1")
     from curr_reft.question_sets import show_questions
 
-    print(show_questions(recipe, arguments.out, frame=arguments.frame, each=arguments.each))
+    show(show_questions(recipe, arguments.out, frame=arguments.frame, each=arguments.each))

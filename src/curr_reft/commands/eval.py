@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from curr_reft.commands.common import add_model, add_recipe, file_to_write, folder_to_write, model_of, read_recipe
+from curr_reft.console import show
 
 SPLITS = ("in_domain", "out_of_domain", "general")
 
@@ -49,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> None:
     general = answer_cells(policy, cells, recipe.sampling, recipe.rewards)
     of_general = cell_scores(general, resamples) if general else {}
     name = arguments.variant or Path(arguments.model).name
-    print("\n".join((table({name: scores}) if scores else []) + (general_table({name: of_general}) if general else [])))
+    show("\n".join((table({name: scores}) if scores else []) + (general_table({name: of_general}) if general else [])))
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.json, {"model": folder, "evaluation": scores, "general": of_general})

@@ -4,6 +4,7 @@ import argparse
 import shutil
 import textwrap
 
+from curr_reft.console import show
 from curr_reft.errors import UsageError
 
 EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 refused input or use, 3 no space; stopped by a signal: 143
@@ -43,7 +44,7 @@ class ListKeys(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        print(keys_text(str(values or "")))
+        show(keys_text(str(values or "")))
         parser.exit()
 
 

@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _calibrate(arguments: argparse.Namespace) -> None:
     source, recipe = source_and_recipe(arguments)
-    from curr_reft.console import Console
+    from curr_reft.console import Console, show
     from curr_reft.files import write_atomic, write_json
     from curr_reft.improve.judges import Workplace, require_judge
     from curr_reft.judging.calibrate import Plan, calibrate
@@ -69,4 +69,4 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     write_json(out / "calibration.json", found)
     page = calibration_page(found, source.name)
     write_atomic(out / "calibration.md", page)
-    print(page)
+    show(page)

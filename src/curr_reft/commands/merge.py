@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from curr_reft.commands.common import folder_to_write
+from curr_reft.console import show
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
     source = find_source(arguments.source, arguments.model, arguments.base)
     for path in merge(source, arguments.out):
-        print(f"{human_size(path.stat().st_size):>9}  {path.name}")
-    print(f"model: {arguments.out}")
+        show(f"{human_size(path.stat().st_size):>9}  {path.name}")
+    show(f"model: {arguments.out}")
     if isinstance(source, RunModel) and source.is_base:
         logger.warning("%s of %s has the weights of the base: no training improved on it", source.name, source.run)

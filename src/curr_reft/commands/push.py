@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from curr_reft.commands.merge import add_source
+from curr_reft.console import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,12 +65,12 @@ def _send(folder: Path, arguments: argparse.Namespace) -> None:
 
     sent, left = files_to_send(folder)
     total = human_size(sum(path.stat().st_size for path in sent))
-    print(f"to {arguments.repo}{' (private)' if arguments.private else ''}, {len(sent)} files, {total}:")
+    show(f"to {arguments.repo}{' (private)' if arguments.private else ''}, {len(sent)} files, {total}:")
     for path in sent:
-        print(f"{human_size(path.stat().st_size):>9}  {path.name}")
+        show(f"{human_size(path.stat().st_size):>9}  {path.name}")
     if left:
-        print(f"not sent: {', '.join(left)}")
+        show(f"not sent: {', '.join(left)}")
     if arguments.dry_run:
-        print("nothing was sent: --dry-run")
+        show("nothing was sent: --dry-run")
     else:
-        print(f"sent: {push(folder, sent, arguments.repo, arguments.private)}", flush=True)
+        show(f"sent: {push(folder, sent, arguments.repo, arguments.private)}")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from curr_reft.console import show
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the directory of a run")
@@ -17,4 +19,4 @@ def execute(arguments: argparse.Namespace) -> None:
     require_intact(arguments.run_dir)
     from curr_reft.report.build import build_report
 
-    print(build_report(arguments.run_dir))
+    show(build_report(arguments.run_dir))

@@ -7,6 +7,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curr_reft.console import show
+from curr_reft.escaping import visible_json
+
 if TYPE_CHECKING:
     from curr_reft.run_history import Changed
     from curr_reft.run_plan import Training
@@ -26,9 +29,9 @@ def execute(arguments: argparse.Namespace) -> None:
         import json
         from dataclasses import asdict
 
-        print(json.dumps(asdict(status), indent=2, ensure_ascii=False))
+        show(visible_json(json.dumps(asdict(status), indent=2, ensure_ascii=False)))
         return
-    print("\n".join(_lines(status, arguments.run_dir)))
+    show(*_lines(status, arguments.run_dir))
 
 
 def _lines(status: "Status", folder: Path) -> list[str]:

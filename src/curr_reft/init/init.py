@@ -14,6 +14,7 @@ from curr_reft.checks import memory
 from curr_reft.checks.check import Report, examine, remedies
 from curr_reft.checks.few import few_items
 from curr_reft.checks.model import describe_model
+from curr_reft.console import show
 from curr_reft.data.frame import BoxFormat
 from curr_reft.data.loaders import LOADERS, nearest
 from curr_reft.data.opening import refuse_address
@@ -230,19 +231,19 @@ def _tell(out: Path, choices: Choices, report: Report) -> None:
     command = f"curr-reft check {shlex.quote(str(out))}"
     for choice in choices.made:
         instead = f" (instead: {choice.instead})" if choice.instead else ""
-        print(f"{choice.what}: {choice.value}: {choice.why}{instead}")
+        show(f"{choice.what}: {choice.value}: {choice.why}{instead}")
     # What a check of the final recipe would still say: forms without questions have no stage there.
     report.found.problems[:] = [
         problem for problem in report.found.problems if problem.kind in ("rows", "files", "leaks", "truths", "tokens")
     ]
     if wrong := report.found.problems:
-        print(f"{len(wrong)} problems of the rows, which a run refuses:")
+        show(f"{len(wrong)} problems of the rows, which a run refuses:")
         for problem in wrong[:SHOWN]:
-            print(f"  {problem.place}: {problem.reason}")
+            show(f"  {problem.place}: {problem.reason}")
         for remedy in remedies(report.found):
-            print(f"  {remedy}")
-        print(f"  {command} lists all")
-    print(f"recipe: {out}; next: {command}")
+            show(f"  {remedy}")
+        show(f"  {command} lists all")
+    show(f"recipe: {out}; next: {command}")
 
 
 def _problems(report: Report, most: int) -> str:

@@ -3,22 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
+from curr_reft.escaping import markdown
 from curr_reft.judging.calibrate import LEAST_KEPT
 
 
 def calibration_page(found: Mapping[str, Any], source: str) -> str:
     """The page. ``source`` says what was judged."""
     judge, agreement, recommended = found["judge"], found["agreement"], found["recommended"]
-    named = f"{judge['judge']} {judge.get('model', '')}".strip()
+    named = markdown(f"{judge['judge']} {judge.get('model', '')}")
     lines = [
         f"# Calibration of the judge {named}",
         "",
-        f"On {found['rows']} labelled answers of {source}, {found['right']:.0%} of them right; {found['verdicts']} got "
-        f"a verdict. Rubric: {judge.get('rubric') or 'none'}. Intervals are 95 %, by bootstrap over rows.",
+        f"On {found['rows']} labelled answers of {markdown(source)}, {found['right']:.0%} of them right; "
+        f"{found['verdicts']} got a verdict. Rubric: {markdown(judge.get('rubric') or 'none')}. Intervals are 95 %, by "
+        "bootstrap over rows.",
         "",
     ]
     if judge["failures"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in judge["failures"].items())
+        reasons = ", ".join(f"{count} {markdown(reason)}" for reason, count in judge["failures"].items())
         lines += [f"No verdict: {reasons}.", ""]
     lines += [
         f"## Agreement at the threshold {found['threshold']:g}",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from curr_reft.escaping import markdown
 from curr_reft.questions.card import QUANTILES
 
 FRAMES = {
@@ -17,7 +18,7 @@ def card_page(card: Mapping[str, Any]) -> str:
     asked = card["questions"]
     total = asked["total"]
     sections = [
-        f"# Data card of {card['recipe']}",
+        f"# Data card of {markdown(card['recipe'])}",
         _facts(card),
         "## Questions by split, task and form",
         _questions(asked),
@@ -40,7 +41,7 @@ def card_page(card: Mapping[str, Any]) -> str:
         "## Files",
         _table(
             ("file", "rows", "sha256"),
-            ((name, file["rows"], f"`{file['sha256'][:16]}`") for name, file in card["files"].items()),
+            ((name, file["rows"], file["sha256"][:16]) for name, file in card["files"].items()),
         ),
     ]
     return "\n\n".join(sections) + "\n"
@@ -58,11 +59,11 @@ def _facts(card: Mapping[str, Any]) -> str:
         "seed": asked["seed"],
         "wording": asked["style"],
         "boxes are in": frame,
-        "pictures are relative to": f"`{card['image_root']}`" + (" (this folder)" if card["image_root"] == "." else ""),
+        "pictures are relative to": card["image_root"] + (" (this folder)" if card["image_root"] == "." else ""),
         "leaks between splits": asked["leaks"],
         "left out because they leaked": ", ".join(f"{count} of {split}" for split, count in asked["left_out"].items())
         or "none",
-        "sha256 of all files": f"`{card['sha256']}`",
+        "sha256 of all files": card["sha256"],
     }
     return _table(("", ""), facts.items())
 
@@ -129,7 +130,7 @@ def _pictures(pictures: Mapping[str, Any]) -> str:
 
 def _tokens(tokens: Mapping[str, Any]) -> str:
     if "not_counted" in tokens:
-        return f"Not counted: {tokens['not_counted']}."
+        return f"Not counted: {markdown(tokens['not_counted'])}."
     rows = [
         (form, task, own["prompts"], *(own[label] for label in QUANTILES))
         for form, tasks in tokens["prompts"].items()
@@ -139,13 +140,13 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
     lines.append(f"Images included; of a sample. The model takes at most {tokens['most_the_model_takes']:,}.")
     if tokens["refused"]:
         lines += ["", f"{tokens['refused']} prompts of the sample cannot be asked:", ""]
-        lines += [f"- {_escape(problem)}" for problem in tokens["refused_first"]]
+        lines += [f"- {markdown(problem)}" for problem in tokens["refused_first"]]
     return "\n".join(lines)
 
 
 def _left_out(card: Mapping[str, Any], total: Mapping[str, Any]) -> str:
     lines = [
-        f"- {count} items of {task} have no {form} question: {_escape(reason)}"
+        f"- {count} items of {markdown(task)} have no {markdown(form)} question: {markdown(reason)}"
         for task, form, reason, count in _leaves(total["skipped"])
     ]
     late = f" (of {card['unverified_rows']} the truth could not be verified in time)" if card["unverified_rows"] else ""
@@ -153,14 +154,14 @@ def _left_out(card: Mapping[str, Any], total: Mapping[str, Any]) -> str:
         f"- {card['skipped_rows']} bad rows{late} and {card['repeated_rows']} rows listed twice; "
         f"{card['repaired_rows']} rows were repaired"
     ]
-    lines += [f"    - {_escape(row)}" for row in card["skipped_first"]]
+    lines += [f"    - {markdown(row)}" for row in card["skipped_first"]]
     return "\n".join(lines)
 
 
 def _repeats(asked: Mapping[str, Any], total: Mapping[str, Any]) -> str:
     lines = [
         f"- {total['duplicates']} items repeat the task, pictures and question of an earlier one of their split",
-        *(f"    - {_escape(pair['second'])} repeats {_escape(pair['first'])}" for pair in asked["duplicates_first"]),
+        *(f"    - {markdown(pair['second'])} repeats {markdown(pair['first'])}" for pair in asked["duplicates_first"]),
         f"- {asked['same_question_and_truth']} items outside of train ask what an item learned from asks too, with the "
         "same truth, about another picture; that is no leak",
     ]
@@ -176,7 +177,7 @@ def _leaves(tree: Mapping[str, Any], *path: str) -> Iterable[tuple[Any, ...]]:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    heads = list(heads)
+    heads = [markdown(head) for head in heads]
     lines = [heads, ["---"] * len(heads), *([_cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -184,11 +185,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}".rstrip("0").rstrip(".")
-    return f"{value:,}" if isinstance(value, int) else _escape(str(value))
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return f"{value:,}" if isinstance(value, int) else markdown(str(value))
 
 
 def _percent(share: float) -> str:

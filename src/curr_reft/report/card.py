@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curr_reft import rounds
+from curr_reft.escaping import markdown as plain
 from curr_reft.files import read_json, write_atomic
 from curr_reft.report import views, words
 from curr_reft.report.read import RunFiles, as_dict, label_of, read_run
@@ -132,13 +133,6 @@ def model_name(files: RunFiles) -> str:
     if isinstance(model, dict):
         model = model.get("name") or model.get("path") or model.get("kind")
     return str(model) if model else ""
-
-
-def plain(text: Any) -> str:
-    """Text that means nothing to Markdown or HTML: one line, special characters escaped."""
-    line = " ".join(str(text).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]|#!])", r"\\\1", line)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], numbers_from: int = 1) -> str:

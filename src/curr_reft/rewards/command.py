@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from curr_reft.errors import DataError
+from curr_reft.escaping import visible, visible_json
 from curr_reft.rewards.config import RewardsConfig
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import Completed, grade_all, total
@@ -54,9 +55,9 @@ def grade_lines(
     grades = parts.add(grade_all([each[:3] for each in completed], config), completed)
     rewards = [total(grade, config) for grade in grades]
     for row, grade, reward in zip(rows, grades, rewards, strict=True):
-        out.write(json.dumps({**row, **_graded(grade, reward)}, ensure_ascii=False) + "\n")
+        out.write(visible_json(json.dumps({**row, **_graded(grade, reward)}, ensure_ascii=False)) + "\n")
     if account is not None:
-        account.write(summary(grades, rewards) + "\n")
+        account.write(visible(summary(grades, rewards)) + "\n")
     return len(rows)
 
 

@@ -7,12 +7,14 @@ that completion's reward. Unlike TRL, a function that raises, or returns the wro
 numbers, or does not return in time, does not end the run: ``scoring.py`` finds out which completions that costs their
 score, and the metrics count them.
 
-A function is trusted code in this process.
+A function is trusted code in this process. It gets copies, and ``process_state.py`` puts back what it changes of the
+process.
 """
 
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,7 +120,7 @@ def _columns(completed: Sequence[Completed], grades: Sequence[Grade]) -> dict[st
         if id(row.question) not in written:
             written[id(row.question)] = FORMS[row.question.form].write(row.question)
     columns: dict[str, list[Any]] = {
-        name: [getattr(row.question, name) for row in completed]
+        name: [deepcopy(getattr(row.question, name)) for row in completed]
         for name in ("id", "origin", "task", "form", "truth", "split", "source", "domain")
     }
     return {

@@ -12,6 +12,7 @@ is not asked about parts. All calls of a function for one batch share its time l
 
 import asyncio
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from curr_reft.errors import TrainingError
+from curr_reft.process_state import keep
 from curr_reft.rewards.custom import CustomReward, Logged, TrainerState
 from curr_reft.rewards.grade import Grade, Status
 from curr_reft.rewards.grading import Completed
-from curr_reft.time_limit import TimeLimitReached, limited
+from curr_reft.time_limit import TimeLimitReached, end_forked_child, limited
 
 LARGEST = 1e9
 """A reward beyond it, of either sign, is no score: the means of a group, and of a step, would lose the others or
@@ -119,12 +121,14 @@ class _Asked:
             if self.left <= 0:
                 return self._too_late(logged)
             arguments = self._arguments(part, logged)
-            with limited(self.left, f"reward {self.reward.name} ({self.reward.code.call})"):
+            what = f"reward {self.reward.name} ({self.reward.code.call})"
+            with keep(what), limited(self.left, what):
                 return _Answer(logged=logged, values=_listed(self.reward.function(**arguments)))
         except TimeLimitReached:
             return self._too_late(logged)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            # the user's code: it costs a score, not the run
+        except (KeyboardInterrupt, TrainingError):
+            raise
+        except BaseException as error:  # the user's code: it costs a score, not the run
             return _Answer(logged=logged, failure=_raised(error))
         finally:
             self.left -= time.monotonic() - started
@@ -132,12 +136,15 @@ class _Asked:
     async def wait_for(self, part: range) -> _Answer:
         """``call`` of an async function."""
         logged, started = Logged(count=len(part)), time.monotonic()
-        limit = asyncio.timeout(max(self.left, 0.0))
+        limit, process = asyncio.timeout(max(self.left, 0.0)), os.getpid()
         try:
             async with limit:
                 returned = await self.reward.function(**self._arguments(part, logged))
+                end_forked_child(process, f"reward {self.reward.name} ({self.reward.code.call})")
                 return _Answer(logged=logged, values=_listed(returned))
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             return self._too_late(logged) if limit.expired() else _Answer(logged=logged, failure=_raised(error))
         finally:
             self.left -= time.monotonic() - started
@@ -152,9 +159,10 @@ class _Asked:
             self.values[place] = number
             if reason:
                 self._fail(place, Failure(reason=reason))
-        for name, numbers in logged.metrics.items():
+        # Copies: a thread that the function left behind may still log.
+        for name, numbers in list(logged.metrics.items()):
             self.logged.metrics[name].extend(numbers)
-        for name, column in logged.extra.items():
+        for name, column in list(logged.extra.items()):
             if name not in self.logged.extra:
                 self.logged.extra[name] = [None] * len(self.completed)
             self.logged.extra[name][part.start : part.stop] = column
@@ -188,19 +196,22 @@ def _side_by_side(calls: Sequence[_Call]) -> list[_Answer]:
     async def gather() -> None:
         answers.set_result(await asyncio.gather(*(each.wait_for(part) for each, part in calls)))
 
+    process = os.getpid()
+
     def work() -> None:
         try:
             asyncio.run(gather())
         except BaseException as error:
+            end_forked_child(process, f"reward {names}")
             if answers.done():
                 raise
             answers.set_exception(error)
 
-    threading.Thread(target=work, daemon=True, name="async rewards").start()
     longest = max(each.left for each, _ in calls)
     names = ", ".join(f"{each.reward.name} ({each.reward.code.call})" for each, _ in calls)
     try:
-        with limited(max(longest, 0.0) + CUT_OFF, f"reward {names}"):
+        with keep(f"reward {names}"), limited(max(longest, 0.0) + CUT_OFF, f"reward {names}"):
+            threading.Thread(target=work, daemon=True, name="async rewards").start()
             return answers.result()
     except TimeLimitReached:
         raise TrainingError(

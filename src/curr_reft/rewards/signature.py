@@ -3,9 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, TypeAlias
 
 from curr_reft.errors import RecipeError
+from curr_reft.process_state import keep
 
 BATCH = ("prompts", "completions", "completion_ids")
 TRAINER = ("trainer_state", "log_extra", "log_metric")
@@ -31,9 +33,10 @@ def ready(value: Any, options: Mapping[str, Any], where: str) -> Callable[..., A
     _require_options(named, options, where)
     if not isinstance(value, type) and (takes_all(named) or any(name in named for name in BATCH)):
         _require_given(named, options, where)
-        return functools.partial(value, **options) if options else value
+        return functools.partial(value, **deepcopy(dict(options))) if options else value
     try:
-        made = value(**options)
+        with keep(where):
+            made = value(**deepcopy(dict(options)))
     except (Exception, SystemExit) as error:
         raise RecipeError(
             f"{where} takes neither prompts nor completions, so it was called with its options to make the reward; it "

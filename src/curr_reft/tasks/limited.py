@@ -6,6 +6,7 @@ from typing import Any
 
 from curr_reft.data.item import UnverifiedTruthError
 from curr_reft.errors import RecipeError
+from curr_reft.process_state import keep
 from curr_reft.tasks.base import Task
 from curr_reft.tasks.status import PATIENCE, GradingTimeoutError
 from curr_reft.time_limit import TimeLimitReached, limited
@@ -34,7 +35,7 @@ class LimitedTask:
             what = f"{name} of task {self.own.name} ({self.call})"
             for patience in (1, PATIENCE) if name == "read_truth" else (1,):
                 try:
-                    with limited(patience * seconds, what):
+                    with keep(what), limited(patience * seconds, what):
                         return value(*given, **named)
                 except TimeLimitReached:
                     continue

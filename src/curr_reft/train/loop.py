@@ -204,6 +204,7 @@ def _step(
     torch.manual_seed(plan.seed + step)  # dropout and the like; sampling has generators of its own
     with stopping.released():
         batch = objective.prepare(step)
+    torch.manual_seed(plan.seed + step)  # again: a reward may have drawn from torch's generator
     prepared = time.perf_counter()
     rate = learning_rate(plan.optimizer, step, plan.budget)
     update = _update(policy, weights, objective, optimizer, accelerator, batch, rate, plan, step)
