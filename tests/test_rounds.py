@@ -206,7 +206,9 @@ def test_answers_of_the_last_round_are_those_judged_and_calibrated_by_default(tw
 def test_what_the_first_round_cost_counts_when_the_second_is_judged_alone(
     twice: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    for name in ("recipe.yaml", "self-improve/candidates.parquet", "rounds/2/self-improve/candidates.parquet"):
+    files = [f"{folder}/{name}" for folder in ("self-improve", "rounds/2/self-improve")
+             for name in ("candidates.parquet", "sampling.json")]  # fmt: skip
+    for name in ("recipe.yaml", *files):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(twice / name, tmp_path / name)
     with judge_server() as server:

@@ -1,13 +1,15 @@
 """Sampling in parts that are whole or not there, and the files of the phase."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from judged_rows import CLAIMED, LUCKY, RIGHT, WRONG_GUESS, config, question
+from resealing import reseal
 
-from curr_reft.errors import DataError
+from curr_reft.errors import DamagedError, DataError
 from curr_reft.files import read_json, read_jsonl
 from curr_reft.improve import phase, sample
 from curr_reft.improve.config import PoolConfig, SelfImprovementConfig
@@ -109,6 +111,36 @@ def test_sampling_goes_on_with_the_part_it_was_in(monkeypatch: pytest.MonkeyPatc
     assert set(first) == {"candidates.parquet", "sampling.json"}
     assert sampled(rest, tmp_path / "cut") == unbroken
     assert rest.loads == 1
+
+
+@pytest.mark.parametrize("name", ["candidates/part-000000.parquet", "sampling.json"])
+def test_a_part_or_account_that_was_changed_is_not_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    unbroken = sampled(Model(monkeypatch), tmp_path / "unbroken")
+    cut = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        sampled(Model(monkeypatch, dies_at=4), cut)
+    content = (cut / name).read_bytes()
+    (cut / name).write_bytes(content.replace(b"answer", b"answex").replace(b'"size": ', b'"size": 1'))
+    assert (cut / name).read_bytes() != content
+    model = Model(monkeypatch)
+    with pytest.raises(DamagedError, match=re.escape(str(cut / name))):
+        sampled(model, cut)
+    assert model.loads == 0
+    (cut / name).unlink()  # what the message says
+    assert sampled(model, cut) == unbroken
+
+
+def test_a_part_killed_before_its_rename_is_sampled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its hash is noted first, and may be that of another answer on a machine whose sums are not exact."""
+    unbroken = sampled(Model(monkeypatch), tmp_path / "unbroken")
+    cut = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        sampled(Model(monkeypatch, dies_at=4), cut)
+    parts = read_json(cut / "sampling.json")["candidates"]
+    reseal(cut / "sampling.json", candidates={**parts, "part-000004.parquet": {"size": 1, "sha256": "0" * 64}})
+    assert sampled(Model(monkeypatch), cut) == unbroken
 
 
 def test_answers_of_other_weights_or_settings_are_sampled_again(

@@ -89,6 +89,23 @@ def test_the_rest_of_the_phase_by_its_commands(sampled: Path, tmp_path: Path) ->
     assert json.loads((tmp_path / "last" / "sft" / "manifest.json").read_text())["chosen_step"] == last["step"] > 0
 
 
+def test_answers_or_verdicts_that_were_changed_are_not_selected_from(sampled: Path, tmp_path: Path) -> None:
+    folder, log, recipe = tmp_path / "answers", tmp_path / "log", tiny_run.RECIPE
+    shutil.copytree(sampled, folder)
+    (folder / "account.json").unlink(missing_ok=True)
+    carried_out("judge", folder, "--recipe", recipe, log=log)
+    for name in ("verdicts.jsonl", "judge.json", "candidates.parquet", "sampling.json"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content.replace(b"1", b"2", 1))
+        for words in (("select", folder, recipe), ("judge", folder, "--recipe", recipe)):
+            if words[0] == "judge" and name in ("verdicts.jsonl", "judge.json"):
+                continue  # which it writes anew
+            assert tiny_run.run(*words[1:], log=log, command=(str(words[0]),)) == 2, log.read_text()
+            assert f"{folder / name} " in log.read_text().splitlines()[-1]
+        (folder / name).write_bytes(content)
+    carried_out("select", folder, recipe, log=log)
+
+
 def test_answers_that_are_too_long_to_learn_are_counted_when_they_are_selected(sampled: Path, tmp_path: Path) -> None:
     folder, log, recipe = tmp_path / "answers", tmp_path / "log", tiny_run.RECIPE
     shutil.copytree(sampled, folder)

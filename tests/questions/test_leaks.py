@@ -311,6 +311,23 @@ def test_frames_of_one_camera_are_decoded_once_and_their_copies_found(
     assert not LOOKS._looks  # what was kept for the comparison is given back
 
 
+def test_only_pictures_that_resemble_others_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of a group too, which was decoded before anything resembled it; until too many came between."""
+    for number, seed in enumerate((1, 2, 3, 1)):
+        rng = random.Random(seed)
+        noise = Image.new("RGB", (6, 6))
+        noise.putdata([(rng.randrange(256),) * 3 for _ in range(36)])
+        noise.resize((90, 90)).save(tmp_path / f"{number}.jpg", quality=90 - number)
+    for recent, kept in ((3, {0, 3}), (2, set())):
+        monkeypatch.setattr("curr_reft.data.fingerprint.RECENT", recent)
+        LOOKS.clear()
+        images = [FileImage(tmp_path, f"{number}.jpg") for number in range(4)]
+        for image in images:
+            assert image.fingerprint
+        assert {number for number, image in enumerate(images) if LOOKS.get(image.key)} == kept
+    LOOKS.clear()
+
+
 def test_looks_that_were_dropped_are_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store is bounded: beyond it pictures are opened again, and the same is found."""
     items = camera_frames(tmp_path, 12)

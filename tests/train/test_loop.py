@@ -13,6 +13,7 @@ from curr_reft.curriculum.config import GateConfig
 from curr_reft.curriculum.gate import AccuracyGate
 from curr_reft.curriculum.stage import Start, Training, run_training
 from curr_reft.errors import CheckpointError, TrainingError, UsageError
+from curr_reft.integrity import Entry, file_entry
 from curr_reft.parquet import read_rows, write_rows
 from curr_reft.policy.config import LoraConfig, ModelConfig
 from curr_reft.policy.load import Policy, load_policy
@@ -63,9 +64,10 @@ class Record:
         value = float(sum(parameter.detach().double().sum() for parameter in policy.training_parameters())) % 1
         return Validation(accuracy=value, score=value)
 
-    def save(self, path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    def save(self, path: Path, rows: Iterable[Mapping[str, Any]]) -> Entry:
         write_rows(path, rows)
         self.event()
+        return file_entry(path)
 
 
 def plan(folder: Path, record: Record, **changes: Any) -> Plan:

@@ -202,10 +202,10 @@ class _Search:
         for number, image in enumerate(images):
             seen = look_of(image)
             thumbnails.append(seen.thumbnail)
-            details.append(_some_levels(smooth_sums(seen.detail), STEP))
+            details.append(_some_levels(seen.detail, STEP))
             self._shape[number] = seen.detail.shape
         self._thumbnails = np.stack(thumbnails)
-        self._by_thumbnail = _Probes([_some_levels(smooth_sums(each), 2) for each in thumbnails], WORST)
+        self._by_thumbnail = _Probes([_some_levels(each, 2) for each in thumbnails], WORST)
         self._by_detail = _Probes(details, WORST_DETAIL)
 
     @property
@@ -311,10 +311,14 @@ class _Probes:
         return self._flat[start : start + self._size[number]]
 
 
-def _some_levels(sums: np.ndarray, step: int) -> np.ndarray:
-    """The smoothed levels at every ``step``-th pixel of both sides, rounded."""
-    top, left = (min(step // 2, side - 1) for side in sums.shape[:2])
-    return ((sums[top::step, left::step] + PLACES // 2) // PLACES).astype(np.uint8)
+def _some_levels(levels: np.ndarray, step: int) -> np.ndarray:
+    """The smoothed levels at every ``step``-th pixel of both sides, rounded: ``smooth_sums`` at these places alone."""
+    sums = levels
+    for axis, side in enumerate(levels.shape[:2]):
+        places = np.arange(min(step // 2, side - 1), side, step)
+        near = [sums.take(np.clip(places + apart, 0, side - 1), axis=axis) for apart in (-1, 0, 1)]
+        sums = near[0].astype(np.int16) + near[1] + near[2]
+    return ((sums + PLACES // 2) // PLACES).astype(np.uint8)
 
 
 def _smooth_all(thumbnails_PHWC: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ encoding and resizing leave small traces all over a picture, and an edit a large
 rates stand in docs/data.md.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ DETAIL = 224  # most pixels of the longer side at which pictures are compared in
 WORST_DETAIL = 36  # levels at the worst place: copies were measured to 24, another suit on a card from 48 on
 PLACES = 9  # pixels of a smoothed level: sums of so many are compared, which are whole numbers
 KEPT_BYTES = 512 * 2**20  # of looks: some 13,000 frames of 320 x 216 pixels
+RECENT, RECENT_BYTES = 64, 256 * 2**20  # decoded pictures that wait for one like them, as frames follow each other
+ALIKE_BITS, ALIKE_TINY = 20, 32  # as BITS_APART and TINY_APART, of pictures that may have candidates in common
 
 _ANGLES = np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64
 _COSINES = np.cos(_ANGLES)  # the first 8 rows of the discrete cosine transform of 32 samples
@@ -52,12 +54,30 @@ class Look:
 
 
 class LookStore:
-    """Looks by the key of their picture. Beyond ``limit`` bytes the oldest go, and their pictures are opened again."""
+    """Looks by the key of their picture. Beyond ``limit`` bytes the oldest go, and their pictures are opened again.
+
+    Most pictures have no candidate, and a look takes as long as a fingerprint. So one is taken of those only that are
+    like a picture decoded shortly before, and of that one."""
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self.limit = limit
         self._looks: OrderedDict[str, Look] = OrderedDict()
         self._bytes = 0
+        self._recent: deque[tuple[str, Fingerprint, Image.Image, Image.Image]] = deque()
+        self._recent_bytes = 0
+
+    def meet(self, key: str, image: Image.Image, grey: Image.Image, found: Fingerprint) -> None:
+        """A picture was decoded: take its look, and those of recent pictures that are like it."""
+        alike = [each for each in self._recent if _close(each[1], found, bits=ALIKE_BITS, levels=ALIKE_TINY)]
+        if alike:
+            self.keep(key, look(image, grey))
+        for other, _, picture, in_grey in alike:
+            if other not in self._looks:
+                self.keep(other, look(picture, in_grey))
+        self._recent.append((key, found, image, grey))
+        self._recent_bytes += _pixel_bytes(image)
+        while len(self._recent) > RECENT or (self._recent_bytes > RECENT_BYTES and len(self._recent) > 1):
+            self._recent_bytes -= _pixel_bytes(self._recent.popleft()[2])
 
     def get(self, key: str) -> Look | None:
         return self._looks.get(key)
@@ -72,17 +92,19 @@ class LookStore:
 
     def clear(self) -> None:
         self._looks.clear()
-        self._bytes = 0
+        self._recent.clear()
+        self._bytes = self._recent_bytes = 0
 
 
 LOOKS = LookStore()
-"""The looks of the pictures that were decoded, from their first decoding to the end of the leak search."""
+"""The looks of pictures, from their decoding to the end of the leak search."""
 
 
-def fingerprint(image: Image.Image) -> Fingerprint:
-    """Of an RGB image."""
-    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
-    low = (_COSINES @ grey @ _COSINES.T).ravel()[1:]  # without the mean brightness
+def fingerprint(image: Image.Image, grey: Image.Image | None = None) -> Fingerprint:
+    """Of an RGB image; ``grey`` is the same in grey, where it is at hand."""
+    small = (grey or image.convert("L")).resize((32, 32), Image.Resampling.LANCZOS)
+    grey_HW = np.asarray(small, dtype=np.float64)
+    low = (_COSINES @ grey_HW @ _COSINES.T).ravel()[1:]  # without the mean brightness
     packed = np.packbits(np.append(low > np.median(low), False))
     tiny = np.asarray(image.resize((4, 4), Image.Resampling.LANCZOS), dtype=np.uint8)
     return Fingerprint(int.from_bytes(packed.tobytes(), "big"), tiny.tobytes())
@@ -92,8 +114,13 @@ def is_candidate(first: Fingerprint, second: Fingerprint) -> bool:
     """Whether two pictures are to be compared by their looks."""
     differing = first.bits ^ second.bits
     shared = any(not differing >> 8 * band & 0xFF for band in range(BANDS))
-    levels = max(abs(one - other) for one, other in zip(first.tiny, second.tiny, strict=True))
-    return shared and differing.bit_count() <= BITS_APART and levels <= TINY_APART
+    return shared and _close(first, second, bits=BITS_APART, levels=TINY_APART)
+
+
+def _close(first: Fingerprint, second: Fingerprint, *, bits: int, levels: int) -> bool:
+    if (first.bits ^ second.bits).bit_count() > bits:
+        return False
+    return all(abs(one - other) <= levels for one, other in zip(first.tiny, second.tiny, strict=True))
 
 
 def same_look(first: Look, second: Look) -> bool:
@@ -106,9 +133,9 @@ def same_picture(first: Image.Image, second: Image.Image) -> bool:
     return same_look(look(first), look(second))
 
 
-def look(image: Image.Image) -> Look:
-    """Of an RGB image."""
-    return Look(thumbnail(image), detail(image))
+def look(image: Image.Image, grey: Image.Image | None = None) -> Look:
+    """Of an RGB image; ``grey`` is the same in grey, where it is at hand."""
+    return Look(thumbnail(image), detail(grey or image))
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
@@ -177,3 +204,8 @@ def smooth_sums(levels: np.ndarray) -> np.ndarray:
     total[:, 0] += rows[:, 0]
     total[:, -1] += rows[:, -1]
     return total
+
+
+def _pixel_bytes(image: Image.Image) -> int:
+    """Of an RGB image and its grey copy."""
+    return 4 * image.width * image.height

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import ExifTags, Image
 
-from curr_reft.data.fingerprint import LOOKS, Fingerprint, fingerprint, look
+from curr_reft.data.fingerprint import LOOKS, Fingerprint, fingerprint
 from curr_reft.data.frame import MAX_ASPECT_RATIO, BoxFrame, ResizeRule, keep_size, resize_rule
 from curr_reft.data.opening import HEAD, foreign, without_base64
 from curr_reft.errors import DataError
@@ -154,11 +154,12 @@ class StoredImage(ABC):
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What finds copies of this picture under other bytes; decodes it, and keeps its look for the comparison with
-        its candidates. Raises DataError."""
+        """What finds copies of this picture under other bytes; decodes it. Raises DataError."""
         image = self.open()
-        LOOKS.keep(self.key, look(image))
-        return fingerprint(image)
+        grey = image.convert("L")
+        found = fingerprint(image, grey)
+        LOOKS.meet(self.key, image, grey, found)
+        return found
 
     def recall(self, size: tuple[int, int], key: str, found: Fingerprint | None) -> None:
         """Takes what an earlier look at this very image found, so that it is not opened again."""

@@ -19,7 +19,7 @@ from curr_reft.improve.records import Candidate, Verdict, candidate_of
 from curr_reft.improve.sample import ACCOUNT as SAMPLING
 from curr_reft.improve.sample import CANDIDATES, draw_queries, sample_candidates, sampling_account
 from curr_reft.improve.select import select, told_short
-from curr_reft.integrity import content_of, read_record, read_sealed, write_sealed
+from curr_reft.integrity import FILES, content_of, read_record, read_sealed, write_sealed
 from curr_reft.parquet import read_rows
 from curr_reft.policy.config import SamplingConfig
 from curr_reft.policy.policy import Policy
@@ -128,8 +128,7 @@ def read_candidates(folder: Path, questions: Sequence[Question]) -> list[Candida
     """The candidates in ``folder`` with their questions. Raises UsageError when they are of other data, DamagedError
     when they are not as they were sampled."""
     path = folder / CANDIDATES
-    if read_record(folder / SAMPLING) is None or not path.is_file():
-        raise UsageError(f"{path} is not there; curr-reft sample writes it")
+    _require_listed(path, folder / SAMPLING, "sample")
     by_id = {question.id: question for question in questions}
     rows = read_rows(path)
     unknown = [row["question"] for row in rows if row["question"] not in by_id]
@@ -147,8 +146,7 @@ def read_verdicts(folder: Path, candidates: Sequence[Candidate]) -> list[Verdict
     """The verdicts in ``folder``, in the order of the candidates. Raises UsageError when they are of others,
     DamagedError when they are not as they were judged."""
     path = folder / VERDICTS
-    if read_record(folder / JUDGE) is None:
-        raise UsageError(f"{path} is not there; curr-reft judge writes it")
+    _require_listed(path, folder / JUDGE, "judge")
     by_id = {row["candidate_id"]: Verdict(**row) for row in read_jsonl(path)}
     missing = [candidate.id for candidate in candidates if candidate.id not in by_id]
     if missing:
@@ -157,6 +155,17 @@ def read_verdicts(folder: Path, candidates: Sequence[Candidate]) -> list[Verdict
             f"judge again: curr-reft judge {folder}"
         )
     return [by_id[candidate.id] for candidate in candidates]
+
+
+def _require_listed(path: Path, record: Path, command: str) -> None:
+    """Raise UsageError where ``path`` or the ``record`` that lists it is not there, or not yet; DamagedError where one
+    was changed."""
+    for needed in (path, record):
+        if not needed.is_file():
+            raise UsageError(f"{needed} is not there; curr-reft {command} writes it")
+    found = read_record(record)
+    if found is None or path.name not in found.get(FILES, {}):
+        raise UsageError(f"{path} is not whole yet; repeat curr-reft {command}")
 
 
 def _changed(row: Mapping[str, Any], question: Question) -> bool:
