@@ -197,6 +197,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["deploy"], "invalid choice: 'deploy' (choose from 'run', "),
         (["run", "RECIPE", "--dry-run"], "recipe.yaml: it checks everything and trains nothing"),
         (["run", "--dry-run", "RECIPE"], "curr-reft check "),
+        (["run", "--dry-run"], "the dry run is curr-reft check RECIPE"),
         (["run", "dmo"], "did you mean demo? shipped are demo, general-points, "),
         (["run", "."], "is a directory, but not of a run"),
         (["run", "RECIPE", "--learning_rate", "1e-6"], "unknown key; learning_rate is rl.optimizer.lr here"),

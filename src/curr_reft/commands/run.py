@@ -7,7 +7,6 @@ from pathlib import Path
 
 from curr_reft import stopping
 from curr_reft.commands.common import add_recipe, read_recipe
-from curr_reft.errors import UsageError
 from curr_reft.launch import joined
 from curr_reft.processes import on_main
 
@@ -17,13 +16,25 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--resume", action="store_true", help="go on with the run in the output directory")
-    parser.add_argument("--dry-run", action="store_true", help=argparse.SUPPRESS)  # a habit of other tools
+    parser.add_argument("--dry-run", action=_NameCheck, nargs=0, help=argparse.SUPPRESS)  # of other tools
+
+
+class _NameCheck(argparse.Action):
+    """``--dry-run``: answered with the command that does it, with or without a recipe beside it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        recipe = getattr(namespace, "recipe", None) or "RECIPE"
+        parser.error(f"the dry run is curr-reft check {recipe}: it checks everything and trains nothing")
 
 
 def execute(arguments: argparse.Namespace) -> None:
     stopping.listen()
-    if arguments.dry_run:
-        raise UsageError(f"the dry run is curr-reft check {arguments.recipe}: it checks everything and trains nothing")
     with joined():
         given = Path(arguments.recipe)
         if given.is_dir() and not any(each.partition("=")[0] == "--output" for each in arguments.overrides):
