@@ -178,7 +178,7 @@ def outlive_console() -> Iterator[None]:
     """Inside this block, standard output and error that nobody reads any more raise nothing: what is written to them is
     dropped."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_Lasting, before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = map(_Lasting, before)
     try:
         yield
     finally:
