@@ -135,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"curr-reft {__version__}")
-    groups: dict[tuple[str, ...], argparse._SubParsersAction[Any]] = {
+    groups: dict[tuple[str, ...], argparse._SubParsersAction[_Parser]] = {
         # Listed in the epilog instead, each by all its words: argparse knows the first one alone.
         (): top.add_subparsers(prog="curr-reft", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     }

@@ -95,8 +95,9 @@ class Lock:
                 os.ftruncate(self._descriptor, 0)
             _held.discard(self._descriptor)
             process_state.unwatch(self._descriptor)
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that has not dropped its copy yet
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):  # other code of this process closed it
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that has not dropped its copy yet
+                os.close(self._descriptor)
 
     def _lost(self) -> str | None:
         """What became of the file, in words; None while it is ours. Opened anew: a network file system then asks its
@@ -104,13 +105,17 @@ class Lock:
         if self._descriptor not in _held:  # given back, or this is a child that was forked
             return "is not held by this process"
         try:
+            ours = os.fstat(self._descriptor)
+        except OSError:
+            return "was closed by other code of this process"
+        try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):  # ESTALE: a network file system says it so
                 return "was removed"
             raise
         try:
-            there, ours = os.fstat(descriptor), os.fstat(self._descriptor)
+            there = os.fstat(descriptor)
             if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
                 return "was replaced by another file"
             if os.read(descriptor, 4096) != json.dumps(self.owner).encode():
