@@ -10,7 +10,8 @@ import tiny_run
 from curr_reft.curriculum.difficulty import PassRate
 from curr_reft.curriculum.wilson import wilson
 from curr_reft.difficulty import QUESTIONS, RESULT, training_questions
-from curr_reft.errors import DataError
+from curr_reft.errors import DamagedError, DataError
+from curr_reft.integrity import write_sealed
 from curr_reft.parquet import read_rows, write_rows
 from curr_reft.policy.load import load_chat_processor, load_policy
 from curr_reft.policy.policy import Policy
@@ -42,7 +43,7 @@ def leave_result(prepared: Prepared, folder: Path, passes: dict[str, int]) -> No
             for q in prepared.of("train", form)
         ]  # fmt: skip
     write_rows(folder / QUESTIONS, [asdict(rate) for rate in rates])
-    (folder / RESULT).write_text("{}")
+    write_sealed(folder / RESULT, {}, [folder / QUESTIONS])
 
 
 def test_a_result_in_the_run_directory_is_read_and_not_measured(tmp_path: Path) -> None:
@@ -54,6 +55,15 @@ def test_a_result_in_the_run_directory_is_read_and_not_measured(tmp_path: Path) 
     for form in ("binary", "choice", "open"):
         assert selection.questions[form] == prepared.of("train", form)
     assert "difficulty: open math: 12 of 12 kept, 0 always right, 0 always wrong" in said
+
+
+def test_pass_rates_that_were_changed_are_refused(tmp_path: Path) -> None:
+    recipe, prepared = ready("--difficulty.order", "variance")
+    leave_result(prepared, tmp_path, {"binary": 7, "choice": 4, "open": 0})
+    rows = read_rows(tmp_path / QUESTIONS)
+    write_rows(tmp_path / QUESTIONS, [{**rows[0], "passes": 0}, *rows[1:]])
+    with pytest.raises(DamagedError, match=rf"{QUESTIONS} .*remove it"):
+        training_questions(recipe, prepared, never, tmp_path, print)
 
 
 def test_a_filter_that_leaves_nothing_stops_the_run_with_every_cell(tmp_path: Path) -> None:

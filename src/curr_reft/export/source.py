@@ -66,7 +66,7 @@ def find_source(
 
 
 def require_published(model: Path) -> None:
-    """Verify a model folder that stands in a run: the final one (RUN/model), or that of a stage. Raises DamagedError,
+    """Verify a model folder of a run: the final one (RUN/model), or that of a stage. Raises DamagedError,
     CheckpointError. Other folders are nobody's promise."""
     if model.name != MODEL or not model.is_dir():
         return

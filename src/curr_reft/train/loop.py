@@ -186,7 +186,7 @@ def _require_rollouts(folder: Path, progress: Progress) -> None:
     nothing is computed from it again."""
     problem = differing_file(folder / ROLLOUTS, progress.rollouts)
     if problem is not None:
-        raise CheckpointError(f"{problem}; put it back, or remove it or {folder}, and go on with --resume")
+        raise CheckpointError(f"{problem}; put it back, or remove it or {folder}, and repeat the run with --resume")
 
 
 def _step(
