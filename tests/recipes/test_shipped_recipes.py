@@ -94,7 +94,7 @@ def test_every_recipe_is_known_here() -> None:
 def test_a_recipe_says_where_its_values_come_from_and_how_it_is_run(name: str) -> None:
     text, recipe = (RECIPES / f"{name}.yaml").read_text(), load_recipe(RECIPES / f"{name}.yaml")
     assert recipe.name == name
-    assert recipe.output == Path("runs") / name
+    assert recipe.output == (Path("runs") / name).absolute()
     assert "arXiv 2503.07065" in text
     assert f"curr-reft check recipes/{name}.yaml" in text
     assert f"run recipes/{name}.yaml" in text
