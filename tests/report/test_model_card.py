@@ -62,4 +62,5 @@ def test_hostile_names_are_text(run: Path) -> None:
 
 
 def test_plain() -> None:
-    assert plain("a_b *c* `d`\n| e") == "a\\_b \\*c\\* \\`d\\` \\| e"
+    # Within a word an underscore is text in CommonMark.
+    assert plain("a_b _c_ *c* `d`\n| e") == "a_b \\_c\\_ \\*c\\* \\`d\\` \\| e"
