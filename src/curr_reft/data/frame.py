@@ -180,13 +180,17 @@ def as_corners(raw: Any, box_format: BoxFormat | None) -> Any:
     return changed if many else changed[0]
 
 
-def inverted_as_corners(raw: Any) -> bool:
-    """Whether a box of the truth is no box as two corners, and all are one as x, y, width and height."""
+def inverted_as_corners(raw: Any) -> str | None:
+    """Name the first box of the truth that is no box as two corners, if all are boxes as x, y, width and height."""
     found = raw_boxes(raw)
     if found is None or found[1] is not None:
-        return False
-    inverted = any(box[2] <= box[0] or box[3] <= box[1] for box in found[0])
-    return inverted and all(min(box[:2]) >= 0 and min(box[2:]) > 0 for box in found[0])
+        return None
+    boxes = found[0]
+    inverted = [number for number, box in enumerate(boxes, start=1) if box[2] <= box[0] or box[3] <= box[1]]
+    if not inverted or not all(min(box[:2]) >= 0 and min(box[2:]) > 0 for box in boxes):
+        return None
+    box = list(boxes[inverted[0] - 1])
+    return f"box {inverted[0]} of {len(boxes)}, {box}," if len(boxes) > 1 else f"box {box}"
 
 
 def map_boxes(truth: Truth, change: Callable[[Box], Box]) -> Truth:

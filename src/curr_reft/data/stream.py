@@ -229,9 +229,9 @@ class ItemStream:
                 f"box_format {entry.box_format} does not apply: the format says what its boxes are; remove the key"
             )
         if task in BOX_TASKS and row.boxes is None:
-            if entry.box_format is None and inverted_as_corners(answer):
+            if entry.box_format is None and (inverted := inverted_as_corners(answer)):
                 raise ValueError(
-                    f"box {answer} is empty, inverted or not finite as two corners, and a box as x, y, width, height; "
+                    f"{inverted} is empty, inverted or not finite as two corners, and a box as x, y, width, height; "
                     "set box_format (xywh or cxcywh) on the entry of the recipe"
                 )
             answer = as_corners(answer, entry.box_format)

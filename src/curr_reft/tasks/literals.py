@@ -194,8 +194,8 @@ class Literal:
 def read_literal(text: str) -> Literal | None:
     """Return what a text is when it must not be calculated; None for a value, an expression or words.
 
-    A fraction is a value; ``20/20``, ``120/80`` and ``2019/20`` are none (two parts of two digits that could be
-    reduced, or that are no proper fraction and could be). Of ``2:10`` a clock and a ratio are written alike.
+    A fraction is a value; ``20/20``, ``120/80`` and ``2019/20`` are none (equal parts, two parts of two digits that
+    could be reduced, or a season). Of ``2:10`` a clock and a ratio are written alike.
     """
     text = text.strip()
     if len(text) > LONGEST_LITERAL or not any(character.isdigit() for character in text):
@@ -262,7 +262,7 @@ def _read_slashes(parts: list[str]) -> Literal | None:
     top, bottom = map(int, parts)
     shared = math.gcd(top, bottom)
     season = len(parts[0]) == 4 and len(parts[1]) == 2 and (top + 1) % 100 == bottom
-    reducible = shared > 1 and bottom != 1 and (top >= bottom or min(top, bottom) >= 10)
+    reducible = shared > 1 and min(top, bottom) >= 10
     return Literal("slash", tuple(parts)) if season or reducible or top == bottom else None
 
 
