@@ -51,7 +51,7 @@ TEXT_BOMB = zlib.compress(bytes(200_000_000))  # 200 MB in 200 kB
 REFUSED: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "is an empty file"),
     "text.png": (b"this is not an image\n" * 40, "is not an image of a known format"),
-    "page.jpg": (b"<!DOCTYPE html><html>404 Not Found</html>", "is not an image of a known format"),
+    "page.jpg": (b"<!DOCTYPE html><html>404 Not Found</html>", "is a web page (HTML) saved in place of the file"),
     "cut.jpg": (saved(NOISE, "JPEG")[:1500], "cannot be decoded"),
     "cut.png": (saved(NOISE, "PNG")[:1500], "cannot be decoded"),
     "cut.webp": (saved(NOISE, "WEBP", lossless=True)[:1500], "cut.webp"),

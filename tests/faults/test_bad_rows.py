@@ -36,8 +36,8 @@ BAD: dict[str, str] = {
     '{"problem": "what", "solution": "red circle", "task": "classification", "image": "../up.png"}': "holds ..",
     '{"problem": "\xff", "solution": "2", "task": "math"}': "not UTF-8",
     # A truth that can be read, and that its own grader would not pay: no answer with it could be right.
-    '{"problem": "what", "solution": ["and sofa"], "task": "classification"}': "classification: 'and sofa' must earn",
-    '{"problem": "what", "solution": "sofa", "task": "classification", "distractors": [["and sofa"]]}': "distractor of",
+    '{"problem": "what", "solution": ["label: a"], "task": "classification"}': "classification: 'label: a' must earn",
+    '{"problem": "what", "solution": "sofa", "task": "classification", "distractors": [["label: a"]]}': "distractor of",
 }
 
 
