@@ -282,6 +282,6 @@ def test_calibration_and_the_card_of_an_adapter(look: Any, server: Any, tmp_path
     for text in markdown_payloads(address):
         judge = {"judge": text, "model": text, "rubric": text, "failures": {text: 3}}
         pages.append(calibration_page({**measured, "judge": judge}, text))
-        card = adapter_card(text, {"target_modules": [text], "r": text, "lora_alpha": text})
+        card = adapter_card(text, {"target_modules": [text], "r": text, "lora_alpha": text}, "smolvlm")
         pages.append(card.partition("\n---\n")[2])
     assert_page_is_text("\n\n".join(pages), look, asked, tmp_path / "page.html")
