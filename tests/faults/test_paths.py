@@ -23,7 +23,7 @@ REFUSED = {
     "\\\\host\\share\\x.png": "is absolute",
     "file://{tmp}/secret.png": "is a URL",
     "http://127.0.0.1:9/x.png": "is a URL",
-    "data:image/png;base64,AAAA": "is a URL",
+    "data:image/png;base64,AAAA": "is a base64 picture",
     "~/secret.png": "starts with ~",
     "good.png\0.jpg": "NUL",
     "out.png": "through a link",

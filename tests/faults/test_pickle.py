@@ -126,7 +126,7 @@ def test_a_run_writes_none(finished: Any) -> None:
     found = tiny_run.files(finished.path)
     kinds = {Path(name).suffix for name in found if Path(name).name != ".lock"}
     assert kinds <= {".safetensors", ".json", ".jsonl", ".parquet", ".yaml", ".jinja", ".html", ".md", ".png", ".svg",
-                     ".sqlite", ".txt"}  # fmt: skip
+                     ".sqlite", ".txt", ".log"}  # fmt: skip
     for name, path in found.items():
         start = path.read_bytes()[:4]
         assert start[:1] != b"\x80", name
