@@ -111,6 +111,7 @@ def test_bad_rows_are_named_all_of_them(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_examples(path)
     assert [source for source, _ in caught.value.problems] == [f"rows.jsonl:{line}" for line in (2, 3, 4, 5)]
-    path.write_text("")
-    with pytest.raises(DataError, match="nothing to learn"):
-        read_examples(path)
+    for text, expected in (("", "is an empty file"), ("\n", "nothing to learn")):
+        path.write_text(text)
+        with pytest.raises(DataError, match=expected):
+            read_examples(path)
