@@ -2,7 +2,7 @@
 
 ``plain_copies`` is the definition, and quadratic. ``verified_copies`` finds the same groups: candidates come in blocks
 from the bands of the hash; two pictures of a group that is already linked are not compared again; and of the others,
-most are told apart at a few pixels, those at which a picture differs most from its candidates. Each picture is decoded
+most are ruled out at a few pixels, those at which a picture differs most from its candidates. Each picture is decoded
 once (``LOOKS``). What is left is compared in full, the likeliest first, at most ``MOST`` times a picture.
 """
 

@@ -57,7 +57,7 @@ NAMES_OF_ANSWERS = frozenset(("answer", "solution", "ground_truth", "truth", "re
 
 
 def find_format(path: Path, given: str | None, columns: Mapping[str, str], choices: Choices) -> str:
-    """A name of ``LOADERS``; rows whose columns are given are a table. Raises UsageError where it cannot be told."""
+    """A name of ``LOADERS``; rows whose columns are given are a table. Raises UsageError if it cannot be inferred."""
     if given:
         if given not in LOADERS:
             raise UsageError(f"--format {given!r} is no format; {nearest(given, LOADERS)}")

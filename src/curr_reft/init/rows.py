@@ -147,7 +147,7 @@ def find_pictures(looked: Looked, given: Path | None, choices: Choices) -> None:
 
 
 def find_task(looked: Looked, given: str | None, choices: Choices) -> None:
-    """Fills in ``task``, unless every row names one. Raises UsageError where it cannot be told."""
+    """Fills in ``task``, unless every row names one. Raises UsageError if it cannot be inferred."""
     if given is not None:
         if given not in TASKS:
             raise UsageError(f"--task {given!r} is unknown; the tasks are {', '.join(TASKS)}")

@@ -36,7 +36,7 @@ def rows(entry: LoaderEntry) -> Iterator[RowOrBad]:
     """Raises DataError for a layout that is not known, and for one that could be several."""
     name = layout(entry)
     if name and entry.columns and not LOADERS[name].columns:
-        raise DataError(entry.name, f"columns: is in the format {name}, which has names of its own; remove columns")
+        raise DataError(entry.name, f"columns: is in the format {name}, which fixes its column names; remove columns")
     return LOADERS[name].rows(entry) if name else converted_rows(entry, convert)
 
 

@@ -29,7 +29,7 @@ _CVAT = {"obj_train_data": "train", "obj_Train_data": "train", "obj_valid_data":
 
 
 def is_yolo(folder: Path) -> bool:
-    """Whether a folder is told to be in this layout: by a description with names, or by label files."""
+    """Return whether a folder has this layout: a description with names, or label files."""
     if description(folder) is not None or (folder / "obj.names").is_file():
         return True
     labels = folder / "labels"
