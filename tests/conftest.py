@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import tiny_run
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Before torch is imported: tiny tensors on several threads are many times slower where another process works too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +14,9 @@ if os.environ.get("CURR_REFT_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # make test-slow asks for it: the corpora and the properties of grading again, with twenty times the examples.
 settings.register_profile("slow", max_examples=2000, deadline=None)
+# Seconds are no test: a busy machine exceeds any deadline for an example.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 class Finished:
