@@ -15,7 +15,9 @@ if os.environ.get("CURR_REFT_TEST_GPU") != "1":
 # make test-slow asks for it: the corpora and the properties of grading again, with twenty times the examples.
 settings.register_profile("slow", max_examples=2000, deadline=None)
 # Seconds are no test: a busy machine exceeds any deadline for an example.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 settings.load_profile("busy")
 
 
